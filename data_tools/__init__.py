@@ -1,0 +1,1 @@
+"""Spoken dialogues for training: the record, speech engines, augmentation, the nano data set."""

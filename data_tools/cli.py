@@ -1,0 +1,71 @@
+"""The `omni-data` command: make, import and convert spoken dialogues."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from omni.errors import UserError, friendly
+
+app = typer.Typer(no_args_is_help=True, help="Make, import and convert spoken dialogues.")
+
+
+@app.command()
+@friendly
+def nano(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the data set goes.")],
+    questions: Annotated[
+        int, typer.Option(help="Spoken question turns for training; more take longer.")
+    ] = 12_000,
+    seed: Annotated[int, typer.Option(help="Chooses the voices.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Default: all cores.")] = None,
+) -> None:
+    """Speak the nano's dialogues. Stopped and run again, it goes on where it was."""
+    from data_tools.nano import build_nano
+    from data_tools.nano_domain import dialogues
+
+    made = build_nano(folder, dialogues(), questions=questions, seed=seed, workers=workers)
+    for split, count in made.records.items():
+        typer.echo(f"{split:<12} {count:6} records {made.hours[split]:6.2f} h of questions")
+    typer.echo(f"{'answers':<12} {made.hours['answers']:21.2f} h")
+    typer.echo(f"{folder / 'records.jsonl'}: {made.clips} clips, {made.made_clips} of them new")
+
+
+@app.command()
+@friendly
+def import_folder(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="NAME.wav with NAME.txt.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help=".jsonl or .parquet.")],
+    language: Annotated[str, typer.Option(help="Language code of the recordings.")] = "en",
+    split: Annotated[str, typer.Option(help="Split of the records.")] = "train",
+) -> None:
+    """Write a manifest of a folder of recordings; NAME.answer.txt and .wav may add answers."""
+    from dataclasses import replace
+
+    from data_tools.manifest import read_folder, write_manifest
+
+    records = [replace(record, language=language, split=split) for record in read_folder(folder)]
+    write_manifest(out, records)
+    typer.echo(f"{out}: {len(records)} records")
+
+
+@app.command()
+@friendly
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help=".jsonl or .parquet.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help=".jsonl or .parquet.")],
+) -> None:
+    """Rewrite a manifest in the other format, in the same folder."""
+    from data_tools.manifest import read_manifest, write_manifest
+
+    if out.parent.resolve() != source.parent.resolve():
+        raise UserError(
+            f"{out}: audio paths start from the manifest's folder; write it into {source.parent}"
+        )
+    records = read_manifest(source).records
+    write_manifest(out, records)
+    typer.echo(f"{out}: {len(records)} records")
+
+
+if __name__ == "__main__":
+    app()

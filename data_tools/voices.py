@@ -1,0 +1,108 @@
+"""Who speaks: voices as data, those of the questions, of the answers and of the tests.
+
+A `Voice` has a text form, such as `flite-slt:stretch=1.1,f0=150`; `speak` makes it heard.
+"""
+
+import itertools
+import re
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+PARAMETERS = {
+    "flite": ("stretch", "f0"),
+    "espeak": ("variant", "pitch", "speed"),
+    "festival": ("stretch",),
+}
+
+
+@dataclass(frozen=True)
+class Voice:
+    """engine: flite, espeak or festival. name: the engine's voice, for espeak its accent.
+
+    parameters: (key, value) pairs. stretch: duration factor, 1 is the voice's own pace (flite and
+    festival's kal_diphone). f0: mean pitch in Hz (flite slt, awb, kal16; rms ignores it). variant:
+    espeak's FILE name such as f2. pitch: 0 to 99. speed: words per minute.
+    """
+
+    engine: str
+    name: str
+    parameters: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.engine not in PARAMETERS:
+            raise ValueError(f"engine {self.engine!r}: must be one of {', '.join(PARAMETERS)}")
+        for key, _ in self.parameters:
+            if key not in PARAMETERS[self.engine]:
+                known = ", ".join(PARAMETERS[self.engine])
+                raise ValueError(f"parameter {key!r}: {self.engine} takes {known}")
+
+    def __str__(self) -> str:
+        pairs = ",".join(f"{key}={value}" for key, value in self.parameters)
+        return f"{self.engine}-{self.name}" + (f":{pairs}" if pairs else "")
+
+    def number(self, key: str) -> float:
+        """The parameter's value. Raises ValueError if it is no number."""
+        value = dict(self.parameters)[key]
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError(f"voice {self}: {key}={value!r} must be a number") from None
+
+    @classmethod
+    def parse(cls, text: str) -> "Voice":
+        """The voice whose text form this is."""
+        match = re.fullmatch(r"([^-:]+)-([^:]+)(?::(.+))?", text)
+        pairs = [pair.partition("=") for pair in match[3].split(",")] if match and match[3] else []
+        if not match or not all(key and value for key, _, value in pairs):
+            raise ValueError(
+                f"voice {text!r}: write it as flite-slt or flite-slt:stretch=1.1,f0=150"
+            )
+        return cls(match[1], match[2], tuple((key, value) for key, _, value in pairs))
+
+
+ANSWER_VOICE = Voice("flite", "slt")
+HELD_OUT_VOICE = Voice("flite", "rms")  # for testing only: never in `training_voices`
+TRAINING_SHARE = {"flite": 0.5, "festival": 0.15, "espeak": 0.35}  # flite sounds most natural
+
+
+@cache
+def training_voices() -> dict[str, tuple[Voice, ...]]:
+    """The voices of the questions by engine, from which `random_training_voice` draws."""
+    stretches = ("0.8", "0.9", "1", "1.1", "1.25")
+    mean_f0 = {  # Hz, about the voice's own pitch
+        "slt": ("140", "155", "170", "190", "215"),
+        "awb": ("95", "110", "125", "145", "170"),
+        "kal16": ("80", "95", "110", "135", "165"),
+    }
+    accents = ("en-us", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-scotland", "en-us-nyc", "en-029")
+    variants = ("f1", "f2", "f3", "f4", "f5", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8")
+    variants += ("klatt2", "linda", "steph", "adam", "edward", "Andy", "Michael", "Annie")
+    return {
+        "flite": tuple(
+            Voice("flite", name, (("stretch", stretch), ("f0", f0)))
+            for name in mean_f0
+            for stretch, f0 in itertools.product(stretches, mean_f0[name])
+        ),
+        "festival": (
+            Voice("festival", "cmu_us_slt_arctic_hts"),
+            *(Voice("festival", "kal_diphone", (("stretch", s),)) for s in ("0.85", "1", "1.15")),
+        ),
+        "espeak": tuple(
+            Voice("espeak", accent, (("variant", variant), ("pitch", pitch), ("speed", speed)))
+            for accent, variant, pitch, speed in itertools.product(
+                accents, variants, ("35", "50", "65"), ("130", "150", "175")
+            )
+        ),
+    }
+
+
+def random_training_voice(rng: np.random.Generator) -> Voice:
+    """A voice by `TRAINING_SHARE`; festival's two speakers take half of its share each."""
+    voices = training_voices()
+    engine = str(rng.choice(list(TRAINING_SHARE), p=list(TRAINING_SHARE.values())))
+    speakers = sorted({voice.name for voice in voices[engine]})
+    speaker = str(rng.choice(speakers))
+    choices = [voice for voice in voices[engine] if voice.name == speaker]
+    return choices[rng.integers(len(choices))]

@@ -1,0 +1,42 @@
+"""omni: ears and a voice for any LLaMA-style LLM.
+
+The stages stand in pipeline order in audio, speech_encoder, speech_adapter, language_model,
+unit_decoder and vocoder; model joins them, session runs a conversation.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omni.chunking import parse_schedule
+    from omni.config import OmniConfig
+    from omni.events import AudioDelta, Done, TextDelta
+    from omni.model import OmniForConditionalGeneration
+    from omni.pretrained import load
+    from omni.processor import OmniProcessor
+    from omni.session import SessionConfig, SpeechSession
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AudioDelta": "omni.events",
+    "Done": "omni.events",
+    "OmniConfig": "omni.config",
+    "OmniForConditionalGeneration": "omni.model",
+    "OmniProcessor": "omni.processor",
+    "SessionConfig": "omni.session",
+    "SpeechSession": "omni.session",
+    "TextDelta": "omni.events",
+    "load": "omni.pretrained",
+    "parse_schedule": "omni.chunking",
+}
+__all__ = [*_HOMES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    # On first use: importing torch takes seconds, and `omni --help` must not wait for it.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'omni' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

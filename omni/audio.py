@@ -1,0 +1,143 @@
+"""Waveforms and log-mel: load, resample, measure. Everything inside omni is 16 kHz mono float32."""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SAMPLE_RATE = 16_000  # Hz
+N_FFT = 400  # samples, 25 ms
+HOP = 160  # samples, 10 ms
+MEL_RATE = SAMPLE_RATE // HOP  # 100 log-mel frames per second
+FRAME_RATE = MEL_RATE // 2  # 50 encoder frames per second: Whisper's second convolution halves
+SAMPLES_PER_FRAME = SAMPLE_RATE // FRAME_RATE  # 320, i.e. 20 ms
+WINDOW_SECONDS = 30  # Whisper's window
+WINDOW_SAMPLES = WINDOW_SECONDS * SAMPLE_RATE
+MEL_FLOOR = 1e-10
+DYNAMIC_RANGE = 8.0  # log10 units kept below the loudest bin, as in openai-whisper
+
+
+class AudioError(ValueError):
+    """Audio that cannot be used; the message names the file, the rule and the remedy."""
+
+
+def load_audio(source: str | Path | bytes, *, name: str | None = None) -> np.ndarray:
+    """Read any file that libsndfile reads (wav, flac, ogg, mp3) as 16 kHz mono.
+
+    source: a path or the bytes of a file; name: what errors call it.
+    Returns [samples] float32 in about -1..1. Channels are averaged, other rates resampled (soxr).
+    Raises AudioError for a missing, empty or unreadable file and for samples that are not finite.
+    """
+    import soundfile
+
+    label = name or (str(source) if isinstance(source, (str, Path)) else "audio bytes")
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        if not path.is_file():
+            raise AudioError(f"{label}: no such file; give the path of an audio file")
+        if path.stat().st_size == 0:
+            raise AudioError(f"{label}: the file is empty (0 bytes); record it again")
+    stream = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+    try:
+        samples, rate = soundfile.read(stream, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise AudioError(
+            f"{label}: not readable as audio ({error}); convert it to wav, flac, ogg or mp3"
+        ) from None
+    return prepare(samples, rate, name=label)
+
+
+def prepare(samples: np.ndarray, rate: int, *, name: str = "audio") -> np.ndarray:
+    """[samples] or [samples, channels] at `rate` Hz -> [samples] float32 at 16 kHz, checked."""
+    mono = np.asarray(samples, dtype=np.float32)
+    if mono.ndim == 2:
+        mono = mono.mean(axis=1)
+    if mono.size == 0:
+        raise AudioError(f"{name}: holds no samples; at least one frame of 20 ms is needed")
+    if not np.isfinite(mono).all():
+        bad = int((~np.isfinite(mono)).sum())
+        raise AudioError(f"{name}: {bad} samples are NaN or infinite; repair or record it again")
+    if rate != SAMPLE_RATE:
+        mono = resample(mono, rate, SAMPLE_RATE)
+    return np.ascontiguousarray(mono)
+
+
+def resample(samples: np.ndarray, rate_in: float, rate_out: float) -> np.ndarray:
+    """[samples] float32 at `rate_in` Hz -> [samples] float32 at `rate_out` Hz (soxr, HQ)."""
+    import soxr
+
+    return soxr.resample(samples, rate_in, rate_out).astype(np.float32)
+
+
+def save_wav(path: str | Path, waveform: np.ndarray, rate: int = SAMPLE_RATE) -> None:
+    """Write [samples] float in -1..1 as 16-bit PCM; aside first, then renamed."""
+    import soundfile
+
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.part")
+    soundfile.write(aside, np.clip(waveform, -1.0, 1.0), rate, subtype="PCM_16", format="WAV")
+    aside.replace(path)
+
+
+def mel_frames(samples: int) -> int:
+    """How many log-mel frames a waveform of `samples` gives (openai-whisper drops the last)."""
+    return samples // HOP
+
+
+def encoder_frames(mel: int | Tensor) -> int | Tensor:
+    """Log-mel frames -> encoder frames: Whisper's second convolution has stride 2."""
+    return (mel + 1) // 2
+
+
+@lru_cache(maxsize=4)
+def mel_filters(n_mels: int) -> Tensor:
+    """[n_mels, N_FFT // 2 + 1]: Slaney-normalised triangles, as openai-whisper ships them."""
+    from transformers.audio_utils import mel_filter_bank
+
+    filters = mel_filter_bank(
+        num_frequency_bins=N_FFT // 2 + 1,
+        num_mel_filters=n_mels,
+        min_frequency=0.0,
+        max_frequency=SAMPLE_RATE / 2,
+        sampling_rate=SAMPLE_RATE,
+        norm="slaney",
+        mel_scale="slaney",
+    )
+    return torch.from_numpy(filters.T.copy()).float()
+
+
+def log_mel(waveform: Tensor | np.ndarray, n_mels: int, *, maximum: float | None = None) -> Tensor:
+    """Log-mel as openai-whisper computes it, for one waveform of any length.
+
+    waveform: [samples] float, 16 kHz. maximum: the log10 energy from which the dynamic range of 8
+    is counted; None takes this waveform's own, which is Whisper's rule.
+    Returns [n_mels, samples // HOP] float32, about -1..1.
+    Raises AudioError if the waveform is shorter than half an analysis window.
+    """
+    samples = torch.as_tensor(waveform, dtype=torch.float32)
+    if samples.shape[-1] <= N_FFT // 2:
+        raise AudioError(
+            f"{samples.shape[-1]} samples of audio: at least {N_FFT // 2 + 1} are needed for one "
+            "analysis window; record more than a moment"
+        )
+    window = torch.hann_window(N_FFT, device=samples.device)
+    spectrum = torch.stft(samples, N_FFT, HOP, window=window, return_complex=True)
+    energy = mel_filters(n_mels).to(samples.device) @ spectrum[:, :-1].abs() ** 2
+    log = energy.clamp(min=MEL_FLOOR).log10()
+    peak = log.max() if maximum is None else torch.as_tensor(maximum)
+    return (torch.maximum(log, peak - DYNAMIC_RANGE) + 4.0) / 4.0
+
+
+def pad_to_window(waveform: np.ndarray) -> np.ndarray:
+    """Zero-pad to Whisper's 30 s window: for published weights, which never saw anything else."""
+    if len(waveform) > WINDOW_SAMPLES:
+        raise AudioError(
+            f"{len(waveform) / SAMPLE_RATE:.1f} s of audio: a question may last {WINDOW_SECONDS} s;"
+            " split it"
+        )
+    return np.pad(waveform, (0, WINDOW_SAMPLES - len(waveform)))

@@ -1,0 +1,82 @@
+"""Stage 3 of 5: any causal LM that transformers loads, asked for states and logits alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
+
+
+@dataclass(frozen=True)
+class LanguageModelOutput:
+    """hidden: [B, T, H] after the final norm; logits: [B, T, vocabulary] float; cache: the keys
+    and values so far, or None where none was asked for."""
+
+    hidden: Tensor
+    logits: Tensor
+    cache: Cache | None
+
+
+def run_language_model(
+    model: nn.Module,
+    embeddings: Tensor,
+    attention_mask: Tensor | None = None,
+    *,
+    cache: Cache | None = None,
+    use_cache: bool = False,
+    **kwargs: Any,
+) -> LanguageModelOutput:
+    """One forward over embeddings.
+
+    embeddings: [B, T, H] of the new positions; attention_mask: [B, past + T], 1 where real.
+    `hidden` is what the unit decoder reads: transformers' last hidden state, final norm applied.
+    """
+    output = model(
+        inputs_embeds=embeddings,
+        attention_mask=attention_mask,
+        past_key_values=cache,
+        use_cache=use_cache,
+        output_hidden_states=True,
+        return_dict=True,
+        **kwargs,
+    )
+    return LanguageModelOutput(
+        output.hidden_states[-1], output.logits, output.past_key_values if use_cache else None
+    )
+
+
+def embed(model: PreTrainedModel | nn.Module, ids: Tensor, placeholder: int) -> Tensor:
+    """[B, T] ids -> [B, T, H]; the speech placeholder, which has no embedding, becomes zeros."""
+    slots = ids == placeholder
+    embedded = model.get_input_embeddings()(ids.masked_fill(slots, 0))  # type: ignore[operator]
+    return embedded.masked_fill(slots[..., None], 0.0)
+
+
+def add_lora(model: PreTrainedModel, *, rank: int, alpha: int, targets: str = "all-linear"):
+    """Wrap a causal LM with LoRA (Hu et al. 2021) by peft; only the LoRA weights train."""
+    from peft import LoraConfig, get_peft_model
+
+    return get_peft_model(
+        model,
+        LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM"),
+    )
+
+
+def is_lora(model: nn.Module) -> bool:
+    """Whether peft has wrapped this model."""
+    return hasattr(model, "peft_config")
+
+
+@torch.no_grad()
+def end_tokens(generation_config: Any, tokenizer_eos: int | None) -> frozenset[int]:
+    """Every id that ends a reply: the model's generation settings name one, several or none."""
+    eos = getattr(generation_config, "eos_token_id", None)
+    if eos is None:
+        eos = tokenizer_eos
+    if eos is None:
+        raise ValueError("no end token: set eos_token_id in generation_config.json")
+    return frozenset(eos if isinstance(eos, (list, tuple)) else [eos])

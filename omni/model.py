@@ -1,0 +1,202 @@
+"""OmniForConditionalGeneration: joins the stages. The only file that knows more than one of them.
+
+    log-mel -> speech_encoder -> speech_adapter -> language_model -> unit_decoder -> vocoder
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from omni.config import OmniConfig
+from omni.language_model import LanguageModelOutput, embed, run_language_model
+from omni.prompt import IGNORE
+from omni.speech_adapter import SpeechAdapter, splice
+from omni.speech_encoder import SpeechEncoder
+from omni.stages import Frames
+from omni.unit_decoder import UnitDecoder
+
+
+class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
+    """Any causal LM with ears and a voice.
+
+    `speech_encoder`, `speech_adapter`, `language_model`, `unit_decoder` (None before stage 2) and
+    `vocoder` (None if the checkpoint has none) are the stages of the paper's figure.
+    """
+
+    config_class = OmniConfig
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+
+    def __init__(self, config: OmniConfig, language_model: PreTrainedModel | None = None) -> None:
+        super().__init__(config)
+        self.speech_encoder = SpeechEncoder(config.audio_config, block_frames=config.block_frames)
+        self.language_model = (
+            AutoModelForCausalLM.from_config(config.text_config)
+            if language_model is None
+            else language_model
+        )
+        self.speech_adapter = SpeechAdapter(
+            config.adapter,
+            input_width=self.speech_encoder.width,
+            output_width=config.hidden_size,
+        )
+        units = config.units
+        self.unit_decoder: UnitDecoder | None = UnitDecoder(units) if units else None
+        self.vocoder: nn.Module | None = None
+        self.speech_encoder.requires_grad_(False)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Every stage has initialised itself; transformers must not do it again."""
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **kwargs: Any) -> OmniForConditionalGeneration:  # type: ignore[override]
+        """Read a checkpoint folder or hub id; see omni.pretrained.read_checkpoint."""
+        from omni.pretrained import read_checkpoint
+
+        return read_checkpoint(cls, source, **kwargs)
+
+    def save_pretrained(self, folder: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
+        """Write a checkpoint folder; see omni.pretrained.write_checkpoint."""
+        from omni.pretrained import write_checkpoint
+
+        write_checkpoint(self, folder, **kwargs)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.language_model.get_output_embeddings()
+
+    def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """Only the LLM is worth it."""
+        self.language_model.gradient_checkpointing_enable(*args, **kwargs)
+        self.language_model.enable_input_require_grads()
+
+    def encode_speech(self, input_features: Tensor, input_features_mask: Tensor) -> Frames:
+        """Log-mel of R recordings -> LLM positions [R, P, H].
+
+        input_features: [R, n_mels, M]; input_features_mask: [R, M].
+        """
+        with torch.no_grad():  # frozen in both stages
+            frames = self.speech_encoder(input_features, input_features_mask)
+        return self.adapt_speech(frames)
+
+    def adapt_speech(self, frames: Frames) -> Frames:
+        """Encoder frames [R, F, D], fresh or read from a cache -> LLM positions [R, P, H]."""
+        dtype = self.speech_adapter.linear1.weight.dtype
+        return self.speech_adapter(Frames(frames.values.to(dtype), frames.lengths))
+
+    def embed_prompt(self, input_ids: Tensor, speech: Frames | None) -> Tensor:
+        """[B, T] ids and the speech that fills their slots -> [B, T, H]."""
+        slot = self.config.speech_token_id
+        embeddings = embed(self.language_model, input_ids, slot)
+        if speech is None:
+            if bool((input_ids == slot).any()):
+                raise ValueError("input_ids hold speech slots, but no input_features came with them")
+            return embeddings
+        return splice(embeddings, input_ids == slot, speech)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        input_features: Tensor | None = None,
+        input_features_mask: Tensor | None = None,
+        encoder_frames: Tensor | None = None,
+        encoder_lengths: Tensor | None = None,
+        labels: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        position_ids: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Stage 1: cross-entropy on the response.
+
+        input_ids [B, T] with one speech slot per speech position; input_features [R, n_mels, M]
+        and input_features_mask [R, M] (or encoder_frames [R, F, D] and encoder_lengths [R], the
+        frozen encoder's output read from a cache); labels [B, T], -100 where no loss looks.
+        """
+        output = self._language_states(
+            input_ids, attention_mask, input_features, input_features_mask, encoder_frames,
+            encoder_lengths, inputs_embeds=inputs_embeds, cache=past_key_values,
+            use_cache=bool(use_cache), position_ids=position_ids, logits_to_keep=logits_to_keep,
+        )  # fmt: skip
+        loss = None
+        if labels is not None:
+            # float32: bfloat16 sums of thousands of classes drift.
+            logits = output.logits[:, :-1].float().flatten(0, 1)
+            loss = F.cross_entropy(logits, labels[:, 1:].flatten(), ignore_index=IGNORE)
+        return CausalLMOutputWithPast(
+            loss=loss,  # type: ignore[arg-type]
+            logits=output.logits,  # type: ignore[arg-type]
+            past_key_values=output.cache,
+        )
+
+    def _language_states(
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        input_features: Tensor | None,
+        input_features_mask: Tensor | None,
+        encoder_frames: Tensor | None,
+        encoder_lengths: Tensor | None,
+        *,
+        inputs_embeds: Tensor | None = None,
+        cache: Cache | None = None,
+        use_cache: bool = False,
+        **kwargs: Any,
+    ) -> LanguageModelOutput:
+        if inputs_embeds is None:
+            speech = None
+            if encoder_frames is not None and encoder_lengths is not None:
+                speech = self.adapt_speech(Frames(encoder_frames, encoder_lengths))
+            elif input_features is not None:
+                if input_features_mask is None:
+                    raise ValueError(
+                        "input_features came without input_features_mask; OmniProcessor makes both"
+                    )
+                speech = self.encode_speech(input_features, input_features_mask)
+            if input_ids is None:
+                raise ValueError("input_ids or inputs_embeds must be given")
+            inputs_embeds = self.embed_prompt(input_ids, speech)
+        return run_language_model(
+            self.language_model, inputs_embeds, attention_mask, cache=cache, use_cache=use_cache,
+            **kwargs,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def teacher_forced_states(
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **speech: Any
+    ) -> Frames:
+        """Stage 2's input: the states that predict each label, from one frozen forward."""
+        output = self._language_states(
+            input_ids, attention_mask, speech.get("input_features"),
+            speech.get("input_features_mask"), speech.get("encoder_frames"),
+            speech.get("encoder_lengths"),
+        )  # fmt: skip
+        predicts = F.pad(labels[:, 1:] != IGNORE, (0, 1))
+        return response_states(output.hidden, predicts)
+
+
+def response_states(hidden: Tensor, predicts: Tensor) -> Frames:
+    """The one place that aligns text with speech: the states that predict y_1 ... y_N.
+
+    hidden: [B, T, H], the LLM's last hidden states; predicts: [B, T] bool, True at a position
+    whose NEXT token belongs to the response (the last prompt position predicts y_1; the state
+    that predicts the end token is included, the end token's own state is not).
+    Returns [B, N, H]; rows may have different N, also 0.
+    """
+    rows = [states[chosen] for states, chosen in zip(hidden, predicts, strict=True)]
+    return Frames(nn.utils.rnn.pad_sequence(rows, batch_first=True), predicts.sum(-1))

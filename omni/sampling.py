@@ -1,0 +1,39 @@
+"""From logits to the next token: greedy, or drawn from the nucleus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import TopPLogitsWarper
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """temperature 0 takes the best token; above it, tokens are drawn from the top_p nucleus."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature={self.temperature}: must be 0 (greedy) or more")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p}: must be above 0 and at most 1")
+
+    def generator(self) -> torch.Generator:
+        """A fresh source of randomness for one reply."""
+        return torch.Generator().manual_seed(self.seed)
+
+
+def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+    """[vocabulary] logits -> one token id (nucleus sampling: Holtzman et al. 2020)."""
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    scores = (logits.float() / sampling.temperature)[None]
+    if sampling.top_p < 1:
+        scores = TopPLogitsWarper(sampling.top_p)(torch.empty(1, 0), scores)  # type: ignore[arg-type]
+    drawn = torch.multinomial(scores.softmax(-1)[0].cpu(), 1, generator=generator)
+    return int(drawn)

@@ -1,0 +1,214 @@
+"""Stage 4 of 5, the speech decoder: LLM states -> unit log-probabilities, without autoregression.
+
+Each state is repeated `upsample` times, causal Llama layers turn the repeats into different
+steps, and a linear layer scores K units and the blank. Parameter names are those of LLaMA-Omni's
+`speech_generator`: its weights load unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
+
+from omni.stages import Frames, lengths_to_mask
+
+CACHE_BLOCK = 512  # steps; a cache grows by at least this much, and at least doubles
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitDecoderConfig:
+    """Sizes of the unit decoder."""
+
+    input_width: int  # H, the LLM's width
+    width: int
+    layers: int
+    heads: int
+    ffn: int
+    units: int  # K, without the blank
+    upsample: int = 25  # steps per LLM state
+    rope_theta: float = 10_000.0
+    # Llama's `rope_scaling`, e.g. {"rope_type": "llama3", "factor": 8.0, ...}; empty: plain RoPE.
+    rope_scaling: dict[str, Any] = field(default_factory=dict)
+    rms_norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for name in ("input_width", "width", "layers", "heads", "ffn", "units", "upsample"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"unit_decoder.{name}={value}: must be at least 1")
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"unit_decoder.width={self.width}: must be a multiple of 2 * heads="
+                f"{2 * self.heads}, for rotary positions turn pairs; change width or heads"
+            )
+
+    def llama(self) -> LlamaConfig:
+        """The same sizes in transformers' words."""
+        llama = LlamaConfig(
+            hidden_size=self.width,
+            intermediate_size=self.ffn,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.heads,
+            head_dim=self.width // self.heads,
+            rms_norm_eps=self.rms_norm_eps,
+            max_position_embeddings=131_072,
+            rope_parameters={
+                "rope_type": "default",
+                **self.rope_scaling,
+                "rope_theta": self.rope_theta,
+            },
+        )
+        llama._attn_implementation = "sdpa"  # takes the boolean mask of `step`
+        return llama
+
+
+@dataclass(frozen=True)
+class UnitDecoderState:
+    """Keys and values of the steps so far; slot i of a row holds the step at position i.
+
+    keys, values: [layers, B, heads, capacity, head_dim]; lengths: [B] int64, steps of each row.
+    `step` writes into the free slots in place. So an older state stays as it was, but only one
+    step may continue from it: to try two continuations, continue from a `select` of it.
+    """
+
+    keys: Tensor
+    values: Tensor
+    lengths: Tensor
+
+    def select(self, rows: Sequence[int]) -> UnitDecoderState:
+        """A copy with these rows in this order; rows may be left out or taken twice."""
+        index = torch.as_tensor(rows, dtype=torch.int64, device=self.lengths.device)
+        return UnitDecoderState(self.keys[:, index], self.values[:, index], self.lengths[index])
+
+    @staticmethod
+    def join(states: Sequence[UnitDecoderState]) -> UnitDecoderState:
+        """One batch of all the rows, in order."""
+        capacity = max(state.keys.shape[3] for state in states)
+        return UnitDecoderState(
+            torch.cat([_enlarged(state.keys, capacity) for state in states], dim=1),
+            torch.cat([_enlarged(state.values, capacity) for state in states], dim=1),
+            torch.cat([state.lengths for state in states]),
+        )
+
+
+class UnitDecoder(nn.Module):
+    """The figure's speech decoder (Fang et al. 2024, section 2.4), whole and step by step."""
+
+    def __init__(self, config: UnitDecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.upsample = config.upsample
+        self.blank = config.units  # the last class
+        self._llama = config.llama()
+        self.input_proj = nn.Linear(config.input_width, config.width)
+        self.layers = nn.ModuleList(
+            LlamaDecoderLayer(self._llama, index) for index in range(config.layers)
+        )
+        self.output_proj = nn.Linear(config.width, config.units + 1)
+        # No child module: casting the model to bfloat16 or building it on the meta device would
+        # spoil the frequencies, which must stay float32.
+        self._rotary: dict[torch.device, LlamaRotaryEmbedding] = {}
+
+    def forward(self, states: Frames) -> Frames:
+        """[B, N, H] -> float32 log-probabilities [B, N * upsample, K + 1].
+
+        Padding follows the states, and nothing looks ahead: each row comes out as if alone.
+        """
+        x = self._steps_of(states)  # [B, S, width]
+        positions = torch.arange(x.shape[1], device=x.device)[None, :]
+        rotation = self._rotation(x, positions)
+        for layer in self.layers:
+            x = layer(x, position_embeddings=rotation)  # causal, for no mask is given
+        return self._scores(x, states.lengths)
+
+    def initial_state(self, batch: int) -> UnitDecoderState:
+        """The state before the first LLM state of `batch` replies."""
+        weight, config = self.output_proj.weight, self.config
+        empty = weight.new_zeros(
+            config.layers, batch, config.heads, 0, config.width // config.heads
+        )
+        lengths = torch.zeros(batch, dtype=torch.int64, device=weight.device)
+        return UnitDecoderState(empty, empty.clone(), lengths)
+
+    @torch.no_grad()
+    def step(self, states: Frames, state: UnitDecoderState) -> tuple[Frames, UnitDecoderState]:
+        """The next states of each row, [B, n, H] -> [B, n * upsample, K + 1] and the new state.
+
+        Rows may bring different numbers of states, also none. What was computed before is read
+        from the cache. Any chunking gives what `forward` gives.
+        Raises ValueError if the number of rows differs from the state's.
+        """
+        if states.values.shape[0] != state.lengths.shape[0]:
+            raise ValueError(
+                f"{states.values.shape[0]} rows of states, {state.lengths.shape[0]} in the "
+                "unit decoder's state: give each row of the state its own (0 states is allowed)"
+            )
+        x = self._steps_of(states)  # [B, s, width]
+        if x.shape[1] == 0:
+            return self._scores(x, states.lengths), state
+        new = states.lengths * self.upsample  # [B]
+        cache = _Cache(state, new, x.shape[1])
+        positions = state.lengths[:, None] + torch.arange(x.shape[1], device=x.device)  # [B, s]
+        slots = torch.arange(cache.longest, device=x.device)
+        allowed = (slots <= positions[:, :, None])[:, None]  # [B, 1, s, longest]
+        rotation = self._rotation(x, positions)
+        for layer in self.layers:
+            x = layer(
+                x, attention_mask=allowed, position_embeddings=rotation, past_key_values=cache
+            )
+        after = UnitDecoderState(cache.keys, cache.values, state.lengths + new)
+        return self._scores(x, states.lengths), after
+
+    def _steps_of(self, states: Frames) -> Tensor:
+        """[B, N, H] -> [B, N * upsample, width]; projected first, as repeats project alike."""
+        # Zeroed: attention multiplies padding by 0, and 0 * NaN would be NaN.
+        real = states.values.masked_fill(~states.mask[:, :, None], 0.0)
+        x = self.input_proj(real.to(self.input_proj.weight.dtype))
+        return x.repeat_interleave(self.upsample, dim=1)
+
+    def _scores(self, x: Tensor, state_lengths: Tensor) -> Frames:
+        """[B, S, width] -> [B, S, K + 1] float32; there is no norm before the projection."""
+        # float32: CTC sums over many paths, and bfloat16 loses the small ones.
+        log_probs = F.log_softmax(self.output_proj(x).float(), dim=-1)
+        return Frames(log_probs, state_lengths * self.upsample)
+
+    def _rotation(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [B or 1, S, head_dim] of the positions."""
+        if x.device not in self._rotary:
+            with torch.device(x.device):
+                self._rotary[x.device] = LlamaRotaryEmbedding(self._llama)
+        return self._rotary[x.device](x, positions)
+
+
+class _Cache:
+    """What Llama's attention sees as `past_key_values` during one step."""
+
+    def __init__(self, state: UnitDecoderState, new: Tensor, size: int) -> None:
+        """new: [B] real steps of each row; size: s, with padding."""
+        self.longest = int((state.lengths + new).max())
+        capacity = state.keys.shape[3]
+        if self.longest > capacity:
+            capacity = max(self.longest, 2 * capacity, CACHE_BLOCK)
+        self.keys = _enlarged(state.keys, capacity)
+        self.values = _enlarged(state.values, capacity)
+        self._rows, self._columns = lengths_to_mask(new, size).nonzero(as_tuple=True)
+        self._slots = state.lengths[self._rows] + self._columns
+
+    def update(self, keys: Tensor, values: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """Store each row's [heads, s, head_dim] behind its own past; give back all of it."""
+        for stored, fresh in ((self.keys[layer], keys), (self.values[layer], values)):
+            stored[self._rows, :, self._slots] = fresh[self._rows, :, self._columns]
+        return self.keys[layer, :, :, : self.longest], self.values[layer, :, :, : self.longest]
+
+
+def _enlarged(cache: Tensor, capacity: int) -> Tensor:
+    """[layers, B, heads, c, head_dim] with zeroed slots up to `capacity`; itself if it fits."""
+    missing = capacity - cache.shape[3]
+    return F.pad(cache, (0, 0, 0, missing)) if missing else cache

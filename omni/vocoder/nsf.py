@@ -1,0 +1,269 @@
+"""A light vocoder: convolutions at 50, 200 and 1000 Hz, a harmonic source, an inverse STFT.
+
+After HiFTNet (Li et al. 2023) and iSTFTNet (Kaneko et al. 2022), with F0 and durations predicted
+from the units. The default has 2.4 M parameters and a finite receptive field.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from omni.audio import SAMPLES_PER_FRAME
+from omni.vocoder.base import Rendering, SourceState, Vocoder
+from omni.vocoder.durations import DurationPredictor
+from omni.vocoder.receptive_field import Span
+from omni.vocoder.source import (
+    MAX_F0,
+    MIN_F0,
+    frame_phases,
+    hashed_noise,
+    pulses,
+    to_samples,
+)
+
+SLOPE = 0.1  # of the leaky ReLUs
+LOG_F0_CENTRE, LOG_F0_SCALE = 5.0, 0.4  # of human voices, in log Hz: 148 Hz, a fifth up or down
+MAX_LOG_MAGNITUDE = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NsfConfig:
+    """Sizes; the defaults are the embedded default's."""
+
+    kind: ClassVar[str] = "nsf"
+    num_units: int
+    width: int = 256  # channels at 50 Hz
+    trunk_dilations: tuple[int, ...] = (1, 2, 4, 2)  # one residual block each, at 50 Hz
+    upsample_rates: tuple[int, int] = (4, 5)
+    mid_width: int = 128  # channels at 200 Hz
+    mid_dilations: tuple[int, ...] = (1, 2)
+    fine_width: int = 64  # channels at 1000 Hz
+    fine_dilations: tuple[int, ...] = (1, 2, 4)
+    kernel: int = 3
+    head_kernel: int = 5
+    n_fft: int = 64
+    hop: int = 16
+    duration_width: int = 128
+    duration_kernel: int = 3
+    duration_dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        hop = self.upsample_rates[0] * self.upsample_rates[1] * self.hop
+        if hop != SAMPLES_PER_FRAME:
+            raise ValueError(
+                f"upsample_rates {self.upsample_rates} and hop {self.hop}: their product is {hop},"
+                f" must be {SAMPLES_PER_FRAME}, the samples of a 20 ms frame"
+            )
+        if self.n_fft % (2 * self.hop) or self.n_fft < 4 * self.hop:
+            raise ValueError(
+                f"n_fft {self.n_fft}: must be an even multiple of hop {self.hop}, at least 4 times"
+                " it, so that the squared Hann windows add up to a constant"
+            )
+        if self.kernel % 2 == 0 or self.head_kernel % 2 == 0:
+            raise ValueError(
+                f"kernel {self.kernel}, head_kernel {self.head_kernel}: must be odd, so that they"
+                " have a centre"
+            )
+
+
+@dataclass(frozen=True)
+class Prosody:
+    """What the trunk knows of each frame.
+
+    features: [B, width, F]; log_f0: [B, F] log Hz at the frames' starts, also where unvoiced;
+    voiced: [B, F] logits.
+    """
+
+    features: Tensor
+    log_f0: Tensor
+    voiced: Tensor
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions with a bypass; with a LayerNorm over the channels before where asked."""
+
+    def __init__(self, channels: int, kernel: int, dilation: int, *, normalise: bool) -> None:
+        super().__init__()
+        half = kernel // 2
+        self.norm = nn.LayerNorm(channels) if normalise else None
+        self.dilated = nn.Conv1d(
+            channels, channels, kernel, dilation=dilation, padding=dilation * half
+        )
+        self.plain = nn.Conv1d(channels, channels, kernel, padding=half)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x if self.norm is None else self.norm(x.transpose(1, 2)).transpose(1, 2)
+        return x + self.plain(F.leaky_relu(self.dilated(F.leaky_relu(h, SLOPE)), SLOPE))
+
+
+class Upsample(nn.Module):
+    """A convolution whose channels are dealt out over `rate` new places."""
+
+    def __init__(self, width_in: int, width_out: int, rate: int, kernel: int) -> None:
+        super().__init__()
+        self.rate = rate
+        self.conv = nn.Conv1d(width_in, width_out * rate, kernel, padding=kernel // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T] -> [B, C', T * rate]."""
+        dealt = self.conv(F.leaky_relu(x, SLOPE)).unflatten(1, (-1, self.rate))  # [B, C', r, T]
+        return dealt.transpose(2, 3).flatten(2)
+
+
+class NsfVocoder(Vocoder):
+    """Units -> trunk (50 Hz) -> F0 and voicing -> source; trunk and source -> STFT -> waveform."""
+
+    kind = NsfConfig.kind
+    recommended_right_context_frames = 8
+    stft_basis: Tensor
+    istft_basis: Tensor
+
+    def __init__(self, config: NsfConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.num_units = config.num_units
+        width, kernel, half = config.width, config.kernel, config.kernel // 2
+        self.embedding = nn.Embedding(config.num_units, width)
+        self.trunk = nn.Sequential(
+            *(ResidualBlock(width, kernel, d, normalise=True) for d in config.trunk_dilations)
+        )
+        self.trunk_norm = nn.LayerNorm(width)
+        self.prosody = nn.Conv1d(width, 2, kernel, padding=half)  # log F0, voicing
+        self.to_mid = Upsample(width, config.mid_width, config.upsample_rates[0], kernel)
+        self.mid = nn.Sequential(
+            *(
+                ResidualBlock(config.mid_width, kernel, d, normalise=False)
+                for d in config.mid_dilations
+            )
+        )
+        fine, bins = config.fine_width, config.n_fft // 2 + 1
+        self.to_fine = Upsample(config.mid_width, fine, config.upsample_rates[1], kernel)
+        self.from_source = nn.Conv1d(4 * bins, fine, kernel, padding=half)
+        self.fine = nn.Sequential(
+            *(ResidualBlock(fine, kernel, d, normalise=False) for d in config.fine_dilations)
+        )
+        self.head = nn.Conv1d(fine, 3 * bins, config.head_kernel, padding=config.head_kernel // 2)
+        self.dur_predictor = DurationPredictor(
+            width, config.duration_width, config.duration_kernel, config.duration_dropout
+        )
+        basis = _fourier_basis(config.n_fft)  # [2 * bins, n_fft]
+        window = torch.hann_window(config.n_fft)
+        scale = torch.full((bins,), 2.0)
+        scale[0] = scale[-1] = 1.0  # the ends of a real spectrum have no mirror image
+        # Squared Hann windows at this hop add up to 3/8 of n_fft / hop.
+        overlap = 0.375 * config.n_fft / config.hop
+        inverse = basis * torch.cat([scale, scale])[:, None] * window / (config.n_fft * overlap)
+        forward = (basis * window / config.hop).T.contiguous()
+        self.register_buffer("stft_basis", forward, persistent=False)  # [n_fft, 2 * bins]
+        self.register_buffer("istft_basis", inverse, persistent=False)  # [2 * bins, n_fft]
+        self._edge = (config.n_fft - config.hop) // 2  # columns are centred in their hop
+        self.source_context_frames, self.context_frames = _context_frames(config)
+
+    @property
+    def duration_embedding(self) -> nn.Embedding:
+        return self.embedding
+
+    def analyse(self, units: Tensor) -> Prosody:
+        """[B, F] int64, one unit per frame -> what the trunk knows, at 50 Hz."""
+        x = self.trunk(self.embedding(units).transpose(1, 2))
+        features = self.trunk_norm(x.transpose(1, 2)).transpose(1, 2)
+        log_f0, voiced = self.prosody(features).float().unbind(1)
+        return Prosody(features, log_f0 * LOG_F0_SCALE + LOG_F0_CENTRE, voiced)
+
+    def decode(self, features: Tensor, harmonic: Tensor, noise: Tensor) -> Tensor:
+        """[B, width, F] and the two excitations [B, F * 320] -> waveform [B, F * 320]."""
+        x = self.to_fine(self.mid(self.to_mid(features)))  # [B, fine, F * 20]
+        source = torch.cat([self._stft(harmonic), self._stft(noise)], dim=1)
+        x = self.fine(x + self.from_source(source))
+        out = self.head(F.leaky_relu(x, SLOPE))
+        with torch.autocast(out.device.type, enabled=False):
+            # float32: eight bits of phase are audible.
+            log_magnitude, real, imaginary = out.float().chunk(3, dim=1)
+            magnitude = log_magnitude.clamp(max=MAX_LOG_MAGNITUDE).exp()
+            length = torch.rsqrt(real**2 + imaginary**2 + 1e-4)
+            spectrum = torch.cat([magnitude * real * length, magnitude * imaginary * length], dim=1)
+            return self._istft(spectrum)
+
+    def excite(self, f0: Tensor, voiced: Tensor, phases: Tensor, first_frame: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The source in float32.
+
+        f0: [B, F] float64 Hz; voiced: [B, F] 0..1; phases: [B, F + 1]; first_frame: [B] int64.
+        Returns the pulses, gated by voicing, and the noise: [B, F * 320] each.
+        """
+        harmonic = pulses(f0, phases) * to_samples(voiced.float())
+        noise = hashed_noise(first_frame * SAMPLES_PER_FRAME, harmonic.shape[-1])
+        return harmonic, noise
+
+    def render(
+        self, units: Tensor, source: SourceState | None = None, *, first_frame: int = 0
+    ) -> Rendering:
+        state = source or SourceState()
+        prosody = self.analyse(units[None])
+        f0 = prosody.log_f0.double().exp().clamp(MIN_F0, MAX_F0)
+        phases = frame_phases(f0, phase=state.phase, frame=state.frame - first_frame)
+        start = torch.tensor([first_frame], device=units.device)
+        harmonic, noise = self.excite(f0, prosody.voiced.sigmoid(), phases, start)
+        waveform = self.decode(prosody.features, harmonic, noise)[0].clamp(-1.0, 1.0)
+        return Rendering(waveform, phases[0] % 1.0)
+
+    def _stft(self, signal: Tensor) -> Tensor:
+        """[B, W] -> [B, 2 * bins, W / hop] real and imaginary parts, columns centred in hops."""
+        with torch.autocast(signal.device.type, enabled=False):
+            padded = F.pad(signal.float(), (self._edge, self._edge))
+            windows = padded.unfold(1, self.config.n_fft, self.config.hop)  # [B, T, n_fft]
+            return (windows @ self.stft_basis).transpose(1, 2)
+
+    def _istft(self, spectrum: Tensor) -> Tensor:
+        """[B, 2 * bins, T] -> [B, T * hop]: the windows, added where they overlap."""
+        hop, columns = self.config.hop, spectrum.shape[2]
+        windows = spectrum.transpose(1, 2) @ self.istft_basis  # [B, T, n_fft]
+        parts = windows.split(hop, dim=2)  # n_fft / hop times [B, T, hop]
+        last = len(parts) - 1
+        shifted = [F.pad(part, (0, 0, i, last - i)) for i, part in enumerate(parts)]
+        added = torch.stack(shifted).sum(0).flatten(1)  # [B, (T + last) * hop]
+        return added[:, self._edge : self._edge + columns * hop]
+
+
+def _fourier_basis(size: int) -> Tensor:
+    """[2 * bins, size]: cosines, then negated sines, of the bins 0 ... size / 2."""
+    angle = torch.arange(size // 2 + 1)[:, None] * torch.arange(size)[None, :] * (2 * torch.pi / size)
+    return torch.cat([angle.cos(), -angle.sin()])
+
+
+def _context_frames(config: NsfConfig) -> tuple[int, int]:
+    """Frames on each side that may change a frame's phase advance, and its samples."""
+
+    def chain(dilations: tuple[int, ...]) -> list[tuple[int, int]]:
+        return [(config.kernel, d) for d in dilations] + [(config.kernel, 1)] * len(dilations)
+
+    edge = (config.n_fft - config.hop) // 2
+    prosody = Span(0, 0).through_conv(config.kernel).through_residual(chain(config.trunk_dilations))
+    column = (
+        Span(0, SAMPLES_PER_FRAME - 1)
+        .through_transposed(config.n_fft, config.hop, edge)
+        .through_conv(config.head_kernel)
+        .through_residual(chain(config.fine_dilations))
+    )
+    excitation = (
+        column.through_conv(config.kernel)
+        .through_strided(config.n_fft, config.hop, edge)
+        .through_repeat(SAMPLES_PER_FRAME)
+    )
+    # A sample lies between two F0 values: the frame after is needed as well.
+    by_source = prosody.context + excitation.context + 1
+    by_features = (
+        column.through_repeat(config.upsample_rates[1])
+        .through_conv(config.kernel)
+        .through_residual(chain(config.mid_dilations))
+        .through_repeat(config.upsample_rates[0])
+        .through_conv(config.kernel)
+        .through_residual(chain(config.trunk_dilations))
+    )
+    # One frame more for the phase: the advance over a frame reads the F0 at its end.
+    return prosody.context + 1, max(by_source, by_features.context)

@@ -1,0 +1,1 @@
+"""Training: recipes, batches and one command per part."""

@@ -1,0 +1,36 @@
+"""What trains is data, and is checked: a recipe names the parts, everything else stands still."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """Names of the submodules that train; every other parameter of the module is frozen."""
+
+    trained: tuple[str, ...]
+
+    def trains(self, parameter: str) -> bool:
+        return any(parameter == part or parameter.startswith(part + ".") for part in self.trained)
+
+    def apply(self, module: nn.Module) -> None:
+        """Set requires_grad by the recipe. Raises ValueError if a named part does not exist."""
+        names = [name for name, _ in module.named_parameters()]
+        for part in self.trained:
+            if not any(Freeze((part,)).trains(name) for name in names):
+                known = sorted({name.split(".")[0] for name in names})
+                raise ValueError(f"trained part {part!r}: not in the model; it has {known}")
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(self.trains(name))
+
+    def check_gradients(self, module: nn.Module) -> None:
+        """Raise RuntimeError if a frozen parameter has received a gradient."""
+        for name, parameter in module.named_parameters():
+            if parameter.grad is not None and not self.trains(name):
+                raise RuntimeError(
+                    f"{name} has a gradient, but only {', '.join(self.trained)} may train; "
+                    "a stage must not unfreeze another"
+                )
