@@ -1,29 +1,29 @@
 """The `omni-data` command: make, import and convert spoken dialogues."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from data_tools.manifest import read_folder, read_manifest, write_manifest
+from data_tools.nano import QUESTIONS, build_nano
+from data_tools.nano_domain import dialogues
 from omni.errors import UserError, friendly
 
 app = typer.Typer(no_args_is_help=True, help="Make, import and convert spoken dialogues.")
+Manifest = typer.Argument(metavar="MANIFEST", help="A file that ends in .jsonl or .parquet.")
 
 
 @app.command()
 @friendly
 def nano(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the data set goes.")],
-    questions: Annotated[
-        int, typer.Option(help="Spoken question turns for training; more take longer.")
-    ] = 12_000,
+    questions: Annotated[int, typer.Option(help="Spoken question turns for training.")] = QUESTIONS,
     seed: Annotated[int, typer.Option(help="Chooses the voices.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Default: all cores.")] = None,
 ) -> None:
     """Speak the nano's dialogues. Stopped and run again, it goes on where it was."""
-    from data_tools.nano import build_nano
-    from data_tools.nano_domain import dialogues
-
     made = build_nano(folder, dialogues(), questions=questions, seed=seed, workers=workers)
     for split, count in made.records.items():
         typer.echo(f"{split:<12} {count:6} records {made.hours[split]:6.2f} h of questions")
@@ -35,15 +35,11 @@ def nano(
 @friendly
 def import_folder(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="NAME.wav with NAME.txt.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help=".jsonl or .parquet.")],
+    out: Annotated[Path, Manifest],
     language: Annotated[str, typer.Option(help="Language code of the recordings.")] = "en",
     split: Annotated[str, typer.Option(help="Split of the records.")] = "train",
 ) -> None:
     """Write a manifest of a folder of recordings; NAME.answer.txt and .wav may add answers."""
-    from dataclasses import replace
-
-    from data_tools.manifest import read_folder, write_manifest
-
     records = [replace(record, language=language, split=split) for record in read_folder(folder)]
     write_manifest(out, records)
     typer.echo(f"{out}: {len(records)} records")
@@ -51,13 +47,8 @@ def import_folder(
 
 @app.command()
 @friendly
-def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN", help=".jsonl or .parquet.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help=".jsonl or .parquet.")],
-) -> None:
-    """Rewrite a manifest in the other format, in the same folder."""
-    from data_tools.manifest import read_manifest, write_manifest
-
+def convert(source: Annotated[Path, Manifest], out: Annotated[Path, Manifest]) -> None:
+    """Write a manifest in the other format, into the same folder."""
     if out.parent.resolve() != source.parent.resolve():
         raise UserError(
             f"{out}: audio paths start from the manifest's folder; write it into {source.parent}"

@@ -6,9 +6,8 @@ same columns. It is the only door from data into training.
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,11 +60,6 @@ class Manifest:
         return self.root / turn.speech
 
 
-def merge_repeats(units: Iterable[int]) -> tuple[int, ...]:
-    """[12, 45, 45, 7] -> (12, 45, 7)."""
-    return tuple(unit for unit, _ in groupby(units))
-
-
 def read_manifest(path: str | Path) -> Manifest:
     """Reads .jsonl or .parquet.
 
@@ -107,7 +101,7 @@ def write_manifest(path: str | Path, records: Sequence[Record]) -> None:
         ]
         datasets.Dataset.from_dict(columns, features=parquet_features()).to_parquet(str(aside))
     else:
-        lines = (json.dumps(without_nulls(row), ensure_ascii=False) + "\n" for row in rows)
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in map(without_nulls, rows))
         with aside.open("w", encoding="utf-8") as file:
             file.writelines(lines)
     os.replace(aside, path)
@@ -194,7 +188,7 @@ def parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
         pairs = row.get("provenance")
         if isinstance(pairs, list):
             row["provenance"] = {pair["key"]: pair["value"] for pair in pairs}
-        yield f"{path}:{number}", without_nulls(row)
+        yield f"{path}:{number}", row
 
 
 def parquet_features() -> Any:
@@ -227,15 +221,16 @@ def row_from_record(record: Record) -> dict[str, Any]:
 
 def without_nulls(row: dict[str, Any]) -> dict[str, Any]:
     """The row and its turns without the fields that are null."""
-    turns = [
-        {name: value for name, value in turn.items() if value is not None} for turn in row["turns"]
-    ]
-    return {name: value for name, value in row.items() if value is not None} | {"turns": turns}
+    return present(row) | {"turns": [present(turn) for turn in row["turns"]]}
+
+
+def present(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if value is not None}
 
 
 def record_from_row(row: Any) -> Record:
     """Checks one row. Raises ValueError with rule and remedy; the caller adds the place."""
-    check_fields(row, RECORD_FIELDS, required=("id", "turns"), what="record")
+    row = checked_fields(row, RECORD_FIELDS, required=("id", "turns"), what="record")
     check_text(row, "id", "language", "split")
     if not row["id"]:
         raise ValueError("id '': must not be empty; give every record a name of its own")
@@ -257,25 +252,31 @@ def record_from_row(row: Any) -> Record:
 
 
 def turn_from_row(row: Any) -> Turn:
-    check_fields(row, TURN_FIELDS, required=("role", "text"), what="turn")
+    row = checked_fields(row, TURN_FIELDS, required=("role", "text"), what="turn")
     check_text(row, "role", "text", "speech", "voice")
     if row["role"] not in ROLES:
         raise ValueError(f"role {row['role']!r}: must be 'user' or 'assistant'; rename it")
-    units = row.get("units")
-    if units is None:
+    if "units" not in row:
         return Turn(**row)
+    units = row["units"]
     if not isinstance(units, list) or not all(type(unit) is int and unit >= 0 for unit in units):
         raise ValueError(
             f"units {units!r}: must be a list of integers from 0 up; extract them anew"
         )
-    return Turn(**(row | {"units": merge_repeats(units)}))
+    from omni.units import merge_repeats  # here: it brings torch, which text alone doesn't need
+
+    return Turn(**(row | {"units": tuple(merge_repeats(units).tolist())}))
 
 
-def check_fields(row: Any, known: Sequence[str], *, required: Sequence[str], what: str) -> None:
+def checked_fields(
+    row: Any, known: Sequence[str], *, required: Sequence[str], what: str
+) -> dict[str, Any]:
+    """The fields that are not null, if they are the ones that a record or turn may have."""
     if not isinstance(row, dict):
         raise ValueError(
             f"{what} {row!r}: must be an object with {', '.join(required)}; write it so"
         )
+    row = present(row)
     for name in required:
         if name not in row:
             raise ValueError(f"{what} without {name!r}: needs {', '.join(required)}; add it")
@@ -284,6 +285,7 @@ def check_fields(row: Any, known: Sequence[str], *, required: Sequence[str], wha
             raise ValueError(
                 f"{what} field {name!r}: known are {', '.join(known)}; remove or rename"
             )
+    return row
 
 
 def check_text(row: dict[str, Any], *names: str) -> None:

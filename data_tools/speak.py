@@ -27,6 +27,7 @@ FESTIVAL_PACKAGES = {
     "kal_diphone": "festvox-kallpc16k",
     "cmu_us_slt_arctic_hts": "festvox-us-slt-hts",
 }
+FESTIVAL_STRETCH = {"kal_diphone": 1.1, "cmu_us_slt_arctic_hts": 1.0}  # the voices' own pace
 
 
 class TextToSpeech(Protocol):
@@ -114,7 +115,6 @@ class FestivalEngine:
     """Festival: a second to start, so one process is fed with all texts through a pipe."""
 
     DONE = "omni-done"
-    OWN_STRETCH = {"kal_diphone": 1.1, "cmu_us_slt_arctic_hts": 1.0}  # set by the voices themselves
 
     def __init__(self) -> None:
         self.program = find_program("festival", package="festival")
@@ -154,7 +154,7 @@ class FestivalEngine:
         printed = self.evaluate(
             f"(voice_{voice.name})\n"
             # Always set: the value of the utterance before would stay.
-            f"(Parameter.set 'Duration_Stretch {stretch * self.OWN_STRETCH[voice.name]:.4f})\n"
+            f"(Parameter.set 'Duration_Stretch {stretch * FESTIVAL_STRETCH[voice.name]:.4f})\n"
             f'(utt.save.wave (utt.synth (Utterance Text "{quoted}")) "{path}" "riff")'
         )
         return read_speech(printed, path)
@@ -220,7 +220,10 @@ def read_speech(printed: str, path: Path) -> np.ndarray:
         )
     waveform, rate = soundfile.read(path, dtype="float32")
     path.unlink()
-    return soxr.resample(waveform, rate, SAMPLE_RATE) if rate != SAMPLE_RATE else waveform
+    if rate == SAMPLE_RATE:
+        return waveform
+    # A full-scale peak overshoots a little when it is resampled.
+    return np.clip(soxr.resample(waveform, rate, SAMPLE_RATE), -1.0, 1.0)
 
 
 def run(command: list[str], text: str | None = None, *, check: bool = True) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ WINDOW_SECONDS = 30  # Whisper's window
 WINDOW_SAMPLES = WINDOW_SECONDS * SAMPLE_RATE
 MEL_FLOOR = 1e-10
 DYNAMIC_RANGE = 8.0  # log10 units kept below the loudest bin, as in openai-whisper
+
+Count = TypeVar("Count", int, Tensor)
 
 
 class AudioError(ValueError):
@@ -59,12 +62,16 @@ def prepare(samples: np.ndarray, rate: int, *, name: str = "audio") -> np.ndarra
         mono = mono.mean(axis=1)
     if mono.size == 0:
         raise AudioError(f"{name}: holds no samples; at least one frame of 20 ms is needed")
-    if not np.isfinite(mono).all():
-        bad = int((~np.isfinite(mono)).sum())
-        raise AudioError(f"{name}: {bad} samples are NaN or infinite; repair or record it again")
+    check_finite(mono, name=name)
     if rate != SAMPLE_RATE:
         mono = resample(mono, rate, SAMPLE_RATE)
     return np.ascontiguousarray(mono)
+
+
+def check_finite(samples: np.ndarray, *, name: str = "audio") -> None:
+    """Raise AudioError if a sample is NaN or infinite: one would spoil every frame of log-mel."""
+    if bad := int((~np.isfinite(samples)).sum()):
+        raise AudioError(f"{name}: {bad} samples are NaN or infinite; repair or record it again")
 
 
 def resample(samples: np.ndarray, rate_in: float, rate_out: float) -> np.ndarray:
@@ -89,7 +96,7 @@ def mel_frames(samples: int) -> int:
     return samples // HOP
 
 
-def encoder_frames(mel: int | Tensor) -> int | Tensor:
+def encoder_frames(mel: Count) -> Count:
     """Log-mel frames -> encoder frames: Whisper's second convolution has stride 2."""
     return (mel + 1) // 2
 

@@ -22,13 +22,22 @@ class CheckpointError(ValueError):
 
 @contextmanager
 def replace_folder(folder: str | Path) -> Iterator[Path]:
-    """Write a folder aside and rename it when complete: readers never see half of it."""
+    """Write a folder aside and rename it when complete: readers never see half of it.
+
+    If writing fails, the folder stays as it was.
+    """
     folder = Path(folder)
     aside = folder.with_name(f".{folder.name}.part")
+    old = folder.with_name(f".{folder.name}.old")
+    if old.exists() and not folder.exists():
+        old.rename(folder)  # a kill fell between the two renames below
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    yield aside
-    old = folder.with_name(f".{folder.name}.old")
+    try:
+        yield aside
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)

@@ -14,11 +14,19 @@ class ChunkSchedule:
         raise NotImplementedError
 
 
+def _check_sizes(sizes: tuple[int, ...]) -> None:
+    for size in sizes:
+        if size < 1:
+            raise ValueError(
+                f"chunk size {size}: must be at least 1 unit; 'all' waits for the whole reply"
+            )
+
+
 @dataclass(frozen=True)
 class Whole(ChunkSchedule):
     """One chunk: the vocoder waits for the whole reply."""
 
-    def size(self, index: int) -> int | None:  # noqa: ARG002 - the same for every chunk
+    def size(self, index: int) -> int | None:
         return None
 
     def __str__(self) -> str:
@@ -34,7 +42,7 @@ class Fixed(ChunkSchedule):
     def __post_init__(self) -> None:
         _check_sizes((self.units,))
 
-    def size(self, index: int) -> int | None:  # noqa: ARG002 - the same for every chunk
+    def size(self, index: int) -> int | None:
         return self.units
 
     def __str__(self) -> str:
@@ -67,6 +75,7 @@ class Growing(ChunkSchedule):
 
 
 AUTO = Growing((10, 20, 40, 80))
+SETTING = "chunk_schedule"  # its key in generation_config.json
 
 
 def parse_schedule(text: str) -> ChunkSchedule:
@@ -89,9 +98,6 @@ def parse_schedule(text: str) -> ChunkSchedule:
     return Fixed(sizes[0]) if len(sizes) == 1 else Growing(sizes)
 
 
-def _check_sizes(sizes: tuple[int, ...]) -> None:
-    for size in sizes:
-        if size < 1:
-            raise ValueError(
-                f"chunk size {size}: must be at least 1 unit; 'all' waits for the whole reply"
-            )
+def stored_schedule(generation_config: object) -> ChunkSchedule:
+    """What `omni-serve tune` wrote into a checkpoint's generation settings; AUTO if nothing."""
+    return parse_schedule(getattr(generation_config, SETTING, None) or str(AUTO))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
@@ -71,7 +70,6 @@ def is_lora(model: nn.Module) -> bool:
     return hasattr(model, "peft_config")
 
 
-@torch.no_grad()
 def end_tokens(generation_config: Any, tokenizer_eos: int | None) -> frozenset[int]:
     """Every id that ends a reply: the model's generation settings name one, several or none."""
     eos = getattr(generation_config, "eos_token_id", None)

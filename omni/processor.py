@@ -14,12 +14,17 @@ from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, P
 
 from omni.audio import (
     FRAME_RATE,
+    N_FFT,
+    SAMPLE_RATE,
     SAMPLES_PER_FRAME,
     AudioError,
+    check_finite,
     encoder_frames,
     log_mel,
     pad_to_window,
+    prepare,
 )
+from omni.checkpoint import CheckpointError, read_json
 from omni.config import OmniConfig
 from omni.prompt import Message, PromptIds, encode_prompt
 from omni.speech_adapter import SpeechAdapterConfig
@@ -47,7 +52,14 @@ class OmniProcessor(ProcessorMixin):
         from omni.bases import fetch
 
         path = fetch(str(folder))
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        read_json(path / "config.json")  # first: its errors name the file
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{path}: no tokenizer to read ({str(error).splitlines()[0]}); save it there with "
+                "the checkpoint's OmniProcessor"
+            ) from None
         return cls(tokenizer, OmniConfig.from_pretrained(path))
 
     def save_pretrained(self, folder: str | Path, **_: Any) -> None:  # type: ignore[override]
@@ -57,19 +69,20 @@ class OmniProcessor(ProcessorMixin):
     def features(self, waveform: np.ndarray) -> Tensor:
         """[samples] 16 kHz -> log-mel [n_mels, M].
 
-        Raises AudioError if the recording is longer than the encoder can hear, or too short to
-        fill one LLM position; nothing is cut in silence.
+        Raises AudioError if a sample is not finite, and if the recording is longer than the
+        encoder can hear, or too short to fill one LLM position; nothing is cut in silence.
         """
-        seconds = len(waveform) / (SAMPLES_PER_FRAME * FRAME_RATE)
+        check_finite(waveform)
+        seconds = len(waveform) / SAMPLE_RATE
         if seconds > self.max_seconds:
             raise AudioError(
                 f"{seconds:.1f} s of audio: the encoder hears at most {self.max_seconds:.0f} s; "
                 "split the question"
             )
-        least = SAMPLES_PER_FRAME * self._adapter.stack
+        least = max(SAMPLES_PER_FRAME * self._adapter.stack, N_FFT)
         if len(waveform) < least:
             raise AudioError(
-                f"{len(waveform)} samples of audio: at least {least} ({least / 16:.0f} ms) are "
+                f"{len(waveform)} samples of audio: at least {least} ({1000 * least / SAMPLE_RATE:.0f} ms) are "
                 "needed for one LLM position; record the whole question"
             )
         padded = pad_to_window(waveform) if self.config.pad_to_window else waveform
@@ -77,7 +90,7 @@ class OmniProcessor(ProcessorMixin):
 
     def positions(self, mel: int) -> int:
         """How many LLM positions a recording of `mel` log-mel frames takes."""
-        return self._adapter.positions(int(encoder_frames(mel)))
+        return self._adapter.positions(encoder_frames(mel))
 
     def prompt(self, messages: Sequence[Message]) -> PromptIds:
         """Token ids of one conversation (see omni.prompt.encode_prompt)."""
@@ -87,17 +100,20 @@ class OmniProcessor(ProcessorMixin):
         self,
         text: str | Sequence[str | None] | None = None,
         audio: np.ndarray | Sequence[np.ndarray | None] | None = None,
-        **_: Any,
+        *,
+        sampling_rate: int = SAMPLE_RATE,
     ) -> BatchFeature:
         """One-turn questions, spoken or written, as the batch that `generate` takes.
 
-        audio: [samples] 16 kHz arrays; text: questions. Each row has one of the two.
+        audio: [samples] arrays at `sampling_rate` Hz; text: questions. Each row has one of the two.
         Returns input_ids, attention_mask [B, T] (padded on the left, as generation needs) and,
         where there is audio, input_features [R, n_mels, M] and input_features_mask [R, M].
         """
         texts = [text] if isinstance(text, str) else list(text or [])
         audios = [audio] if isinstance(audio, np.ndarray) else list(audio or [])
         rows = max(len(texts), len(audios))
+        if rows == 0:
+            raise ValueError("no question: give text or audio")
         texts += [None] * (rows - len(texts))
         audios += [None] * (rows - len(audios))
         mels, prompts = [], []
@@ -107,16 +123,25 @@ class OmniProcessor(ProcessorMixin):
             if waveform is None:
                 prompts.append(self.prompt([Message(role="user", text=str(question))]))
                 continue
-            mel = self.features(waveform)
+            mel = self.features(prepare(waveform, sampling_rate))
             mels.append(mel)
             message = Message(role="user", positions=self.positions(mel.shape[1]))
             prompts.append(self.prompt([message]))
-        batch = left_padded([prompt.ids for prompt in prompts], int(self.tokenizer.pad_token_id))
+        pad = self.tokenizer.pad_token_id
+        # Any id serves as padding, for it is masked; a Llama's tokenizer may name none.
+        batch = left_padded([prompt.ids for prompt in prompts], 0 if pad is None else int(pad))
         return BatchFeature(batch | (pad_features(mels) if mels else {}))
 
     def decode(self, ids: Sequence[int]) -> str:  # type: ignore[override]
-        """Token ids -> text, without special tokens."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True)
+        """Token ids -> text, without special tokens.
+
+        Nothing is tidied up: the text of the first ids must begin the text of all.
+        """
+        return str(
+            self.tokenizer.decode(
+                list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )
 
 
 def pad_features(mels: Sequence[Tensor]) -> dict[str, Tensor]:

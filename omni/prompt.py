@@ -65,7 +65,14 @@ def add_speech_token(tokenizer: PreTrainedTokenizerBase) -> int:
     It is a placeholder and never embedded, so the LLM's embedding table keeps its size.
     """
     tokenizer.add_special_tokens({"additional_special_tokens": [SPEECH]}, False)
-    return int(tokenizer.convert_tokens_to_ids(SPEECH))
+    return _speech_id(tokenizer)
+
+
+def _speech_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    found = tokenizer.convert_tokens_to_ids(SPEECH)
+    if not isinstance(found, int) or found == tokenizer.unk_token_id:
+        raise ValueError(f"tokenizer: has no token {SPEECH}; add it with add_speech_token")
+    return found
 
 
 def encode_prompt(
@@ -75,9 +82,10 @@ def encode_prompt(
 
     messages: roles alternate from "user". If the last one is the assistant's, it is the response
     to learn; if it is the user's, the ids end where the assistant begins to speak.
-    Raises ValueError for an empty conversation, wrong order, or text that holds `<speech>`.
+    Raises ValueError for an empty conversation, wrong order, text that holds `<speech>` or another
+    control token, and a chat template that does not only append.
     """
-    _check(messages)
+    _check(messages, tokenizer)
     chat = [{"role": "system", "content": config.system}] if config.system else []
     chat += [{"role": message.role, "content": _content(message, config)} for message in messages]
     answered = messages[-1].role == "assistant"
@@ -92,14 +100,26 @@ def encode_prompt(
                 "cannot be masked; use a template that only appends"
             )
         ids = ids[: _end_of_response(ids, start, tokenizer)]
-    slot = int(tokenizer.convert_tokens_to_ids(SPEECH))
     lengths = [message.positions for message in messages if message.positions is not None]
+    slot = _speech_id(tokenizer)
+    if ids.count(slot) != len(lengths):
+        raise ValueError(
+            f"chat template: {ids.count(slot)} speech slots for {len(lengths)} spoken turns; use "
+            "a template that keeps every turn's text as it is"
+        )
     return _expand(ids, start, slot, lengths)
 
 
-def _check(messages: Sequence[Message]) -> None:
+def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """Tokens that steer and are never said, by id: ends of turns, headers, the speech slot."""
+    added = tokenizer.added_tokens_decoder.items()
+    return {place: token.content for place, token in added if token.special}
+
+
+def _check(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> None:
     if not messages:
         raise ValueError("conversation: no messages; give at least one question")
+    control = _control_tokens(tokenizer).values()
     for place, message in enumerate(messages):
         expected = ("user", "assistant")[place % 2]
         if message.role != expected:
@@ -108,6 +128,10 @@ def _check(messages: Sequence[Message]) -> None:
             )
         if SPEECH in message.text:
             raise ValueError(f"message {place}: text holds {SPEECH}, which stands for audio only")
+        if held := next((token for token in control if token in message.text), None):
+            raise ValueError(
+                f"message {place}: text holds {held}, a control token of this tokenizer; remove it"
+            )
         if message.positions is not None and message.positions < 1:
             raise ValueError(
                 f"message {place}: {message.positions} speech positions; the audio is too short, "
@@ -123,25 +147,20 @@ def _tokenize(
     tokenizer: PreTrainedTokenizerBase, chat: list[dict], *, generation: bool, extra_bos: bool
 ) -> list[int]:
     text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generation)
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return [tokenizer.bos_token_id, *ids] if extra_bos else list(ids)
+    ids = tokenizer.encode(str(text), add_special_tokens=False)
+    return [tokenizer.bos_token_id, *ids] if extra_bos else ids
 
 
 def _end_of_response(ids: list[int], start: int, tokenizer: PreTrainedTokenizerBase) -> int:
     """One past the end token: some templates add a newline that the model never has to say."""
-    for place in range(start, len(ids)):
-        if ids[place] in tokenizer.all_special_ids:
-            return place + 1
-    return len(ids)
+    control = _control_tokens(tokenizer)
+    ends = (place + 1 for place in range(start, len(ids)) if ids[place] in control)
+    return next(ends, len(ids))
 
 
 def _expand(ids: list[int], start: int, slot: int, lengths: list[int]) -> PromptIds:
-    expanded: list[int] = []
+    """Repeat each slot once per position of its recording."""
     remaining = iter(lengths)
-    for place, token in enumerate(ids):
-        if place == start:
-            response_start = len(expanded)
-        expanded += [slot] * next(remaining) if token == slot else [token]
-    if start == len(ids):
-        response_start = len(expanded)
-    return PromptIds(expanded, response_start)
+    repeats = [next(remaining) if token == slot else 1 for token in ids]
+    expanded = [token for token, times in zip(ids, repeats, strict=True) for _ in range(times)]
+    return PromptIds(expanded, sum(repeats[:start]))

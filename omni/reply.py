@@ -130,7 +130,7 @@ class Reply:
 
     def _play(self, chunks: list[AudioChunk]) -> Iterator[Event]:
         for chunk in chunks:
-            waveform = chunk.waveform.float().cpu().numpy()
+            waveform = chunk.waveform
             said = sum(token not in self._end_tokens for token in self.token_ids)
             index = len(self._chunks)
             self._chunks.append(Chunk(chunk.units, len(waveform), self._elapsed_ms(), said))

@@ -7,6 +7,7 @@ are those of transformers' `WhisperEncoder`: its state dict loads unchanged.
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -34,12 +35,12 @@ class SpeechEncoder(nn.Module):
             raise ValueError(
                 f"block_frames={block_frames}: must be at least 1; None looks at the whole input"
             )
-        self.config = config
+        # A copy: the mask below is a dense one, whatever kernel the language model asks for.
+        self.config = config = copy.deepcopy(config)
+        config._attn_implementation = "sdpa"
         self.block_frames = block_frames
         self.width = config.d_model
         self.max_frames = config.max_source_positions
-        if getattr(config, "_attn_implementation", None) is None:
-            config._attn_implementation = "sdpa"
         self.conv1 = nn.Conv1d(config.num_mel_bins, self.width, kernel_size=3, padding=1)
         self.conv2 = nn.Conv1d(self.width, self.width, kernel_size=3, stride=2, padding=1)
         self.embed_positions = nn.Embedding(self.max_frames, self.width)
@@ -100,10 +101,18 @@ def whisper_config(
     )
 
 
-def save_speech_encoder(encoder: SpeechEncoder, folder: str | Path) -> None:
-    """Write config.json and model.safetensors (fp16) as a transformers WhisperEncoder folder."""
+def save_speech_encoder(
+    encoder: SpeechEncoder, folder: str | Path, *, dtype: torch.dtype = torch.float16
+) -> None:
+    """Write config.json and model.safetensors as a transformers WhisperEncoder folder.
+
+    dtype: of the weights on disk; published Whisper weights fit fp16 exactly.
+    """
     with replace_folder(folder) as aside:
         encoder.config.architectures = ["WhisperEncoder"]
         encoder.config.save_pretrained(aside)
-        weights = {name: value.half().contiguous() for name, value in encoder.state_dict().items()}
+        weights = {
+            name: value.to("cpu", dtype).contiguous()
+            for name, value in encoder.state_dict().items()
+        }
         save_file(weights, aside / "model.safetensors", metadata={"format": "pt"})

@@ -4,13 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from data_tools.manifest import (
     Record,
     Turn,
-    merge_repeats,
     read_folder,
     read_manifest,
     write_manifest,
@@ -83,15 +80,9 @@ def test_a_writer_that_fails_leaves_the_old_manifest_alone(tmp_path: Path) -> No
 def test_repeated_units_are_merged_on_reading(tmp_path: Path) -> None:
     turns = [user_turn(), {"role": "assistant", "text": "Hi.", "units": [5, 5, 6, 6, 6, 5]}]
     path = write_lines(tmp_path / "r.jsonl", {"id": "a", "turns": turns})
-    assert read_manifest(path).records[0].turns[1].units == (5, 6, 5)
-
-
-@given(st.lists(st.integers(min_value=0, max_value=3)))
-def test_merged_units_have_no_equal_neighbours_and_lose_nothing_else(units: list[int]) -> None:
-    merged = merge_repeats(units)
-    assert all(left != right for left, right in zip(merged, merged[1:], strict=False))
-    first_of_each_run = [u for i, u in enumerate(units) if i == 0 or units[i - 1] != u]
-    assert list(merged) == first_of_each_run
+    units = read_manifest(path).records[0].turns[1].units
+    assert units == (5, 6, 5)
+    assert {type(unit) for unit in units or ()} == {int}  # numpy integers would not go into JSON
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,9 @@ def spell(text: str) -> list[int]:
 
 
 def unspell(classes: list[int]) -> str:
-    """Frame labels -> text: repeats merged, blanks dropped."""
+    """Frame labels -> text: repeats merged, blanks and Trainer's padding (-100) dropped."""
     merged = [c for i, c in enumerate(classes) if i == 0 or c != classes[i - 1]]
-    return "".join(LETTERS[c - 1] for c in merged if c != BLANK)
+    return "".join(LETTERS[c - 1] for c in merged if c > BLANK)
 
 
 class EncoderForCTC(nn.Module):

@@ -49,7 +49,9 @@ def _normalised_difference(windows: np.ndarray, longest: int) -> np.ndarray:
     shifted = energy[:, SUMMED : SUMMED + longest + 1] - energy[:, : longest + 1]
     difference = np.maximum(shifted[:, :1] + shifted - 2 * correlation, 0.0)
     mean = np.cumsum(difference[:, 1:], axis=1) / np.arange(1, longest + 1)
-    return np.pad(difference[:, 1:] / np.maximum(mean, 1e-12), ((0, 0), (1, 0)), constant_values=1.0)
+    return np.pad(
+        difference[:, 1:] / np.maximum(mean, 1e-12), ((0, 0), (1, 0)), constant_values=1.0
+    )
 
 
 def _first_dip(difference: np.ndarray, shortest: int) -> np.ndarray:

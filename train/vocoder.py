@@ -86,11 +86,11 @@ class VocoderForReconstruction(nn.Module):
         Returns the loss and its parts [1, 5], unweighted, in the order of PARTS.
         """
         if isinstance(self.vocoder, NsfVocoder):
-            prosody = self.vocoder.analyse(units)
+            prosody = self.vocoder.prosody(units)
             true_f0 = f0.double().clamp(MIN_F0, MAX_F0)
             phases = frame_phases(true_f0) + phase[:, None]
             harmonic, noise = self.vocoder.excite(true_f0, voiced.float(), phases, first_frame)
-            made = self.vocoder.decode(prosody.features, harmonic, noise)
+            made = self.vocoder.decode(self.vocoder.features(units), harmonic, noise)
             f0_loss = _masked_mean((prosody.log_f0 - f0.log()).abs(), counts & voiced)
             voiced_loss = _masked_mean(
                 F.binary_cross_entropy_with_logits(

@@ -37,7 +37,9 @@ class DurationPredictor(nn.Module):
 
 
 @torch.no_grad()
-def predict_durations(predictor: DurationPredictor, embedding: nn.Embedding, units: Tensor) -> Tensor:
+def predict_durations(
+    predictor: DurationPredictor, embedding: nn.Embedding, units: Tensor
+) -> Tensor:
     """[U] int64 -> [U] int64, frames per unit: exp(log) - 1, half to even, at least 1.
 
     In float64: a window of units then rounds as the whole reply does, so that streaming never

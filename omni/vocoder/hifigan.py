@@ -186,9 +186,9 @@ class UnitHifiGan(Vocoder):
     def render(
         self,
         units: Tensor,
-        source: SourceState | None = None,  # noqa: ARG002 - no excitation, no phase
+        source: SourceState | None = None,
         *,
-        first_frame: int = 0,  # noqa: ARG002
+        first_frame: int = 0,
     ) -> Rendering:
         waveform = self(units[None])[0].float()
         return Rendering(waveform, torch.zeros(len(units) + 1, dtype=torch.float64))

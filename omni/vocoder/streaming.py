@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -87,7 +87,7 @@ class StreamState:
     timed: int = 0
     made_frames: int = 0
     chunk: int = 0
-    source: SourceState = SourceState()
+    source: SourceState = field(default_factory=SourceState)
     held: np.ndarray | None = None
 
     @property

@@ -1,0 +1,1 @@
+"""Serving: measure and choose the chunk size on the machine that will answer."""

@@ -1,0 +1,167 @@
+"""The `omni-serve` command."""
+
+# Heavy imports stand inside the commands: `omni-serve --help` must not wait for torch.
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from omni.errors import UserError, friendly
+
+if TYPE_CHECKING:
+    from serve.tune import Report
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def main() -> None:
+    """Answer many, fast: measure and choose on the machine that will serve."""
+
+
+@app.command()
+@friendly
+def tune(
+    questions: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR_OR_FILE",
+            help="Recorded questions, may be repeated. Default: those that come with omni.",
+        ),
+    ] = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="More of them, as in --questions *.wav"),
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(metavar="DIR_OR_HUB_ID", help="The model; default: the embedded nano."),
+    ] = None,
+    omegas: Annotated[
+        str,
+        typer.Option(help="Units per chunk to try; a growing schedule is written 10-40-100."),
+    ] = "10,20,40,60,80,100,all,auto",
+    budget_ms: Annotated[
+        float | None,
+        typer.Option(min=0, help="The latest acceptable first audio (p95). Default: any."),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Times that each question is asked.")] = 3,
+    right_context_frames: Annotated[
+        int | None,
+        typer.Option(min=0, help="20 ms frames a chunk waits for. Default: the vocoder's own."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where tune.json, tune.png and tune.svg go.")
+    ] = Path("tune"),
+    write: Annotated[
+        bool, typer.Option("--write", help="Put the best choice into the checkpoint's settings.")
+    ] = False,
+) -> None:
+    """Measure each chunk size on this machine and name the best one within the budget.
+
+    Run it on an otherwise idle machine: the load average stands in the report.
+    """
+    import os
+
+    from tqdm import tqdm
+
+    from omni.audio import load_audio
+    from omni.checkpoint import write_json
+    from omni.chunking import parse_schedule
+    from omni.pretrained import NANO
+    from omni.session import SessionConfig
+    from omni.start import start, warm_up
+    from serve.plot import plot
+    from serve.tune import measure, report, write_schedule
+
+    schedules = [parse_schedule(word.strip().replace("-", ",")) for word in omegas.split(",")]
+    sources = [*(questions or []), *(files or [])] or [NANO.parent / "questions"]
+    recordings = [load_audio(path) for path in _find_questions(sources)]
+    model, processor = start(checkpoint, threads=threads)
+    config = SessionConfig(right_context_frames=right_context_frames)
+    load_before = os.getloadavg()[0]
+    warm_up(model, processor, config)
+    with tqdm(total=len(schedules) * len(recordings) * repeats, unit="reply") as bar:
+        found = report(
+            list(
+                measure(
+                    model, processor, recordings, schedules, config, repeats=repeats,
+                    progress=lambda done, total: bar.update(),
+                )
+            ),
+            questions=len(recordings),
+            repeats=repeats,
+            budget_ms=budget_ms,
+            device=str(model.device),
+            load_before=load_before,
+        )  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "tune.json", found.as_json())
+    for name in ("tune.png", "tune.svg"):
+        plot(found, out / name)
+    _print(found)
+    typer.echo(f"{out}: tune.json, tune.png, tune.svg")
+    if found.best is None:
+        earliest = min(row.first_audio_p95_ms for row in found.rows)
+        raise UserError(
+            f"budget_ms={budget_ms:g}: the earliest first audio here is {earliest:.0f} ms (p95); "
+            "raise the budget or use a faster machine"
+        )
+    typer.echo(f"best: {found.best}")
+    if write:
+        typer.echo(f"written to {write_schedule(checkpoint or NANO, found.best)}")
+
+
+def _find_questions(sources: Sequence[Path]) -> list[Path]:
+    """Recordings named, and those in folders named. Raises UserError if there are none."""
+    found: list[Path] = []
+    for source in sources:
+        if source.is_dir():
+            files = sorted(f for f in source.iterdir() if f.suffix.lower() in AUDIO_SUFFIXES)
+            if not files:
+                raise UserError(
+                    f"{source}: no recordings in this folder; it must hold "
+                    f"{', '.join(AUDIO_SUFFIXES)} files"
+                )
+            found += files
+        else:
+            found.append(source)
+    return found
+
+
+def _print(found: "Report") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for title in (
+        "units per chunk", "first audio p50 ms", "p95 ms", "lagging words", "real-time factor",
+        "underruns", "seam error", "at borders",
+    ):  # fmt: skip
+        table.add_column(title, justify="right")
+    for row in found.rows:
+        table.add_row(
+            row.schedule + (" *" if row.schedule == found.best else ""),
+            f"{row.first_audio_p50_ms:.0f}",
+            f"{row.first_audio_p95_ms:.0f}",
+            f"{row.lagging_words:.1f}",
+            f"{row.real_time_factor:.2f}",
+            str(row.underruns),
+            f"{row.seam_error:.1e}",
+            f"{row.border_error:.1e}",
+        )
+    console, machine = Console(), found.machine
+    console.print(table)
+    console.print(
+        f"{found.questions} questions x {found.repeats} ({found.mute} without spoken reply), "
+        f"{machine.cores} cores, {machine.torch_threads} threads, {machine.device}, "
+        f"load {machine.load_before:.1f} to {machine.load_after:.1f}"
+    )
+
+
+if __name__ == "__main__":
+    app()
