@@ -36,6 +36,7 @@ lint: $(VENV)/.test
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 nano: $(VENV)/.test | speech-packages
+	$(BIN)/omni-data nano $(NANO_DIR)/data
 	$(BIN)/omni-train nano $(NANO_DIR)
 
 clean:

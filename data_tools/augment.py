@@ -1,6 +1,6 @@
 """A clean recording -> the same words by another throat, in another room, by another microphone.
 
-Speed, echo, noise, level and silence, in numpy and soxr, on the fly. What is drawn depends only on
+Speed, echo, noise, telephone, level and silence, in numpy and soxr, on the fly. What is drawn depends only on
 (seed, epoch, index), so an epoch can be repeated or resumed exactly.
 """
 
@@ -11,6 +11,8 @@ import soxr
 
 from data_tools.speak import SAMPLE_RATE
 
+TELEPHONE_HZ = (300.0, 3400.0)
+MU = 255.0  # of the mu-law
 PEAK_LIMIT = 0.99  # louder than this a waveform is scaled down, never clipped
 
 
@@ -21,7 +23,8 @@ class AugmentConfig:
     speed: playing speed; pitch and formants move along, as of a smaller or larger speaker.
     echo_s: seconds in which the room's echo falls by 60 dB. echo_level: energy, direct sound 1.
     snr_db: speech to noise. noise_slope: power of the noise falls with 1 / frequency ** slope:
-        0 is white, 1 pink, 2 brown. gain_db: loudness. silence_s: added at start and end.
+        0 is white, 1 pink, 2 brown. telephone_share: how often all of it goes through a telephone.
+        gain_db: loudness. silence_s: added at start and end.
     """
 
     speed: tuple[float, float] = (0.85, 1.18)
@@ -32,6 +35,7 @@ class AugmentConfig:
     snr_db: tuple[float, float] = (8.0, 35.0)
     noise_slope: tuple[float, float] = (0.0, 2.0)
     noise_share: float = 0.8
+    telephone_share: float = 0.0
     gain_db: tuple[float, float] = (-12.0, 6.0)
     silence_s: tuple[float, float] = (0.0, 0.3)
 
@@ -39,7 +43,7 @@ class AugmentConfig:
         for name, value in vars(self).items():
             if isinstance(value, tuple) and value[0] > value[1]:
                 raise ValueError(f"{name}={value}: must be (low, high); swap the two")
-        for name in ("speed_share", "echo_share", "noise_share"):
+        for name in ("speed_share", "echo_share", "noise_share", "telephone_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name}={getattr(self, name)}: must be from 0 to 1; change it")
         for name in ("speed", "echo_s"):
@@ -84,6 +88,9 @@ def augment(
             snr_db=rng.uniform(*config.snr_db),
             slope=rng.uniform(*config.noise_slope),
         )
+    # Where it is never used it draws nothing either: older recipes keep their draws.
+    if config.telephone_share and rng.random() < config.telephone_share:
+        result = telephone(result)
     result = result * np.float32(10 ** (rng.uniform(*config.gain_db) / 20))
     peak = np.abs(result).max(initial=0.0)
     return result * np.float32(PEAK_LIMIT / peak) if peak > PEAK_LIMIT else result
@@ -135,6 +142,23 @@ def add_noise(
     signal_power, noise_power = np.square(waveform).mean(), np.square(noise).mean()
     scale = np.sqrt(signal_power / max(noise_power, 1e-12) * 10 ** (-snr_db / 10))
     return waveform + noise * np.float32(scale)
+
+
+def telephone(waveform: np.ndarray) -> np.ndarray:
+    """As a landline carries it: 300 to 3400 Hz, in 8 bits of mu-law (ITU-T G.711's curve)."""
+    size = fast_length(len(waveform) + SAMPLE_RATE // 50)  # room for the filter to ring
+    spectrum = np.fft.rfft(waveform, size)
+    frequency = np.arange(len(spectrum)) * (SAMPLE_RATE / size)
+    low, high = TELEPHONE_HZ
+    # Edges of a raised cosine, a fifth of the band's limits wide: a sharp one would ring.
+    rise = np.clip((frequency - 0.8 * low) / (0.2 * low), 0.0, 1.0)
+    fall = np.clip((1.2 * high - frequency) / (0.2 * high), 0.0, 1.0)
+    spectrum *= np.square(np.sin(np.pi / 2 * rise) * np.sin(np.pi / 2 * fall))
+    band = np.fft.irfft(spectrum, size)[: len(waveform)]
+    peak = max(float(np.abs(band).max(initial=0.0)), 1e-9)  # the line's level is set to its range
+    squeezed = np.sign(band) * np.log1p(MU * np.abs(band) / peak) / np.log1p(MU)
+    steps = np.round(squeezed * 127) / 127
+    return (np.sign(steps) * np.expm1(np.abs(steps) * np.log1p(MU)) / MU * peak).astype(np.float32)
 
 
 def fast_length(least: int) -> int:

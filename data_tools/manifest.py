@@ -20,7 +20,8 @@ RECORD_FIELDS = ("id", "turns", "language", "split", "provenance")
 class Turn:
     """What one side says.
 
-    speech: path of the audio, absolute or relative to the manifest's folder.
+    speech: path of the audio, absolute or relative to the manifest's folder. A .parquet may carry
+        the audio itself: reading lays it out as files.
     units: discrete units of that speech, consecutive repeats merged.
     voice: who speaks, for example the text form of a `speak.Voice`.
     """
@@ -60,13 +61,14 @@ class Manifest:
         return self.root / turn.speech
 
 
-def read_manifest(path: str | Path) -> Manifest:
+def read_manifest(path: str | Path, *, audio_folder: Path | None = None) -> Manifest:
     """Reads .jsonl or .parquet.
 
+    audio_folder: where audio that a .parquet carries is laid out; NAME.audio beside it by default.
     Raises ValueError that names file, line (row in .parquet, both from 1), rule and remedy.
     """
     path = Path(path)
-    rows = parquet_rows(path) if is_parquet(path) else jsonl_rows(path)
+    rows = parquet_rows(path, audio_folder) if is_parquet(path) else jsonl_rows(path)
     records: list[Record] = []
     first_seen: dict[str, str] = {}
     for place, row in rows:
@@ -84,22 +86,29 @@ def read_manifest(path: str | Path) -> Manifest:
     return Manifest(records=records, root=path.parent)
 
 
-def write_manifest(path: str | Path, records: Sequence[Record]) -> None:
-    """Writes .jsonl or .parquet: aside first and then renamed, so never half a file."""
+def write_manifest(
+    path: str | Path,
+    records: Sequence[Record],
+    *,
+    embed_audio: bool = False,
+    audio_root: Path | None = None,
+) -> None:
+    """Writes .jsonl or .parquet: aside first and then renamed, so never half a file.
+
+    embed_audio: carries the recordings inside, as HF `datasets` does (.parquet only).
+    audio_root: for that, where relative audio paths start; the manifest's folder by default.
+    """
     path = Path(path)
     parquet = is_parquet(path)
-    rows = [row_from_record(record) for record in records]
+    if embed_audio and not parquet:
+        raise ValueError(f"{path}: only .parquet can carry audio inside; rename it")
+    rows = map(row_from_record, records)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".partial")
     if parquet:
-        import datasets  # here: it takes a second
+        from data_tools.parquet import write_rows  # here: it takes a second
 
-        columns = {name: [row[name] for row in rows] for name in RECORD_FIELDS}
-        columns["provenance"] = [
-            [{"key": key, "value": value} for key, value in row["provenance"].items()]
-            for row in rows
-        ]
-        datasets.Dataset.from_dict(columns, features=parquet_features()).to_parquet(str(aside))
+        write_rows(aside, rows, audio_root=(audio_root or path.parent) if embed_audio else None)
     else:
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in map(without_nulls, rows))
         with aside.open("w", encoding="utf-8") as file:
@@ -177,41 +186,12 @@ def jsonl_rows(path: Path) -> Iterator[tuple[str, Any]]:
                 yield f"{path}:{number}", row
 
 
-def parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    import pyarrow.parquet  # here: jsonl needs none of it
+def parquet_rows(path: Path, audio_folder: Path | None) -> Iterator[tuple[str, Any]]:
+    from data_tools.parquet import read_rows
 
-    try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"{path}: not a parquet file ({error}); write it again") from error
-    for number, row in enumerate(rows, start=1):
-        pairs = row.get("provenance")
-        if isinstance(pairs, list):
-            row["provenance"] = {pair["key"]: pair["value"] for pair in pairs}
+    folder = audio_folder or path.with_name(f"{path.stem}.audio")
+    for number, row in enumerate(read_rows(path, folder), start=1):
         yield f"{path}:{number}", row
-
-
-def parquet_features() -> Any:
-    """The columns. provenance is a list of pairs, because its keys differ from record to record."""
-    from datasets import Features, List, Value
-
-    text = Value("string")
-    turn = {
-        "role": text,
-        "text": text,
-        "speech": text,
-        "units": List(Value("int32")),
-        "voice": text,
-    }
-    return Features(
-        {
-            "id": text,
-            "turns": List(turn),
-            "language": text,
-            "split": text,
-            "provenance": List({"key": text, "value": text}),
-        }
-    )
 
 
 def row_from_record(record: Record) -> dict[str, Any]:

@@ -14,16 +14,20 @@ PARAMETERS = {
     "flite": ("stretch", "f0"),
     "espeak": ("variant", "pitch", "speed"),
     "festival": ("stretch",),
+    "transformers": (),
+    "openai": ("speed",),
+    "command": (),
 }
 
 
 @dataclass(frozen=True)
 class Voice:
-    """engine: flite, espeak or festival. name: the engine's voice, for espeak its accent.
+    """engine: flite, espeak or festival, or one of `tts`. name: the engine's voice, for espeak its
+    accent, for `tts` a speaker that the model, server or program knows.
 
     parameters: (key, value) pairs. stretch: duration factor, 1 is the voice's own pace (flite and
     festival's kal_diphone). f0: mean pitch in Hz (flite slt, awb, kal16; rms ignores it). variant:
-    espeak's FILE name such as f2. pitch: 0 to 99. speed: words per minute.
+    espeak's FILE name such as f2. pitch: 0 to 99. speed: words per minute; for openai a factor.
     """
 
     engine: str

@@ -1,58 +1,49 @@
-"""Frozen bases by name: Whisper encoders and causal LMs, from a file, a folder or a hub id."""
+"""Frozen bases by name: Whisper, HuBERT and causal LMs, from a file, a folder or a hub id."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, WhisperConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    HubertModel,
+    PreTrainedModel,
+    WhisperConfig,
+)
 
-from omni.checkpoint import CheckpointError, load_weights
-from omni.speech_encoder import SpeechEncoder, whisper_config
+from omni.checkpoint import CheckpointError, check_weights, load_weights, read_tensors
+from omni.convert.hubert import read_hubert
+from omni.convert.whisper import read_whisper
+from omni.speech_encoder import SpeechEncoder
 
 OPENAI_NAMES = (
     "tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en",
     "large-v1", "large-v2", "large-v3", "large-v3-turbo",
 )  # fmt: skip
 
-# openai-whisper's names -> transformers'; `key` has no bias in either.
-_OPENAI_KEYS = (
-    (r"^encoder\.", ""),
-    (r"^blocks\.", "layers."),
-    (r"\.mlp\.0\.", ".fc1."),
-    (r"\.mlp\.2\.", ".fc2."),
-    (r"\.mlp_ln\.", ".final_layer_norm."),
-    (r"\.attn_ln\.", ".self_attn_layer_norm."),
-    (r"\.attn\.query\.", ".self_attn.q_proj."),
-    (r"\.attn\.key\.", ".self_attn.k_proj."),
-    (r"\.attn\.value\.", ".self_attn.v_proj."),
-    (r"\.attn\.out\.", ".self_attn.out_proj."),
-    (r"^ln_post\.", "layer_norm."),
-    (r"^positional_embedding$", "embed_positions.weight"),
-)
 
-
-def fetch(source: str) -> Path:
+def fetch(source: str, *, revision: str | None = None) -> Path:
     """A local folder or file as it is; anything else is a hub id, fetched by huggingface_hub.
 
-    Raises CheckpointError if it is neither.
+    revision: of a hub id, its branch, tag or commit. Raises CheckpointError if it is neither.
     """
     path = Path(source).expanduser()
     if path.exists():
         return path
     if source.startswith((".", "/", "~")) or source.count("/") != 1:
         raise CheckpointError(
-            f"{source}: no such file or folder, and no hub id of the form OWNER/NAME; check the path"
+            f"{source}: no such file or folder, and no hub id (OWNER/NAME) either; check the path"
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(source))
+        return Path(snapshot_download(source, revision=revision))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(
@@ -71,52 +62,29 @@ def load_speech_encoder(source: str, *, block_frames: int | None = None) -> Spee
     if source in OPENAI_NAMES:
         source = f"openai/whisper-{source}"
     path = fetch(source)
-    config, tensors = _read_openai(path) if path.is_file() else _read_transformers(path)
+    if path.is_file():
+        weights = read_whisper(path)
+        config = weights.config
+        tensors = {name: tensor.read() for name, tensor in weights.tensors.items()}
+    else:
+        config, tensors = _read_transformers(path)
     encoder = SpeechEncoder(config, block_frames=block_frames)
     load_weights(encoder, {k: v.float() for k, v in tensors.items()}, where=source)
     return encoder
 
 
-def _read_openai(path: Path) -> tuple[WhisperConfig, dict[str, Tensor]]:
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-        dims, state = loaded["dims"], loaded["model_state_dict"]
-    except Exception as error:
-        raise CheckpointError(
-            f"{path}: no openai-whisper checkpoint ({type(error).__name__}); it must hold 'dims' "
-            "and 'model_state_dict'"
-        ) from None
-    config = whisper_config(
-        n_mels=dims["n_mels"],
-        width=dims["n_audio_state"],
-        layers=dims["n_audio_layer"],
-        heads=dims["n_audio_head"],
-        ffn=4 * dims["n_audio_state"],
-        max_frames=dims["n_audio_ctx"],
-    )
-    encoder = {name: value for name, value in state.items() if name.startswith("encoder.")}
-    return config, openai_to_transformers(encoder)
-
-
-def openai_to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename an openai-whisper encoder's weights to transformers' names."""
-    renamed = {}
-    for name, value in state.items():
-        for pattern, replacement in _OPENAI_KEYS:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = value
-    return renamed
-
-
 def _read_transformers(folder: Path) -> tuple[WhisperConfig, dict[str, Tensor]]:
-    config = AutoConfig.from_pretrained(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise _unreadable(folder, error) from None
     if not isinstance(config, WhisperConfig):
         raise CheckpointError(
             f"{folder}: model_type is {config.model_type!r}, a Whisper encoder is needed"
         )
     tensors: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
-        tensors |= load_file(file)
+        tensors |= read_tensors(file)
     if not tensors:
         raise CheckpointError(f"{folder}: no .safetensors file; convert the weights to safetensors")
     for prefix in ("model.encoder.", "encoder.", ""):
@@ -126,15 +94,70 @@ def _read_transformers(folder: Path) -> tuple[WhisperConfig, dict[str, Tensor]]:
     raise CheckpointError(f"{folder}: no weight named conv1.weight; is this a Whisper model?")
 
 
-def load_language_model(source: str, **kwargs: Any) -> PreTrainedModel:
+def load_language_model(source: str, *, base: str | None = None, **kwargs: Any) -> PreTrainedModel:
     """Any causal LM of transformers, from a folder or hub id; LoRA folders bring their base.
 
+    base: of a LoRA folder; None takes the one that the folder itself names.
     kwargs: dtype, device_map, attn_implementation, quantization_config of `from_pretrained`.
+    Raises CheckpointError for anything missing, surplus or misshaped.
     """
     path = fetch(source)
-    kwargs = {name: value for name, value in kwargs.items() if value is not None}
     if (path / "adapter_config.json").is_file():
-        from peft import AutoPeftModelForCausalLM
+        return _load_lora(path, base, **kwargs)
+    kwargs = {name: value for name, value in kwargs.items() if value is not None}
+    try:
+        # Mismatches are not to be ignored: told by name below, instead of in a table.
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            path, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+        )
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from None
+    for what in ("missing", "unexpected", "mismatched"):
+        if found := sorted(str(key) for key in loaded[f"{what}_keys"]):
+            raise CheckpointError(
+                f"{path}: {what} weight {found[0]} ({len(found)} in all); weights and config.json "
+                "must belong together, copy the folder again"
+            )
+    return model
 
-        return AutoPeftModelForCausalLM.from_pretrained(path, **kwargs)  # type: ignore[return-value]
-    return AutoModelForCausalLM.from_pretrained(path, **kwargs)
+
+def _load_lora(folder: Path, base: str | None, **kwargs: Any) -> PreTrainedModel:
+    from peft import (
+        PeftConfig,
+        get_peft_model,
+        get_peft_model_state_dict,
+        set_peft_model_state_dict,
+    )
+
+    config = PeftConfig.from_pretrained(folder)
+    base = base or config.base_model_name_or_path
+    if not base:
+        raise CheckpointError(f"{folder}: LoRA weights without the name of their base; give it")
+    model = get_peft_model(load_language_model(base, **kwargs), config)
+    file = folder / "adapter_model.safetensors"
+    tensors = read_tensors(file)
+    expected = get_peft_model_state_dict(model, save_embedding_layers=False)
+    check_weights(expected, tensors, where=str(file))
+    set_peft_model_state_dict(model, tensors)
+    return model  # type: ignore[return-value]
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: not readable ({str(error).strip().splitlines()[0]}); copy the folder again"
+    )
+
+
+def load_hubert(source: str, *, revision: str = "main") -> HubertModel:
+    """A HuBERT, float32, ready to encode: fairseq's .pt file, a transformers folder or hub id.
+
+    Raises CheckpointError for a file that is no HuBERT of fairseq's.
+    """
+    if Path(source).is_file():
+        weights = read_hubert(source)
+        model = HubertModel(weights.config)
+        tensors = {name: tensor.read().float() for name, tensor in weights.tensors.items()}
+        load_weights(model, tensors, where=source)
+        return model.eval()
+    # float32: units must not depend on how the weights were stored.
+    return HubertModel.from_pretrained(source, revision=revision, dtype=torch.float32).eval()

@@ -69,10 +69,14 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 def build_config(kind: type[Config], values: Mapping[str, Any], *, where: str) -> Config:
     """A configuration dataclass from JSON values; unknown keys are refused by name."""
+    if not isinstance(values, Mapping):
+        raise CheckpointError(f"{where}={values!r}: must be an object; compare with a fresh config")
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     for key in values:
         if key not in known:
-            raise CheckpointError(f"{where}: unknown key {key!r}; known are {', '.join(sorted(known))}")
+            raise CheckpointError(
+                f"{where}: unknown key {key!r}; known are {', '.join(sorted(known))}"
+            )
     try:
         return kind(**values)
     except TypeError as error:
@@ -92,7 +96,12 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
     """Fill a module, checking names and shapes first, so that nothing is half-loaded."""
-    expected = module.state_dict()
+    check_weights(module.state_dict(), tensors, where=where)
+    module.load_state_dict(dict(tensors))
+
+
+def check_weights(expected: Mapping[str, Any], tensors: Mapping[str, Any], *, where: str) -> None:
+    """Raise CheckpointError unless names and shapes (of anything with `.shape`) are the same."""
     missing = sorted(set(expected) - set(tensors))
     surplus = sorted(set(tensors) - set(expected))
     if missing or surplus:
@@ -107,7 +116,6 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str
                 f"{where}: {name} has shape {list(tensors[name].shape)}, config.json says "
                 f"{list(value.shape)}; use the config.json that belongs to these weights"
             )
-    module.load_state_dict(dict(tensors))
 
 
 def _some(names: list[str], limit: int = 3) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from omni.convert_cli import register as register_conversion
 from omni.errors import UserError, friendly
 
 if TYPE_CHECKING:
@@ -227,6 +228,8 @@ def _print_info(info: "CheckpointInfo") -> None:
     console.print(f"{info.parameters:,} parameters, {info.megabytes:.1f} MB in the folder")
     console.print(f"units: {info.units}; chunk schedule: {info.schedule}")
 
+
+register_conversion(app)
 
 if __name__ == "__main__":
     app()

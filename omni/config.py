@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, fields
+from typing import Any, ClassVar
 
-from transformers import AutoConfig, PretrainedConfig, WhisperConfig
+from transformers import AutoConfig, GenerationConfig, PretrainedConfig, WhisperConfig
 
 from omni.checkpoint import CheckpointError, build_config
 from omni.prompt import PromptConfig
@@ -13,6 +14,19 @@ from omni.speech_adapter import SpeechAdapterConfig
 from omni.unit_decoder import UnitDecoderConfig
 
 FORMAT_VERSION = 1
+
+# What transformers itself writes into a config.json, or wrote there in earlier releases.
+_TRANSFORMERS_KEYS = frozenset(
+    {field.name for field in fields(PretrainedConfig)}
+    | set(GenerationConfig().to_dict())
+    | {
+        "model_type", "torch_dtype", "attn_implementation", "experts_implementation", "use_cache",
+        "name_or_path", "tie_word_embeddings", "quantization_config", "auto_map", "num_labels",
+        "tokenizer_class", "torchscript", "pruned_heads", "prefix", "use_bfloat16", "is_decoder",
+        "finetuning_task", "task_specific_params", "tf_legacy_loss", "tie_encoder_decoder",
+        "add_cross_attention", "cross_attention_hidden_size", "sep_token_id",
+    }
+)  # fmt: skip
 
 
 class OmniConfig(PretrainedConfig):
@@ -30,7 +44,7 @@ class OmniConfig(PretrainedConfig):
     """
 
     model_type = "omni"
-    sub_configs = {"audio_config": WhisperConfig, "text_config": AutoConfig}
+    sub_configs: ClassVar = {"audio_config": WhisperConfig, "text_config": AutoConfig}
 
     def __init__(
         self,
@@ -45,15 +59,24 @@ class OmniConfig(PretrainedConfig):
         bases: dict[str, str] | None = None,
         trained: dict[str, list[str]] | None = None,
         format_version: int = FORMAT_VERSION,
-        **kwargs: Any,
+        **kwargs: Any,  # transformers' own
     ) -> None:
+        _refuse_unknown(kwargs)
         if isinstance(audio_config, dict):
-            audio_config = WhisperConfig(**audio_config)
+            audio_config = _foreign(WhisperConfig, audio_config, where="audio_config")
         if isinstance(text_config, dict):
-            values = dict(text_config)
-            text_config = AutoConfig.for_model(values.pop("model_type", "llama"), **values)
-        self.audio_config = audio_config if audio_config is not None else WhisperConfig()
-        self.text_config = text_config if text_config is not None else AutoConfig.for_model("llama")
+            kind = text_config.get("model_type", "llama")
+            text_config = _foreign(
+                lambda **values: AutoConfig.for_model(kind, **values),
+                text_config,
+                where="text_config",
+            )
+        self.audio_config: WhisperConfig = (
+            audio_config if audio_config is not None else WhisperConfig()
+        )
+        self.text_config: PretrainedConfig = (
+            text_config if text_config is not None else AutoConfig.for_model("llama")
+        )
         self.speech_adapter = speech_adapter or asdict(SpeechAdapterConfig())
         self.unit_decoder = unit_decoder
         self.prompt = prompt or asdict(PromptConfig())
@@ -69,6 +92,13 @@ class OmniConfig(PretrainedConfig):
                 "upgrade it"
             )
         super().__init__(**kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; `bases` says where to look, so where this was read from is left out."""
+        values = super().to_dict()
+        for part in ("audio_config", "text_config"):
+            values[part].pop("_name_or_path", None)
+        return values
 
     @property
     def adapter(self) -> SpeechAdapterConfig:
@@ -88,3 +118,25 @@ class OmniConfig(PretrainedConfig):
     def hidden_size(self) -> int:
         """The LLM's width; DeepSpeed's "auto" sizes read it here."""
         return int(self.text_config.hidden_size)
+
+
+def _foreign(kind: Callable[..., Any], values: dict[str, Any], *, where: str) -> Any:
+    """A configuration of transformers from JSON values, its complaints told in one line."""
+    try:
+        return kind(**{key: value for key, value in values.items() if key != "model_type"})
+    except Exception as error:  # each field may be refused by a class of its own
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{where}: {reason}; compare with a fresh config.json") from None
+
+
+def _refuse_unknown(keys: Iterable[str]) -> None:
+    for key in keys:
+        if not key.startswith("_") and key not in _TRANSFORMERS_KEYS:
+            raise CheckpointError(
+                f"config.json: unknown key {key!r}; correct or remove it, or upgrade this program "
+                "if a newer one wrote the checkpoint"
+            )
+
+
+# At home here, so that whoever can name the class can also read its folder by AutoConfig.
+AutoConfig.register(OmniConfig.model_type, OmniConfig, exist_ok=True)

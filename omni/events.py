@@ -71,7 +71,8 @@ class Done:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, ready for json.dumps."""
-        return asdict(self) | {"timings_ms": asdict(self.timings)}
+        values = asdict(self)
+        return values | {"timings_ms": values.pop("timings")}
 
 
 Event = TextDelta | AudioDelta | Done

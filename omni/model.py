@@ -1,27 +1,36 @@
 """OmniForConditionalGeneration: joins the stages. The only file that knows more than one of them.
 
-    log-mel -> speech_encoder -> speech_adapter -> language_model -> unit_decoder -> vocoder
+log-mel -> speech_encoder -> speech_adapter -> language_model -> unit_decoder -> vocoder
 """
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoProcessor,
+    GenerationMixin,
+    PreTrainedModel,
+)
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from omni.config import OmniConfig
 from omni.language_model import LanguageModelOutput, embed, run_language_model
+from omni.processor import OmniProcessor
 from omni.prompt import IGNORE
 from omni.speech_adapter import SpeechAdapter, splice
 from omni.speech_encoder import SpeechEncoder
 from omni.stages import Frames
 from omni.unit_decoder import UnitDecoder
+from omni.vocoder.base import Vocoder
 
 
 class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
@@ -37,14 +46,24 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
     _supports_sdpa = True
     _supports_flash_attn = True
 
-    def __init__(self, config: OmniConfig, language_model: PreTrainedModel | None = None) -> None:
+    def __init__(
+        self,
+        config: OmniConfig,
+        language_model: PreTrainedModel | None = None,
+        speech_encoder: SpeechEncoder | None = None,
+    ) -> None:
+        """language_model, speech_encoder: bases that are there already; None builds them anew."""
+        if language_model is not None and language_model.config is config.text_config:
+            # super() clears the attention kind of sub-configs, and a causal LM without one gets no
+            # mask: it looks ahead, trains to a fine loss and says nonsense.
+            config.text_config = copy.deepcopy(config.text_config)
         super().__init__(config)
-        self.speech_encoder = SpeechEncoder(config.audio_config, block_frames=config.block_frames)
-        self.language_model = (
-            AutoModelForCausalLM.from_config(config.text_config)
-            if language_model is None
-            else language_model
+        self.speech_encoder = speech_encoder or SpeechEncoder(
+            config.audio_config, block_frames=config.block_frames
         )
+        self.language_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
+        # How to end and how to sample is the LLM's: a Llama has several end tokens.
+        self.generation_config = copy.deepcopy(self.language_model.generation_config)
         self.speech_adapter = SpeechAdapter(
             config.adapter,
             input_width=self.speech_encoder.width,
@@ -52,7 +71,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         )
         units = config.units
         self.unit_decoder: UnitDecoder | None = UnitDecoder(units) if units else None
-        self.vocoder: nn.Module | None = None
+        self.vocoder: Vocoder | None = None
         self.speech_encoder.requires_grad_(False)
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -63,6 +82,8 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """Read a checkpoint folder or hub id; see omni.pretrained.read_checkpoint."""
         from omni.pretrained import read_checkpoint
 
+        for name in ("_from_auto", "adapter_kwargs", "trust_remote_code"):  # of the Auto classes
+            kwargs.pop(name, None)
         return read_checkpoint(cls, source, **kwargs)
 
     def save_pretrained(self, folder: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
@@ -102,7 +123,10 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         embeddings = embed(self.language_model, input_ids, slot)
         if speech is None:
             if bool((input_ids == slot).any()):
-                raise ValueError("input_ids hold speech slots, but no input_features came with them")
+                raise ValueError(
+                    "input_ids hold speech slots, but no input_features came with them; "
+                    "OmniProcessor makes both"
+                )
             return embeddings
         return splice(embeddings, input_ids == slot, speech)
 
@@ -120,13 +144,16 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         position_ids: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
-        **kwargs: Any,
+        num_items_in_batch: Tensor | int | None = None,
+        return_dict: bool = True,  # generate asks for it; there is no other form
     ) -> CausalLMOutputWithPast:
         """Stage 1: cross-entropy on the response.
 
         input_ids [B, T] with one speech slot per speech position; input_features [R, n_mels, M]
         and input_features_mask [R, M] (or encoder_frames [R, F, D] and encoder_lengths [R], the
         frozen encoder's output read from a cache); labels [B, T], -100 where no loss looks.
+        num_items_in_batch: labels in all micro-batches of an optimiser's step, which the loss is
+        divided by; None counts those of this batch.
         """
         output = self._language_states(
             input_ids, attention_mask, input_features, input_features_mask, encoder_frames,
@@ -137,7 +164,11 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if labels is not None:
             # float32: bfloat16 sums of thousands of classes drift.
             logits = output.logits[:, :-1].float().flatten(0, 1)
-            loss = F.cross_entropy(logits, labels[:, 1:].flatten(), ignore_index=IGNORE)
+            targets = labels[:, 1:].flatten()
+            total = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
+            loss = total / (
+                (targets != IGNORE).sum() if num_items_in_batch is None else num_items_in_batch
+            )
         return CausalLMOutputWithPast(
             loss=loss,  # type: ignore[arg-type]
             logits=output.logits,  # type: ignore[arg-type]
@@ -184,7 +215,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         output = self._language_states(
             input_ids, attention_mask, speech.get("input_features"),
             speech.get("input_features_mask"), speech.get("encoder_frames"),
-            speech.get("encoder_lengths"),
+            speech.get("encoder_lengths"), logits_to_keep=1,
         )  # fmt: skip
         predicts = F.pad(labels[:, 1:] != IGNORE, (0, 1))
         return response_states(output.hidden, predicts)
@@ -200,3 +231,7 @@ def response_states(hidden: Tensor, predicts: Tensor) -> Frames:
     """
     rows = [states[chosen] for states, chosen in zip(hidden, predicts, strict=True)]
     return Frames(nn.utils.rnn.pad_sequence(rows, batch_first=True), predicts.sum(-1))
+
+
+AutoModel.register(OmniConfig, OmniForConditionalGeneration, exist_ok=True)
+AutoProcessor.register(OmniConfig, OmniProcessor, exist_ok=True)

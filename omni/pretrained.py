@@ -1,25 +1,26 @@
 """save_pretrained and from_pretrained: a checkpoint folder names its frozen bases, or carries them.
 
-    config.json                  stages, sizes, bases by name
-    speech_adapter.safetensors   unit_decoder.safetensors (after stage 2)
-    speech_encoder/              only in a self-contained checkpoint
-    language_model/              full or LoRA; absent if untouched
-    vocoder/  units/             what turns units into sound, and speech into units
-    generation_config.json       sampling and chunk schedule
-    tokenizer files, chat template, README.md (model card)
+config.json                  stages, sizes, bases by name
+speech_adapter.safetensors   unit_decoder.safetensors (after stage 2)
+speech_encoder/              only in a self-contained checkpoint
+language_model/              full or LoRA; absent if untouched
+vocoder/  units/             what turns units into sound, and speech into units
+generation_config.json       sampling and chunk schedule
+tokenizer files, chat template, README.md (model card)
 """
 
 from __future__ import annotations
 
+import copy
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
-from transformers import AutoConfig, AutoModel, AutoProcessor, GenerationConfig
+from torch import Tensor
+from transformers import GenerationConfig
 
 from omni.bases import fetch, load_language_model, load_speech_encoder
 from omni.checkpoint import CheckpointError, load_weights, read_json, read_tensors, replace_folder
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
 
 NANO = Path(__file__).parent / "nano" / "checkpoint"
 CARRIED = ("units", "README.md")  # files of a checkpoint that the model itself never opens
+# What the model writes; whatever else an earlier checkpoint of this name holds is kept.
+WRITTEN = (
+    "config.json", "speech_adapter.safetensors", "unit_decoder.safetensors", "speech_encoder",
+    "language_model", "vocoder", "generation_config.json",
+)  # fmt: skip
 
 
 def write_checkpoint(
@@ -44,78 +50,117 @@ def write_checkpoint(
     dtype: torch.dtype | None = None,
     processor: OmniProcessor | None = None,
     carry: str | Path | None = None,
+    state_dict: Mapping[str, Tensor] | None = None,
+    max_shard_size: int | str = "50GB",
+    is_main_process: bool = True,
 ) -> None:
     """Write a checkpoint folder aside and rename it when complete.
 
-    self_contained: carry the frozen bases too. dtype: of the stored weights, None keeps theirs.
-    carry: a folder whose units/ and model card come along.
-    Raises CheckpointError if a frozen base has no name to be found by, and is not carried.
+    A base that config.json gives no name for is carried. An earlier checkpoint in `folder` is
+    replaced; its tokenizer and other files stay.
+
+    self_contained: carry all bases, LoRA merged. dtype: of the stored weights, None keeps theirs.
+    carry: a folder whose units/ and model card come along. state_dict: the weights, where a
+    Trainer has gathered them; None asks the model.
+    Raises CheckpointError for a folder that holds something else, and for LoRA without the name
+    of its base.
     """
+    folder = Path(folder)
+    _check_target(folder)
+    if not is_main_process:
+        return
+    weights = model.state_dict() if state_dict is None else state_dict
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
+    if self_contained:
+        config.bases = {}
     with replace_folder(folder) as aside:
-        config = OmniConfig(**_own_values(model.config))
-        if self_contained:
-            config.bases = {}
-        config.architectures = [type(model).__name__]
         config.save_pretrained(aside)
-        _save(model.speech_adapter, aside / "speech_adapter.safetensors", dtype)
-        if model.unit_decoder is not None:
-            _save(model.unit_decoder, aside / "unit_decoder.safetensors", dtype)
-        if self_contained or "speech_encoder" not in config.bases:
-            save_speech_encoder(model.speech_encoder, aside / "speech_encoder")
-        if self_contained or "language_model" not in config.bases or touched(model):
-            _save_language_model(model, aside / "language_model", self_contained, dtype)
+        for name in ("speech_adapter", "unit_decoder"):
+            if part := _part_of(weights, name):
+                _save(part, aside / f"{name}.safetensors", dtype)
+        if "speech_encoder" not in config.bases:
+            stored = dtype or model.speech_encoder.conv1.weight.dtype
+            save_speech_encoder(model.speech_encoder, aside / "speech_encoder", dtype=stored)
+        if "language_model" not in config.bases or touched(model):
+            part = _in(_part_of(weights, "language_model"), dtype)
+            _save_language_model(
+                model, aside / "language_model", part, self_contained, max_shard_size
+            )
         if model.vocoder is not None:
-            save_vocoder(model.vocoder, aside / "vocoder", dtype=dtype)
+            stored = dtype or next(model.vocoder.parameters()).dtype
+            save_vocoder(model.vocoder, aside / "vocoder", dtype=stored)
         if model.generation_config is not None:
             model.generation_config.save_pretrained(aside)
         if processor is not None:
             processor.save_pretrained(aside)
         for name in CARRIED if carry is not None else ():
             _copy(Path(carry) / name, aside / name)  # type: ignore[arg-type]
+        for entry in folder.iterdir() if folder.is_dir() else ():
+            if entry.name not in WRITTEN and not (aside / entry.name).exists():
+                _copy(entry, aside / entry.name)
 
 
 def touched(model: OmniForConditionalGeneration) -> bool:
     """Whether the LLM is no longer the base that config.json names."""
-    return any("language_model" in parts for parts in model.config.trained.values())
+    return is_lora(model.language_model) or any(
+        "language_model" in parts for parts in model.config.trained.values()
+    )
 
 
-def _own_values(config: OmniConfig) -> dict[str, Any]:
-    names = (
-        "speech_adapter", "unit_decoder", "prompt", "speech_token_id", "pad_to_window",
-        "block_frames", "bases", "trained",
-    )  # fmt: skip
-    values = {name: getattr(config, name) for name in names}
-    return values | {
-        "audio_config": config.audio_config.to_dict(),
-        "text_config": config.text_config.to_dict(),
+def _check_target(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder}: is a file; give a folder to save into")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    config = folder / "config.json"
+    if not config.is_file() or read_json(config).get("model_type") != OmniConfig.model_type:
+        raise CheckpointError(
+            f"{folder}: not empty and no omni checkpoint; saving would replace it, give a new folder"
+        )
+
+
+def _part_of(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The weights of one submodule, by their names in it."""
+    prefix = f"{name}."
+    return {key[len(prefix) :]: w for key, w in weights.items() if key.startswith(prefix)}
+
+
+def _in(weights: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
+    return {
+        name: value.to(dtype) if dtype and value.is_floating_point() else value
+        for name, value in weights.items()
     }
 
 
-def _save(module: nn.Module, path: Path, dtype: torch.dtype | None) -> None:
-    state = {
-        name: value.to("cpu", dtype or value.dtype).contiguous()
-        for name, value in module.state_dict().items()
-    }
+def _save(weights: Mapping[str, Tensor], path: Path, dtype: torch.dtype | None) -> None:
+    state = {name: value.cpu().contiguous() for name, value in _in(weights, dtype).items()}
     save_file(state, path, metadata={"format": "pt"})
 
 
 def _save_language_model(
-    model: OmniForConditionalGeneration, folder: Path, whole: bool, dtype: torch.dtype | None
+    model: OmniForConditionalGeneration,
+    folder: Path,
+    weights: dict[str, Tensor],
+    self_contained: bool,
+    max_shard_size: int | str,
 ) -> None:
-    language_model = model.language_model
-    if whole and is_lora(language_model):
+    language_model: Any = model.language_model
+    if not is_lora(language_model):
+        language_model.save_pretrained(folder, state_dict=weights, max_shard_size=max_shard_size)
+    elif self_contained:
         # A copy is merged: the model in hand goes on training with its LoRA weights apart.
-        import copy
-
-        language_model = copy.deepcopy(language_model).merge_and_unload()  # type: ignore[operator]
-    state = {
-        name: value.to(dtype) if dtype and value.is_floating_point() else value
-        for name, value in language_model.state_dict().items()
-    }
-    if is_lora(language_model):
-        language_model.save_pretrained(folder)
+        merged = copy.deepcopy(language_model).merge_and_unload()
+        merged.save_pretrained(folder, max_shard_size=max_shard_size)
+    elif "language_model" not in model.config.bases:
+        raise CheckpointError(
+            'config.bases: names no "language_model", so nothing could read the LoRA weights; '
+            "name the base, or save with self_contained=True"
+        )
     else:
-        language_model.save_pretrained(folder, state_dict=state)
+        # Embeddings never train here, and looking for changed ones would ask the hub.
+        language_model.save_pretrained(folder, state_dict=weights, save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)  # peft's empty form
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -133,45 +178,68 @@ def read_checkpoint(
     device_map: Any = None,
     attn_implementation: str | None = None,
     quantization_config: Any = None,
+    config: OmniConfig | None = None,
+    revision: str | None = None,
 ) -> OmniForConditionalGeneration:
     """Build the model that a folder or hub id describes; every weight is checked.
 
-    dtype: of all weights; None is float32 on a CPU and the stored type elsewhere. device_map,
-    attn_implementation and quantization_config go to the LLM; the other stages follow its device.
+    dtype: of all weights but the vocoder's, which computes phases and stays float32; None is
+    float32 on a CPU and the stored type elsewhere. device_map, attn_implementation and
+    quantization_config go to the LLM; the other stages follow its device.
+    config: takes the place of the folder's config.json. revision: of a hub id.
     Raises CheckpointError for anything missing, surplus or misshaped.
     """
-    folder = fetch(str(source))
-    read_json(folder / "config.json")  # first: its errors name the file
-    config = OmniConfig.from_pretrained(folder)
+    folder = fetch(str(source), revision=revision)
+    if config is None:
+        config = _read_config(folder)
     if dtype is None:
-        dtype = torch.float32
+        dtype = torch.float32 if device_map in (None, "cpu") else "auto"
+    named = config.bases.get("language_model")
     language_model = _part(
         folder, config, "language_model",
         lambda where: load_language_model(
-            where, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation,
-            quantization_config=quantization_config,
+            where, base=named, dtype=dtype, device_map=device_map,
+            attn_implementation=attn_implementation, quantization_config=quantization_config,
         ),
     )  # fmt: skip
-    model = kind(config, language_model=language_model)
-    model.speech_encoder = _part(
+    speech_encoder = _part(
         folder, config, "speech_encoder",
         lambda where: load_speech_encoder(where, block_frames=config.block_frames),
     )  # fmt: skip
+    for what, found, told in (
+        ("LLM width", language_model.config.get_text_config().hidden_size, config.hidden_size),
+        ("encoder width", speech_encoder.width, config.audio_config.d_model),
+        ("log-mel bins", speech_encoder.config.num_mel_bins, config.audio_config.num_mel_bins),
+    ):
+        if found != told:
+            raise CheckpointError(
+                f"{folder}: {what} of the base is {found}, config.json says {told}; it must be the "
+                "base that the checkpoint was trained on"
+            )
+    model = kind(config, language_model=language_model, speech_encoder=speech_encoder)
     stages = {"speech_adapter": model.speech_adapter, "unit_decoder": model.unit_decoder}
     for name, module in stages.items():
         if module is not None:
             tensors = read_tensors(folder / f"{name}.safetensors")
             load_weights(module, tensors, where=f"{folder}/{name}.safetensors")
+    for module in (model.speech_encoder, model.speech_adapter, model.unit_decoder):
+        if module is not None:
+            module.to(language_model.device, language_model.dtype)
     if (folder / "vocoder").is_dir():
-        model.vocoder = load_vocoder(folder / "vocoder")
+        model.vocoder = load_vocoder(folder / "vocoder").to(language_model.device)
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
-    device = language_model.device
-    for module in (model.speech_encoder, model.speech_adapter, model.unit_decoder, model.vocoder):
-        if module is not None:
-            module.to(device, dtype if isinstance(dtype, torch.dtype) else None)
-    model.speech_encoder.requires_grad_(False)
     return model.eval()
+
+
+def _read_config(folder: Path) -> OmniConfig:
+    values = read_json(folder / "config.json")
+    if values.get("model_type") != OmniConfig.model_type:
+        raise CheckpointError(
+            f"{folder}/config.json: model_type is {values.get('model_type')!r}, must be "
+            f"{OmniConfig.model_type!r}; `omni convert` reads other formats"
+        )
+    return OmniConfig.from_dict(values)
 
 
 def _part(folder: Path, config: OmniConfig, name: str, load: Callable[[str], Any]) -> Any:
@@ -198,12 +266,3 @@ def load(
     source = NANO if checkpoint is None else checkpoint
     model = OmniForConditionalGeneration.from_pretrained(source, **kwargs)
     return model, OmniProcessor.from_pretrained(source)
-
-
-def register() -> None:
-    """Make AutoConfig, AutoModel and AutoProcessor know "omni"."""
-    from omni.model import OmniForConditionalGeneration
-
-    AutoConfig.register("omni", OmniConfig, exist_ok=True)
-    AutoModel.register(OmniConfig, OmniForConditionalGeneration, exist_ok=True)
-    AutoProcessor.register(OmniConfig, OmniProcessor, exist_ok=True)

@@ -33,9 +33,6 @@ from omni.speech_adapter import SpeechAdapterConfig
 class OmniProcessor(ProcessorMixin):
     """Everything between a user's files and the model's tensors, built from the model's config."""
 
-    attributes = ["tokenizer"]
-    tokenizer_class = "AutoTokenizer"
-
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: OmniConfig) -> None:
         # ProcessorMixin's own handling of keywords changes between releases: neither is used.
         self.tokenizer = tokenizer
@@ -63,8 +60,10 @@ class OmniProcessor(ProcessorMixin):
         return cls(tokenizer, OmniConfig.from_pretrained(path))
 
     def save_pretrained(self, folder: str | Path, **_: Any) -> None:  # type: ignore[override]
-        """Write the tokenizer; the settings are the model's config.json."""
+        """Write the tokenizer, and the settings where no model has written its config.json."""
         self.tokenizer.save_pretrained(folder)
+        if not (Path(folder) / "config.json").is_file():
+            self.config.save_pretrained(folder)
 
     def features(self, waveform: np.ndarray) -> Tensor:
         """[samples] 16 kHz -> log-mel [n_mels, M].
@@ -82,8 +81,8 @@ class OmniProcessor(ProcessorMixin):
         least = max(SAMPLES_PER_FRAME * self._adapter.stack, N_FFT)
         if len(waveform) < least:
             raise AudioError(
-                f"{len(waveform)} samples of audio: at least {least} ({1000 * least / SAMPLE_RATE:.0f} ms) are "
-                "needed for one LLM position; record the whole question"
+                f"{len(waveform)} samples of audio: at least {least} are needed for one LLM "
+                f"position ({least / SAMPLE_RATE:.2f} s); record the whole question"
             )
         padded = pad_to_window(waveform) if self.config.pad_to_window else waveform
         return log_mel(padded, self.n_mels)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
 from omni.audio import SAMPLE_RATE
@@ -34,14 +33,15 @@ class Reply:
     """A state machine: feed `next_step_inputs` to the LLM, give its output to `accept`, until
     there are none; then `finish`.
 
-    embed: token ids [1, n] -> embeddings [1, n, H]. elapsed_ms: time since the last input sample.
+    decode: all ids so far -> their text. embed: ids [1, n] -> embeddings [1, n, H].
+    elapsed_ms: time since the last input sample.
     """
 
     def __init__(
         self,
         prompt: StepInputs,
         *,
-        tokenizer: PreTrainedTokenizerBase,
+        decode: Callable[[Sequence[int]], str],
         end_tokens: frozenset[int],
         embed: Callable[[Tensor], Tensor],
         speaker: Speaker | None,
@@ -53,7 +53,7 @@ class Reply:
         self.text = ""
         self.cache = prompt.cache
         self._inputs: StepInputs | None = prompt
-        self._tokenizer = tokenizer
+        self._decode = decode
         self._end_tokens = end_tokens
         self._embed = embed
         self._speaker = speaker
@@ -100,16 +100,15 @@ class Reply:
 
     def finish(self) -> Iterator[Event]:
         """The last chunk of sound, then Done. A cancelled reply ends where it is."""
-        if self._speaking is not None and self._speaker is not None:
-            if self._reason != "cancelled":
-                yield from self._play(self._speaker.finish(self._speaking))
+        speaking = self._reason != "cancelled" and self._speaking is not None
+        if speaking and self._speaker is not None:
+            yield from self._play(self._speaker.finish(self._speaking))
         yield self._done()
 
     def _grow_text(self) -> str:
         ids = [token for token in self.token_ids if token not in self._end_tokens]
-        whole = self._tokenizer.decode(ids, skip_special_tokens=True)
         # A character may be spelled by several byte tokens: wait until it is whole.
-        whole = whole.rstrip("\ufffd")
+        whole = self._decode(ids).rstrip("\ufffd")
         delta = whole[len(self.text) :]
         self.text = whole
         return delta

@@ -6,15 +6,16 @@ around it. An engine that serves many sessions runs the same replies with batche
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import Cache, DynamicCache
+from transformers.cache_utils import Cache, DynamicLayer
 
 from omni.audio import SAMPLE_RATE, AudioError
 from omni.chunking import AUTO, ChunkSchedule
@@ -67,6 +68,8 @@ class SpeechSession:
         self._processor = processor
         self._config = config or SessionConfig()
         self._clock = clock
+        text_config = model.language_model.config.get_text_config()
+        self._max_positions: int = getattr(text_config, "max_position_embeddings", sys.maxsize)
         self._ends = end_tokens(model.generation_config, processor.tokenizer.eos_token_id)
         self._speaker = build_speaker(model, self._config)
         self._cancelled = threading.Event()
@@ -82,17 +85,23 @@ class SpeechSession:
         self._text: str | None = None
 
     def push_audio(self, samples: np.ndarray) -> None:
-        """More of the question: [n] float32, 16 kHz mono."""
-        self._audio.append(np.asarray(samples, dtype=np.float32))
+        """More of the question: [n] float, 16 kHz mono, -1..1. Raises AudioError for others."""
+        samples = np.asarray(samples)
+        if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+            raise AudioError(
+                f"samples: {list(samples.shape)} {samples.dtype}, must be [n] floats in -1..1 at "
+                f"{SAMPLE_RATE} Hz; omni.audio.load_audio and prepare give these"
+            )
+        self._audio.append(samples.astype(np.float32))
 
     def push_text(self, text: str) -> None:
-        """A written question. Raises ValueError if it is empty."""
+        """A written question, in place of what was pushed before. Raises ValueError if empty."""
         if not text.strip():
-            raise ValueError("text='': a question needs at least one word")
-        self._text = text.strip()
+            raise ValueError(f"text={text!r}: a question needs at least one word")
+        self._audio, self._text = [], text.strip()
 
     def cancel(self) -> None:
-        """Stop the reply before its next token; may be called from any thread."""
+        """Stop the reply that runs before its next token; may be called from any thread."""
         self._cancelled.set()
 
     def ask(self, question: np.ndarray | str) -> Iterator[Event]:
@@ -104,8 +113,24 @@ class SpeechSession:
         return self.run()
 
     def run(self) -> Iterator[Event]:
-        """Answer what was pushed: TextDelta and AudioDelta as they come, Done at the end."""
+        """Answer what was pushed: TextDelta and AudioDelta as they come, Done at the end.
+
+        Whoever stops listening (closes the iterator) cancels the reply.
+        """
+        self._cancelled.clear()  # now, not at the first event: a cancel between the two counts
+        return self._answer()
+
+    def _answer(self) -> Iterator[Event]:
         reply, prompt_ids = self.begin()
+        try:
+            yield from self._say(reply)
+        except GeneratorExit:  # the listener has gone; what was said stays said
+            self.remember(reply, prompt_ids)
+            raise
+        self.remember(reply, prompt_ids)
+        yield from _without_gradients(reply.finish())
+
+    def _say(self, reply: Reply) -> Iterator[Event]:
         while (inputs := reply.next_step_inputs()) is not None:
             if self._cancelled.is_set():
                 reply.cancel()
@@ -116,45 +141,51 @@ class SpeechSession:
                     use_cache=True,
                 )  # fmt: skip
             yield from _without_gradients(reply.accept(output))
-        self.remember(reply, prompt_ids)
-        yield from _without_gradients(reply.finish())
 
     @torch.inference_mode()
     def begin(self) -> tuple[Reply, list[int]]:
         """Encode what was pushed and lay out the prompt: the reply to run, and its prompt's ids.
 
-        The clock of the reply's timings starts here. Raises AudioError (nothing pushed, silence,
-        too short, too long) and leaves the conversation as it was.
+        The clock of the reply's timings starts here. The turn becomes part of the conversation
+        by `remember`. Raises AudioError (nothing pushed, silence, too short, too long) and
+        leaves the conversation as it was.
         """
         started = self._clock()
-        self._cancelled.clear()
         message, speech = self._take_question()
         messages = [*self.history, message]
         recordings = [*self._speech, *([speech] if speech is not None else [])]
         ids = self._processor.prompt(messages).ids
-        cache, known = self._reusable(ids)
+        room = self._max_positions - len(ids)
+        if room < 1:
+            raise ValueError(
+                f"conversation: {len(ids)} positions, the language model has {self._max_positions};"
+                " reset the session or ask something shorter"
+            )
+        cache, known = self._take_cache(ids)
         device = self._model.language_model.device
         frames = _as_frames(recordings) if recordings else None
         embeddings = self._model.embed_prompt(torch.tensor([ids], device=device), frames)
-        self.history, self._speech = messages, recordings
+        self._asked = messages, recordings
         reply = Reply(
             StepInputs(embeddings[:, known:], cache),
-            tokenizer=self._processor.tokenizer,
+            decode=self._processor.decode,
             end_tokens=self._ends,
             embed=lambda token: self._model.embed_prompt(token, None),
             speaker=self._speaker,
             sampling=self._config.sampling,
-            max_new_tokens=self._config.max_new_tokens,
+            max_new_tokens=min(self._config.max_new_tokens, room),
             elapsed_ms=lambda: 1e3 * (self._clock() - started),
         )
         return reply, ids
 
     def remember(self, reply: Reply, prompt_ids: list[int]) -> None:
-        """Make the reply part of the conversation, and keep its keys and values for the next."""
-        self.history = [*self.history, Message(role="assistant", text=reply.text)]
-        self._cache = reply.cache
-        # The last token was said but never fed.
-        self._cached_ids = [*prompt_ids, *reply.token_ids[:-1]]
+        """Make the turn part of the conversation, and keep its keys and values for the next."""
+        messages, self._speech = self._asked
+        self.history = [*messages, Message(role="assistant", text=reply.text)]
+        if reply.token_ids:
+            self._cache = reply.cache
+            # The last token was said but never fed.
+            self._cached_ids = [*prompt_ids, *reply.token_ids[:-1]]
 
     def _take_question(self) -> tuple[Message, Tensor | None]:
         audio, text = self._audio, self._text
@@ -176,18 +207,21 @@ class SpeechSession:
         speech = self._model.encode_speech(**batch).sequence(0)
         return Message(role="user", positions=speech.shape[0]), speech
 
-    def _reusable(self, ids: list[int]) -> tuple[Cache | None, int]:
-        """The cache of the turns before, cut to what this prompt shares with it."""
-        if not isinstance(self._cache, DynamicCache):
+    def _take_cache(self, ids: list[int]) -> tuple[Cache | None, int]:
+        """The cache of the turns before, cut to what this prompt shares with it, and its length.
+
+        It is the reply's from now on: a forward that fails leaves it half written.
+        """
+        cache, cached = self._cache, self._cached_ids
+        self._cache, self._cached_ids = None, []
+        # Only plain layers keep every position, and so can be cut back.
+        if cache is None or any(type(layer) is not DynamicLayer for layer in cache.layers):
             return None, 0
-        known = 0
         # At least one position must be run again: its state predicts the first token.
-        for known, (old, new) in enumerate(zip(self._cached_ids, ids[:-1], strict=False), 1):
-            if old != new:
-                known -= 1
-                break
-        self._cache.crop(known)
-        return self._cache, known
+        known = _common_prefix(cached, ids[:-1])
+        if known < len(cached):
+            cache.crop(known - len(cached))  # negative: so many positions go
+        return cache, known
 
 
 def build_speaker(model: OmniForConditionalGeneration, config: SessionConfig) -> Speaker | None:
@@ -197,15 +231,20 @@ def build_speaker(model: OmniForConditionalGeneration, config: SessionConfig) ->
     vocoder = model.vocoder if config.speak else None
     if vocoder is None:
         return Speaker(model.unit_decoder, None)
-    right = config.right_context_frames
-    context = StreamContext(
-        left_context_frames=vocoder.context_frames,
-        right_context_frames=(
-            vocoder.recommended_right_context_frames if right is None else right
-        ),
+    context = replace(
+        StreamContext.recommended(vocoder),
         crossfade_samples=round(config.crossfade_ms * SAMPLE_RATE / 1000),
     )
+    if config.right_context_frames is not None:
+        context = replace(context, right_context_frames=config.right_context_frames)
     return Speaker(model.unit_decoder, StreamingVocoder(vocoder, config.schedule, context))
+
+
+def _common_prefix(first: list[int], second: list[int]) -> int:
+    """How many ids the two have in common from the start."""
+    pairs = enumerate(zip(first, second, strict=False))
+    unlike = (place for place, (a, b) in pairs if a != b)
+    return next(unlike, min(len(first), len(second)))
 
 
 def _without_gradients(events: Iterator[Event]) -> Iterator[Event]:

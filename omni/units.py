@@ -10,7 +10,7 @@ import copy
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
@@ -47,7 +47,7 @@ class UnitsConfig:
     """Which features the centroids live in; the encoder is named, never copied."""
 
     kind: Literal["speech_encoder", "hubert"]
-    name: str  # hub id or folder of the encoder; of an injected one, what errors call it
+    name: str  # hub id, folder or file of the encoder; of an injected one, what errors call it
     layer: int  # features after this layer, 1-based; 0: before the first layer
     revision: str = "main"  # of a hub id
     smooth_frames: int = 1  # features are averaged over this many frames, against jitter
@@ -182,23 +182,31 @@ class UnitExtractor:
         aside.rename(folder)
 
     @classmethod
-    def load(cls, folder: str | Path, *, encoder: nn.Module | None = None) -> UnitExtractor:
-        """Read a units folder. encoder: None loads a HuBERT by the name and revision it states.
+    def load(
+        cls, folder: str | Path, *, encoder: nn.Module | None = None, layer: int | None = None
+    ) -> UnitExtractor:
+        """Read a units folder.
 
+        encoder: None loads a HuBERT by the name and revision that the folder states: a folder in
+            it, or whatever `load_hubert` takes. layer: instead of the one that it states.
         Raises UserError if a file is missing or not as written, or if no encoder is given where
         the kind needs one.
         """
         folder = Path(folder)
         config, centroids = _read(folder)
+        if layer is not None:
+            config = replace(config, layer=layer)
         if encoder is None:
             if config.kind != "hubert":
                 raise UserError(
                     f"{folder}: its units are features of {config.name!r}; load that speech "
                     "encoder and give it as encoder="
                 )
-            from transformers import HubertModel
+            from omni.bases import load_hubert
 
-            encoder = HubertModel.from_pretrained(config.name, revision=config.revision)
+            inside = folder / config.name
+            source = str(inside) if inside.exists() else config.name
+            encoder = load_hubert(source, revision=config.revision)
         return cls(config, centroids, encoder)
 
 

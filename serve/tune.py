@@ -287,6 +287,8 @@ def write_schedule(checkpoint: str | Path, schedule: str) -> Path:
         )
     path = folder / "generation_config.json"
     settings = read_json(path) if path.is_file() else {}
+    # transformers drops what it does not know from settings that bear this mark of its own.
+    settings.pop("_from_model_config", None)
     write_json(path, settings | {SETTING: schedule})
     return path
 

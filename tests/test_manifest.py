@@ -184,3 +184,56 @@ def test_an_empty_or_missing_folder_is_an_error(tmp_path: Path) -> None:
         read_folder(tmp_path)
     with pytest.raises(ValueError, match="not a folder"):
         read_folder(tmp_path / "missing")
+
+
+def spoken_by(*files: str) -> Record:
+    turns = [
+        Turn(role="assistant" if number % 2 else "user", text=file, speech=file)
+        for number, file in enumerate(files)
+    ]
+    return Record(id="-".join(files), turns=tuple(turns), provenance={"source": "here"})
+
+
+def test_a_parquet_with_audio_inside_can_be_moved_away_from_its_recordings(tmp_path: Path) -> None:
+    (tmp_path / "q.wav").write_bytes(b"RIFF question")
+    (tmp_path / "a.flac").write_bytes(b"fLaC answer")
+    away = tmp_path / "away" / "set.parquet"
+    records = [spoken_by("q.wav", "a.flac"), spoken_by("q.wav"), QUESTION_ONLY]
+    write_manifest(away, records, embed_audio=True, audio_root=tmp_path)
+    (tmp_path / "q.wav").unlink()
+    manifest = read_manifest(away)
+    question, answer = manifest.records[0].turns
+    assert manifest.audio_path(question).read_bytes() == b"RIFF question"
+    assert manifest.audio_path(answer).read_bytes() == b"fLaC answer"
+    assert Path(answer.speech or "").parent == Path("set.audio") and answer.text == "a.flac"
+    assert manifest.records[1].turns[0].speech == question.speech  # one file for equal audio
+    assert manifest.records[2] == QUESTION_ONLY
+    assert len(list((away.parent / "set.audio").iterdir())) == 2
+    assert read_manifest(away) == manifest
+
+
+def test_datasets_knows_the_audio_inside_without_being_told(tmp_path: Path) -> None:
+    from datasets import Audio, Dataset
+
+    (tmp_path / "q.wav").write_bytes(b"RIFF question")
+    write_manifest(tmp_path / "set.parquet", [spoken_by("q.wav")], embed_audio=True)
+    found = Dataset.from_parquet(str(tmp_path / "set.parquet"), cache_dir=str(tmp_path / "cache"))
+    assert found.features["turns"].feature["speech"] == Audio(decode=False)
+    assert found[0]["turns"][0]["speech"] == {"bytes": b"RIFF question", "path": "q.wav"}
+
+
+def test_audio_is_laid_out_where_the_reader_wants_it(tmp_path: Path) -> None:
+    (tmp_path / "q.wav").write_bytes(b"RIFF question")
+    path = tmp_path / "data" / "set.parquet"
+    write_manifest(path, [spoken_by("q.wav")], embed_audio=True, audio_root=tmp_path)
+    manifest = read_manifest(path, audio_folder=tmp_path / "elsewhere")
+    speech = manifest.audio_path(manifest.records[0].turns[0])
+    assert speech.parent == tmp_path / "elsewhere" and speech.read_bytes() == b"RIFF question"
+
+
+def test_audio_that_is_missing_or_has_no_place_in_the_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"record 'q.wav': .*q\.wav is missing"):
+        write_manifest(tmp_path / "set.parquet", [spoken_by("q.wav")], embed_audio=True)
+    assert not (tmp_path / "set.parquet").exists()
+    with pytest.raises(ValueError, match=r"only \.parquet"):
+        write_manifest(tmp_path / "set.jsonl", [QUESTION_ONLY], embed_audio=True)

@@ -79,7 +79,9 @@ def test_a_stalling_schedule_is_chosen_last() -> None:
 def test_the_schedule_is_written_and_the_other_settings_stay(tmp_path: Path) -> None:
     from transformers import GenerationConfig
 
-    (tmp_path / "generation_config.json").write_text('{"eos_token_id": 7}')
+    (tmp_path / "generation_config.json").write_text(
+        '{"eos_token_id": 7, "_from_model_config": true}'
+    )
     tune.write_schedule(tmp_path, "10,40")
     settings = GenerationConfig.from_pretrained(tmp_path)
     assert settings.eos_token_id == 7
@@ -138,8 +140,9 @@ def test_a_schedule_that_changes_the_reply_is_a_loud_failure(
     monkeypatch.setattr(tune, "_listen", disobedient)
     question = np.random.default_rng(0).normal(0, 0.1, 8_000).astype(np.float32)
     schedules = [parse_schedule("all"), parse_schedule("2")]
+    config = SessionConfig(max_new_tokens=12)
     with pytest.raises(RuntimeError, match="schedule 2 changed the reply"):
-        list(tune.measure(tiny_model(), tiny_processor(), [question], schedules, SessionConfig()))
+        list(tune.measure(tiny_model(), tiny_processor(), [question], schedules, config))
 
 
 def test_a_checkpoint_without_a_voice_cannot_be_tuned() -> None:

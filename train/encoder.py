@@ -20,7 +20,7 @@ from data_tools.augment import AugmentConfig, augment, augment_rng
 from data_tools.manifest import Manifest
 from omni.audio import SAMPLE_RATE, load_audio, log_mel
 from omni.speech_encoder import SpeechEncoder, save_speech_encoder
-from train.loop import Item, LoopConfig, train
+from train.loop import Item, LoopConfig, main_process, train
 
 LETTERS = " 'abcdefghijklmnopqrstuvwxyz"  # class 0 is the CTC blank, class i+1 is LETTERS[i]
 BLANK = 0
@@ -211,5 +211,6 @@ def train_encoder(
         validation=Utterances(validation, n_mels=n_mels, seed=loop.seed) if validation else None,
         metrics=character_error_rate,
     )
-    save_speech_encoder(module.encoder, output / "encoder")
+    if main_process():
+        save_speech_encoder(module.encoder, output / "encoder")
     return result

@@ -9,18 +9,24 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Freeze:
-    """Names of the submodules that train; every other parameter of the module is frozen."""
+    """Names of the submodules that train; every other parameter of the module is frozen.
+
+    lora: submodules in which only what peft added trains.
+    """
 
     trained: tuple[str, ...]
+    lora: tuple[str, ...] = ()
 
     def trains(self, parameter: str) -> bool:
-        return any(parameter == part or parameter.startswith(part + ".") for part in self.trained)
+        if any(_inside(parameter, part) for part in self.trained):
+            return True
+        return "lora_" in parameter and any(_inside(parameter, part) for part in self.lora)
 
     def apply(self, module: nn.Module) -> None:
         """Set requires_grad by the recipe. Raises ValueError if a named part does not exist."""
         names = [name for name, _ in module.named_parameters()]
-        for part in self.trained:
-            if not any(Freeze((part,)).trains(name) for name in names):
+        for part in (*self.trained, *self.lora):
+            if not any(_inside(name, part) for name in names):
                 known = sorted({name.split(".")[0] for name in names})
                 raise ValueError(f"trained part {part!r}: not in the model; it has {known}")
         for name, parameter in module.named_parameters():
@@ -31,6 +37,11 @@ class Freeze:
         for name, parameter in module.named_parameters():
             if parameter.grad is not None and not self.trains(name):
                 raise RuntimeError(
-                    f"{name} has a gradient, but only {', '.join(self.trained)} may train; "
+                    f"{name} has a gradient, but only {', '.join(self.trained + self.lora)} may "
+                    "train; "
                     "a stage must not unfreeze another"
                 )
+
+
+def _inside(parameter: str, part: str) -> bool:
+    return parameter == part or parameter.startswith(part + ".")

@@ -8,6 +8,7 @@ complete checkpoint sees exactly the data that it would have seen.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -109,22 +110,39 @@ class _FrozenStaysFrozen(TrainerCallback):
 
 
 class OmniTrainer(Trainer):
-    """Trainer with our sampler and, where a stage says how, its own way to write weights."""
+    """Trainer with our sampler, that writes what trains and, where a stage says how, its files."""
 
     def __init__(
-        self, *, sampler: BucketSampler, save: Callable[[Path], None] | None, **kwargs: Any
+        self,
+        *,
+        sampler: BucketSampler,
+        freeze: Freeze | None,
+        save: Callable[[Path], None] | None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._sampler = sampler
+        self._freeze = freeze
         self._save_stage = save
 
     def _get_train_sampler(self, train_dataset=None):  # noqa: ARG002 - Trainer's signature
         return self._sampler
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, _without_ties(state_dict or self.model.state_dict()))
+        state = state_dict or self.model.state_dict()
+        if self._freeze is not None:  # what stands still is read from where it came from
+            state = {name: value for name, value in state.items() if self._freeze.trains(name)}
+        super()._save(output_dir, _without_ties(state))
         if self._save_stage is not None and output_dir is not None:
             self._save_stage(Path(output_dir))
+
+    def _issue_warnings_after_load(self, load_result) -> None:
+        """Frozen and tied weights are missing on purpose; anything surplus is not ours."""
+        if load_result.unexpected_keys:
+            raise ValueError(
+                f"{self.args.output_dir}: its checkpoint holds {load_result.unexpected_keys[0]}, "
+                "which this model does not have; it belongs to another recipe: give another output"
+            )
 
 
 def _without_ties(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -188,12 +206,15 @@ def train(
         label_names=["labels"],
         deepspeed=config.deepspeed,
         use_cpu=not torch.cuda.is_available(),
+        ddp_backend=None if torch.cuda.is_available() else "gloo",
+        ddp_find_unused_parameters=False,
     )
     callbacks: list[TrainerCallback] = [_EpochOfSampler(sampler)]
     if freeze is not None:
         callbacks.append(_FrozenStaysFrozen(freeze, module))
     trainer = OmniTrainer(
         sampler=sampler,
+        freeze=freeze,
         save=save,
         model=module,
         args=arguments,
@@ -205,6 +226,11 @@ def train(
     )
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(output))
     return trainer.evaluate() if validation is not None else {}
+
+
+def main_process() -> bool:
+    """Whether this is the one process of a distributed run that writes results."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def last_complete_checkpoint(output: Path) -> str | None:

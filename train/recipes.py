@@ -31,7 +31,7 @@ def nano_bases() -> BaseRecipe:
         encoder=whisper_config(n_mels=80, width=192, layers=4, heads=3, ffn=768, max_frames=1000),
         # batch 32: more steps count for more than larger batches while CTC finds its alignment
         encoder_loop=LoopConfig(
-            epochs=16, batch_size=32, learning_rate=1.5e-3, warmup=0.04, bf16=True,
+            epochs=12, batch_size=32, learning_rate=1.5e-3, warmup=0.04, bf16=True,
             save_steps=200, eval_steps=400, workers=1,
         ),  # fmt: skip
         encoder_clean_epochs=2,

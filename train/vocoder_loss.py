@@ -16,6 +16,8 @@ FLOOR = 1e-3  # magnitude, of windows of unit energy: about 60 dB below loud spe
 class SpectralLoss(nn.Module):
     """Multi-resolution STFT loss (Yamamoto et al. 2020) and L1 of log-mel, on the same STFTs."""
 
+    filters: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         from transformers.audio_utils import mel_filter_bank

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,7 @@ class Vocoder(nn.Module):
     """
 
     kind: ClassVar[str]
+    config: Any  # the kind's own frozen dataclass
     sample_rate = SAMPLE_RATE
     samples_per_frame = SAMPLES_PER_FRAME
     num_units: int

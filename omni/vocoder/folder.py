@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from omni.checkpoint import read_json, read_tensors
 from omni.vocoder.base import Vocoder
 from omni.vocoder.hifigan import HifiGanConfig, UnitHifiGan
 from omni.vocoder.nsf import NsfConfig, NsfVocoder
@@ -47,9 +48,9 @@ def load_vocoder(folder: str | Path) -> Vocoder:
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder / name}: not there; a vocoder's folder holds both files")
-    config = parse_config(json.loads((folder / "config.json").read_text()), str(folder))
+    config = parse_config(read_json(folder / "config.json"), str(folder))
     vocoder = VOCODERS[config.kind](config)
-    weights = load_file(folder / "model.safetensors")
+    weights = read_tensors(folder / "model.safetensors")
     check_weights(weights, vocoder.state_dict(), str(folder / "model.safetensors"))
     vocoder.load_state_dict({name: value.float() for name, value in weights.items()})
     return vocoder.eval()

@@ -1,0 +1,114 @@
+"""The README says what is true: its commands exist, its Python runs, its tour is complete."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+import soundfile
+import typer
+from tiny import tiny_model, tiny_processor
+
+import data_tools.cli
+import omni
+import omni.cli
+import serve.cli
+import train.cli
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = {
+    "omni": omni.cli.app,
+    "omni-data": data_tools.cli.app,
+    "omni-train": train.cli.app,
+    "omni-serve": serve.cli.app,
+}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+def command_lines() -> list[tuple[str, str]]:
+    """(page, line) of everything that a reader may paste into a shell; `\\` joins lines."""
+    return [
+        (page.name, line.split("  #")[0].strip())
+        for page in PAGES
+        for block in blocks(page, "bash")
+        for line in block.replace("\\\n", " ").splitlines()
+        if line.split("#")[0].strip()
+    ]
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+
+
+def test_there_are_commands_to_check() -> None:
+    lines = [line for _, line in command_lines()]
+    assert any(line.startswith("omni ask") for line in lines)
+    assert "make demo" in lines and "make test" in lines
+
+
+@pytest.mark.parametrize(("page", "line"), command_lines())
+def test_every_command_and_its_options_exist(page: str, line: str) -> None:
+    words = shlex.split(line)
+    if words[0] == "time":
+        words = words[1:]
+    if words[0] == "make":
+        assert words[1] in make_targets(), f"{page}: make {words[1]}"
+        return
+    assert words[0] in COMMANDS, f"{page}: {line}"
+    group = typer.main.get_command(COMMANDS[words[0]])
+    command = getattr(group, "commands", {}).get(words[1])
+    assert command is not None, f"{page}: {words[0]} has no command {words[1]!r}"
+    context = click.Context(command)
+    known = {option for p in command.get_params(context) for option in [*p.opts, *p.secondary_opts]}
+    for word in words[2:]:
+        if re.match(r"--?[a-z]", word):
+            assert word in known, f"{page}: {words[0]} {words[1]} has no option {word}"
+    command.make_parser(context).parse_args(words[2:])  # refuses missing values
+
+
+def test_the_python_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import numpy as np
+
+    (example,) = blocks(ROOT / "README.md", "python")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(omni, "load", lambda: (tiny_model(), tiny_processor()), raising=False)
+    soundfile.write("question.wav", np.random.default_rng(0).normal(0, 0.1, 16_000), 16_000)
+    exec(example, {})
+    assert "first sound after" in capsys.readouterr().out
+
+
+def tour() -> str:
+    return README.split("## Tour")[1].split("\n## ")[0]
+
+
+def python_files() -> list[str]:
+    return sorted(
+        str(path.relative_to(ROOT))
+        for package in ("omni", "train", "data_tools", "serve")
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "__init__.py"
+    )
+
+
+def test_the_tour_has_a_line_for_every_file_and_no_other() -> None:
+    folder, toured = "", []
+    for line in tour().splitlines():
+        if found := re.match(r"([a-z_/]+)/(?: |$)", line):
+            folder = found[1]
+        elif found := re.match(r"  ([a-z_0-9]+\.py) +\S", line):
+            toured.append(f"{folder}/{found[1]}")
+    assert sorted(toured) == python_files()
+
+
+def test_links_inside_the_project_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -1,0 +1,105 @@
+"""The smallest real model: every stage as in a published one, a few thousand weights, seeded.
+
+Its answers are nonsense, yet always the same: laws are tested on it, not quality.
+"""
+
+from dataclasses import asdict
+from functools import cache
+
+import numpy as np
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from omni.audio import SAMPLE_RATE
+from omni.config import OmniConfig
+from omni.model import OmniForConditionalGeneration
+from omni.processor import OmniProcessor
+from omni.prompt import SPEECH, PromptConfig
+from omni.speech_adapter import SpeechAdapterConfig
+from omni.speech_encoder import whisper_config
+from omni.unit_decoder import UnitDecoderConfig
+from omni.vocoder import HifiGanConfig, NsfConfig, NsfVocoder, UnitHifiGan, Vocoder
+from train.lm import SmallLlama, build_tokenizer, llama_config
+
+UNITS = 20
+TEXTS = [
+    "What is two and two? Two and two is four.",
+    "How warm is it today? It is quite warm today, I think.",
+    "Tell me the capital of France. The capital of France is Paris.",
+]
+
+
+@cache
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """About 300 byte pairs; shared, as nothing changes it."""
+    return build_tokenizer(TEXTS, 320)
+
+
+def tiny_config(*, block_frames: int | None = None, pad_to_window: bool = False) -> OmniConfig:
+    """Widths of 32, two layers each; 10 s of speech, an LLM position per 100 ms."""
+    tokenizer = tiny_tokenizer()
+    size = SmallLlama(
+        vocabulary=len(tokenizer) - 1,  # the speech slot is never embedded
+        width=32, layers=2, heads=2, ffn=64, max_positions=512,
+    )  # fmt: skip
+    units = UnitDecoderConfig(
+        input_width=32, width=32, layers=2, heads=2, ffn=64, units=UNITS, upsample=5
+    )
+    return OmniConfig(
+        audio_config=whisper_config(
+            n_mels=20, width=32, layers=2, heads=2, ffn=64, max_frames=500
+        ),
+        text_config=llama_config(size, tokenizer),
+        speech_adapter=asdict(SpeechAdapterConfig(stack=5, hidden=32)),
+        unit_decoder=asdict(units),
+        prompt=asdict(PromptConfig(speech_line=SPEECH)),
+        speech_token_id=int(tokenizer.convert_tokens_to_ids(SPEECH)),
+        block_frames=block_frames,
+        pad_to_window=pad_to_window,
+    )
+
+
+def tiny_model(*, vocoder: str | None = "nsf", block_frames: int | None = None, seed: int = 0):
+    """A whole model in evaluation mode; vocoder: "nsf", "hifigan" or None."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        language_model = LlamaForCausalLM(tiny_config().text_config)
+        model = OmniForConditionalGeneration(tiny_config(block_frames=block_frames), language_model)
+        for parameter in model.parameters():
+            # Fresh weights are so small that every input sounds alike: spread the matrices.
+            if parameter.dim() == 2:
+                torch.nn.init.normal_(parameter, std=0.25)
+        model.vocoder = tiny_vocoder(vocoder) if vocoder is not None else None
+    return model.eval()
+
+
+def tiny_vocoder(kind: str) -> Vocoder:
+    """A vocoder with all of its structure and few channels."""
+    if kind == "hifigan":
+        return UnitHifiGan(
+            HifiGanConfig(
+                num_embeddings=UNITS, embedding_dim=8, upsample_initial_channel=32,
+                duration_width=8,
+            )  # fmt: skip
+        ).eval()
+    return NsfVocoder(
+        NsfConfig(
+            num_units=UNITS, width=16, prosody_width=12, mid_width=8, fine_width=8,
+            duration_width=8,
+        )  # fmt: skip
+    ).eval()
+
+
+def tiny_processor(config: OmniConfig | None = None) -> OmniProcessor:
+    """The processor of `tiny_config`, or of another configuration with its tokenizer."""
+    return OmniProcessor(tiny_tokenizer(), config or tiny_config())
+
+
+def question(seconds: float = 1.0, seed: int = 0) -> np.ndarray:
+    """[samples] 16 kHz: a hum with noise, whose pitch and loudness wander."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    pitch = 120 + 40 * np.sin(2 * np.pi * (1 + seed % 3) * time)
+    hum = np.sin(2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE)
+    wave = 0.2 * hum * (1 + 0.5 * np.sin(2 * np.pi * 3 * time)) + 0.02 * rng.normal(size=len(time))
+    return wave.astype(np.float32)
