@@ -1,7 +1,7 @@
 """A clean recording -> the same words by another throat, in another room, by another microphone.
 
-Speed, echo, noise, telephone, level and silence, in numpy and soxr, on the fly. What is drawn depends only on
-(seed, epoch, index), so an epoch can be repeated or resumed exactly.
+Speed, echo, noise, telephone, level and silence, in numpy and soxr, on the fly. What is drawn
+depends only on (seed, epoch, index), so an epoch can be repeated or resumed exactly.
 """
 
 from dataclasses import dataclass

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.augment import AugmentConfig, augment, augment_rng
+from data_tools.journal import LeftOut
 from data_tools.manifest import Record
 from data_tools.nano import write_wav
-from data_tools.steps import LeftOut, digest, stamps
+from data_tools.steps import digest, stamps
 from omni.audio import load_audio
 
 FOLDER = "audio/augmented"

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from data_tools import cli_speech, cli_text
 from data_tools.manifest import read_folder, read_manifest, write_manifest
 from data_tools.nano import QUESTIONS, build_nano
 from data_tools.nano_domain import dialogues
@@ -57,6 +58,9 @@ def convert(source: Annotated[Path, Manifest], out: Annotated[Path, Manifest]) -
     write_manifest(out, records)
     typer.echo(f"{out}: {len(records)} records")
 
+
+cli_text.register(app)
+cli_speech.register(app)
 
 if __name__ == "__main__":
     app()

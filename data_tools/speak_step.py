@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from data_tools.clips import ClipRules, can_be_said, faults, measure
+from data_tools.journal import LeftOut
 from data_tools.manifest import Record, Turn
 from data_tools.nano import write_wav
 from data_tools.speak import ENGINES, InstalledEngines, TextToSpeech
-from data_tools.steps import LeftOut, digest
+from data_tools.steps import digest
 from data_tools.tts import EngineConfig, InstalledConfig, engine_config, settings_of
 from data_tools.voices import ANSWER_VOICE, Voice, random_training_voice
 from omni.errors import UserError

@@ -8,38 +8,23 @@ that another runner than this one (threads on one machine) can call the same obj
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from data_tools.manifest import (
-    Manifest,
-    Record,
-    record_from_row,
-    row_from_record,
-    without_nulls,
-    write_manifest,
-)
+from data_tools.journal import LeftOut, alone, journal_line, read_journal, write_journal
+from data_tools.manifest import Manifest, Record, row_from_record, write_manifest
 from omni.errors import UserError
 
 FEW = 20  # so many records may be left out, whatever their share
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Instead of a record: why the step can't make one."""
-
-    reason: str
 
 
 class Work(Protocol):
@@ -102,7 +87,9 @@ def run_step(
     with alone(journal):
         found = list(read_journal(journal))
         known = {key: result for key, result in found if is_whole(result, root)}
-        todo = [(key, record) for key, record in zip(keys, records, strict=True) if key not in known]
+        todo = [
+            (key, record) for key, record in zip(keys, records, strict=True) if key not in known
+        ]
         made = len(todo)
         if todo:
             write_journal(journal, known.items())  # without the torn last line of a killed run
@@ -119,10 +106,10 @@ def run_step(
                 tqdm(total=len(records), initial=len(records) - made, desc=step.name) as bar,
             ):
                 for batch, results in worked(batches, step, root, workers=min(count, len(batches))):
-                    pairs = [(key, r) for (key, _), r in zip(batch, results, strict=True)]
-                    lines.write(journal_line(pairs))
+                    done = [(key, r) for (key, _), r in zip(batch, results, strict=True)]
+                    lines.write(journal_line(done))
                     lines.flush()
-                    known.update(pairs)
+                    known.update(done)
                     bar.update(len(batch))
                     refused += sum(isinstance(result, LeftOut) for result in results)
                     if refused > limit:
@@ -277,43 +264,3 @@ def too_many(
         f"{step.name}: {len(reasons)} of {len(records)} records have no result ({first}); mend the "
         "cause, or allow more with max_left_out"
     )
-
-
-@contextmanager
-def alone(journal: Path) -> Iterator[None]:
-    """Holds the journal against a second run; the lock ends with the process, however it ends."""
-    with journal.with_name(journal.name + ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{journal}: another run is working on it; wait for it, or choose another output"
-            ) from None
-        yield
-
-
-def read_journal(path: Path) -> Iterator[tuple[str, Record | LeftOut]]:
-    """(key, result) of every complete line; a killed run may have torn the last."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.endswith("\n"):
-                for key, row in json.loads(line):
-                    yield key, LeftOut(row) if isinstance(row, str) else record_from_row(row)
-
-
-def write_journal(path: Path, results: Iterable[tuple[str, Record | LeftOut]]) -> None:
-    aside = path.with_name(path.name + ".partial")
-    with aside.open("w", encoding="utf-8") as lines:
-        lines.writelines(journal_line([pair]) for pair in results)
-    aside.replace(path)
-
-
-def journal_line(pairs: Sequence[tuple[str, Record | LeftOut]]) -> str:
-    """One batch, so that a kill keeps or loses it as a whole."""
-    rows = [
-        [key, r.reason if isinstance(r, LeftOut) else without_nulls(row_from_record(r))]
-        for key, r in pairs
-    ]
-    return json.dumps(rows, ensure_ascii=False) + "\n"

@@ -6,7 +6,6 @@ command-default; what follows the dash is the speaker that the model, server or 
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shlex

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.journal import LeftOut
 from data_tools.manifest import Record
-from data_tools.steps import LeftOut
 from omni.audio import load_audio
 from omni.units import UnitExtractor, merge_repeats
 
@@ -95,3 +95,21 @@ class UnitsWork:
 
     def close(self) -> None:
         pass
+
+
+def load_units_step(
+    units: str | Path,
+    *,
+    encoder: str | Path | None = None,
+    roles: tuple[str, ...] = ("assistant",),
+    device: str = "cpu",
+    batch_size: int = 16,
+) -> UnitsStep:
+    """units: a units folder, or a checkpoint that carries one. encoder: the speech encoder whose
+    features it is of; HuBERTs are found by the name that the folder states."""
+    from omni.bases import load_speech_encoder
+
+    folder = Path(units) / "units" if (Path(units) / "units").is_dir() else Path(units)
+    loaded = None if encoder is None else load_speech_encoder(str(encoder))
+    extractor = UnitExtractor.load(folder, encoder=loaded).to(device)
+    return UnitsStep(extractor=extractor, roles=roles, batch_size=batch_size)

@@ -107,11 +107,12 @@ def load_language_model(source: str, *, base: str | None = None, **kwargs: Any) 
     kwargs = {name: value for name, value in kwargs.items() if value is not None}
     try:
         # Mismatches are not to be ignored: told by name below, instead of in a table.
-        model, loaded = AutoModelForCausalLM.from_pretrained(
+        both: Any = AutoModelForCausalLM.from_pretrained(
             path, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
         )
     except (OSError, SafetensorError) as error:
         raise _unreadable(path, error) from None
+    model, loaded = both
     for what in ("missing", "unexpected", "mismatched"):
         if found := sorted(str(key) for key in loaded[f"{what}_keys"]):
             raise CheckpointError(
@@ -129,7 +130,7 @@ def _load_lora(folder: Path, base: str | None, **kwargs: Any) -> PreTrainedModel
         set_peft_model_state_dict,
     )
 
-    config = PeftConfig.from_pretrained(folder)
+    config = PeftConfig.from_pretrained(str(folder))
     base = base or config.base_model_name_or_path
     if not base:
         raise CheckpointError(f"{folder}: LoRA weights without the name of their base; give it")

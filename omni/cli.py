@@ -36,7 +36,10 @@ ChunkUnits = Annotated[
     ),
 ]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="The longest answer, in text tokens.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: torch's choice.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="CPU threads; default: the faster of 1 and torch's choice."),
+]
 
 
 @app.command()
@@ -75,7 +78,7 @@ def ask(
     asked = load_audio(question) if question is not None else str(text)
     model, processor = start(checkpoint, threads=threads)
     config = _config(model, chunk_units, max_new_tokens, speak=not text_only)
-    warm_up(model, processor, config)
+    warm_up(model, processor, config, probe_threads=threads is None)
     done, waveform = _answer(model, processor, config, asked, echo=not as_json)
     if not text_only:
         save_wav(out, waveform)
@@ -105,7 +108,7 @@ def demo(
     out.mkdir(parents=True, exist_ok=True)
     model, processor = start(checkpoint, threads=threads)
     config = _config(model, chunk_units, 256, speak=True)
-    warm_up(model, processor, config)
+    warm_up(model, processor, config, probe_threads=threads is None)
     timings = []
     for question in questions:
         typer.echo(f"\n{question}\n  > ", nl=False)
@@ -190,15 +193,18 @@ def _answer(
 
 
 def _print_timings(rows: "list[tuple[str, Timings]]") -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="ms after the last sample of the question", title_justify="left")
+    table = Table(
+        title="ms after the last sample of the question", title_justify="left", box=SIMPLE_HEAD
+    )
     if any(name for name, _ in rows):
         table.add_column("question")
     for title in (
-        "encode", "prefill", "first token", "first unit", "first audio", "total",
-        "real-time factor",
+        "encode", "prefill", "first\ntoken", "first\nunit", "first\naudio", "total",
+        "real-time\nfactor",
     ):  # fmt: skip
         table.add_column(title, justify="right")
     for name, timings in rows:
@@ -214,19 +220,19 @@ def _print_timings(rows: "list[tuple[str, Timings]]") -> None:
 
 
 def _print_info(info: "CheckpointInfo") -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=str(info.folder), title_justify="left")
+    table = Table(title=str(info.folder), title_justify="left", box=SIMPLE_HEAD)
     for title in ("stage", "shape", "parameters", "weights", "trained in"):
         table.add_column(title, justify="right" if title == "parameters" else "left")
     for stage in info.stages:
         parameters = f"{stage.parameters:,}"
         table.add_row(stage.name, stage.shape, parameters, stage.source, stage.trained)
-    console = Console()
-    console.print(table)
-    console.print(f"{info.parameters:,} parameters, {info.megabytes:.1f} MB in the folder")
-    console.print(f"units: {info.units}; chunk schedule: {info.schedule}")
+    Console().print(table)
+    typer.echo(f"{info.parameters:,} parameters, {info.megabytes:.1f} MB in the folder")
+    typer.echo(f"units: {info.units}; chunk schedule: {info.schedule}")
 
 
 register_conversion(app)

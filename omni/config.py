@@ -44,7 +44,10 @@ class OmniConfig(PretrainedConfig):
     """
 
     model_type = "omni"
-    sub_configs: ClassVar = {"audio_config": WhisperConfig, "text_config": AutoConfig}
+    sub_configs: ClassVar = {  # type: ignore[assignment]
+        "audio_config": WhisperConfig,
+        "text_config": AutoConfig,
+    }
 
     def __init__(
         self,
@@ -62,21 +65,18 @@ class OmniConfig(PretrainedConfig):
         **kwargs: Any,  # transformers' own
     ) -> None:
         _refuse_unknown(kwargs)
-        if isinstance(audio_config, dict):
-            audio_config = _foreign(WhisperConfig, audio_config, where="audio_config")
-        if isinstance(text_config, dict):
+        if not isinstance(audio_config, WhisperConfig):
+            audio_config = _foreign(WhisperConfig, audio_config or {}, where="audio_config")
+        if not isinstance(text_config, PretrainedConfig):
+            text_config = text_config or {}
             kind = text_config.get("model_type", "llama")
             text_config = _foreign(
                 lambda **values: AutoConfig.for_model(kind, **values),
                 text_config,
                 where="text_config",
             )
-        self.audio_config: WhisperConfig = (
-            audio_config if audio_config is not None else WhisperConfig()
-        )
-        self.text_config: PretrainedConfig = (
-            text_config if text_config is not None else AutoConfig.for_model("llama")
-        )
+        self.audio_config: WhisperConfig = audio_config
+        self.text_config: PretrainedConfig = text_config
         self.speech_adapter = speech_adapter or asdict(SpeechAdapterConfig())
         self.unit_decoder = unit_decoder
         self.prompt = prompt or asdict(PromptConfig())

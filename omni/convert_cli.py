@@ -203,10 +203,13 @@ def _parse_units(text: str) -> list[int]:
 
 
 def _load_extractor(folder: Path, layer: int | None) -> "UnitExtractor":
+    from transformers.utils import logging
+
     from omni.bases import load_speech_encoder
     from omni.checkpoint import read_json
     from omni.units import UnitExtractor
 
+    logging.disable_progress_bar()
     folder = folder / "units" if (folder / "units").is_dir() else folder
     encoder = None
     if not (folder / "config.json").is_file() and (folder / "centroids.safetensors").is_file():

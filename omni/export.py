@@ -111,6 +111,14 @@ def llama_omni_config(config: OmniConfig, encoder_file: str, dtype: str) -> dict
     rope = dict(text.rope_parameters)
     theta = rope.pop("rope_theta")
     values: dict[str, Any] = {key: getattr(text, key) for key in LLAMA_KEYS if hasattr(text, key)}
+    # The original copies this config for its unit decoder, whose heads have another size.
+    if (head := values.pop("head_dim", None)) not in (
+        None,
+        text.hidden_size // text.num_attention_heads,
+    ):
+        raise CheckpointError(
+            f"language model with head_dim={head}: LLaMA-Omni's format has hidden_size / heads only"
+        )
     values |= {
         "rope_theta": theta,
         "rope_scaling": None if rope.get("rope_type") == "default" else rope,
@@ -162,6 +170,10 @@ def _write_tokenizer(source: Path, target: Path) -> None:
     tokenizer["added_tokens"] = [
         token for token in tokenizer.get("added_tokens", []) if token["content"] != SPEECH
     ]
+    merges = tokenizer["model"].get("merges", [])
+    if not any(isinstance(m, str) or " " in "".join(m) for m in merges):
+        # As tokenizers wrote them before 0.20; the original's transformers reads nothing newer.
+        tokenizer["model"]["merges"] = [" ".join(merge) for merge in merges]
     # Not write_json: line breaks would triple the file.
     (target / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False))
     settings: Mapping[str, Any] = read_json(source / "tokenizer_config.json")

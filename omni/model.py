@@ -64,6 +64,9 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.language_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
         # How to end and how to sample is the LLM's: a Llama has several end tokens.
         self.generation_config = copy.deepcopy(self.language_model.generation_config)
+        # From now on they are settings of their own: marked as derived from a model's config.json,
+        # transformers would drop what it does not know, such as the chunk schedule.
+        self.generation_config._from_model_config = False
         self.speech_adapter = SpeechAdapter(
             config.adapter,
             input_width=self.speech_encoder.width,
@@ -95,7 +98,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()
 
-    def get_output_embeddings(self) -> nn.Module:
+    def get_output_embeddings(self) -> nn.Module | None:
         return self.language_model.get_output_embeddings()
 
     def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:

@@ -116,7 +116,7 @@ def _check_target(folder: Path) -> None:
     config = folder / "config.json"
     if not config.is_file() or read_json(config).get("model_type") != OmniConfig.model_type:
         raise CheckpointError(
-            f"{folder}: not empty and no omni checkpoint; saving would replace it, give a new folder"
+            f"{folder}: not empty and no omni checkpoint; saving replaces, so give a new folder"
         )
 
 

@@ -148,7 +148,7 @@ def _tokenize(
 ) -> list[int]:
     text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generation)
     ids = tokenizer.encode(str(text), add_special_tokens=False)
-    return [tokenizer.bos_token_id, *ids] if extra_bos else ids
+    return [tokenizer.bos_token_id] * extra_bos + ids  # type: ignore[operator]
 
 
 def _end_of_response(ids: list[int], start: int, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -83,10 +83,12 @@ class Reply:
             self._prefill_ms = self._first_token_ms - self._encode_ms
         self.token_ids.append(token)
         ended = token in self._end_tokens
-        if not ended:
-            yield TextDelta(self._grow_text(), token)
+        last = ended or len(self.token_ids) == self._max_new_tokens
+        delta = self._grow_text(last)
+        if delta or not ended:
+            yield TextDelta(delta, token)
         yield from self._speak(output.hidden)
-        if ended or len(self.token_ids) == self._max_new_tokens:
+        if last:
             self._reason = "end" if ended else "length"
             self._inputs = None
         else:
@@ -100,15 +102,15 @@ class Reply:
 
     def finish(self) -> Iterator[Event]:
         """The last chunk of sound, then Done. A cancelled reply ends where it is."""
-        speaking = self._reason != "cancelled" and self._speaking is not None
-        if speaking and self._speaker is not None:
+        if self._reason != "cancelled" and self._speaker is not None and self._speaking is not None:
             yield from self._play(self._speaker.finish(self._speaking))
         yield self._done()
 
-    def _grow_text(self) -> str:
+    def _grow_text(self, last: bool) -> str:
         ids = [token for token in self.token_ids if token not in self._end_tokens]
-        # A character may be spelled by several byte tokens: wait until it is whole.
-        whole = self._decode(ids).rstrip("\ufffd")
+        whole = self._decode(ids)
+        if not last:  # a character may be spelled by several byte tokens: wait until it is whole
+            whole = whole.rstrip("\ufffd")
         delta = whole[len(self.text) :]
         self.text = whole
         return delta

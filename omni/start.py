@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +18,7 @@ from omni.processor import OmniProcessor
 from omni.session import SessionConfig, SpeechSession
 
 WARM_UP_TOKENS = 8  # enough to run every stage
+SMALL_MODEL = 200_000_000  # parameters; above, threads pay and a probe takes long
 
 
 def quieten() -> None:
@@ -38,13 +41,35 @@ def start(
 
 
 def warm_up(
-    model: OmniForConditionalGeneration, processor: OmniProcessor, config: SessionConfig
+    model: OmniForConditionalGeneration,
+    processor: OmniProcessor,
+    config: SessionConfig,
+    *,
+    probe_threads: bool = False,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> None:
     """Answer a second of noise in a session of its own, in small chunks, and forget it.
 
     The first forward of a program pays for set-up that no later one pays.
+    probe_threads: try one CPU thread against torch's choice, and keep the faster: a small model's
+    threads wait for each other, up to ten times longer where other programs run. Large models and
+    GPUs keep torch's choice.
     """
     noise = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)
     short = replace(config, schedule=Fixed(4), max_new_tokens=WARM_UP_TOKENS)
-    for _ in SpeechSession(model, processor, short).ask(noise):
-        pass
+
+    def answer() -> float:
+        started = clock()
+        for _ in SpeechSession(model, processor, short).ask(noise):
+            pass
+        return clock() - started
+
+    answer()
+    many = torch.get_num_threads()
+    small = model.device.type == "cpu" and model.num_parameters() < SMALL_MODEL
+    if probe_threads and small and many > 1:
+        took = dict.fromkeys((many, 1), 0.0)
+        for threads in (many, 1, many, 1):  # in turns: a passing load hits both
+            torch.set_num_threads(threads)
+            took[threads] += answer()
+        torch.set_num_threads(min(took, key=lambda threads: took[threads]))

@@ -7,6 +7,7 @@ reply are what the unit decoder learns to say and what the vocoder speaks.
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -139,12 +140,25 @@ class UnitExtractor:
         self.config = config
         self.centroids = centroids.float()
         self._half_squares = self.centroids.square().sum(-1) / 2  # [K]
+        self._encoder = encoder
         self._features = features_of(config, encoder)
+
+    def to(self, device: str | torch.device) -> UnitExtractor:
+        """Moves the encoder, in place; the centroids follow the features."""
+        self._encoder.to(device)
+        return self
 
     @property
     def units(self) -> int:
         """K, how many different units there are."""
         return len(self.centroids)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that change with the centroids and with what the features are."""
+        digest = hashlib.sha256(self.centroids.cpu().numpy().tobytes())
+        digest.update(json.dumps(asdict(self.config), sort_keys=True).encode())
+        return digest.hexdigest()[:16]
 
     def extract(self, waveform: np.ndarray) -> np.ndarray:
         """[samples] at 16 kHz -> [F] int64 units, one per 20 ms frame."""

@@ -53,7 +53,9 @@ def tune(
         int | None,
         typer.Option(min=0, help="20 ms frames a chunk waits for. Default: the vocoder's own."),
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; default: as `omni ask` chooses.")
+    ] = None,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where tune.json, tune.png and tune.svg go.")
     ] = Path("tune"),
@@ -84,7 +86,7 @@ def tune(
     model, processor = start(checkpoint, threads=threads)
     config = SessionConfig(right_context_frames=right_context_frames)
     load_before = os.getloadavg()[0]
-    warm_up(model, processor, config)
+    warm_up(model, processor, config, probe_threads=threads is None)
     with tqdm(total=len(schedules) * len(recordings) * repeats, unit="reply") as bar:
         found = report(
             list(
@@ -134,13 +136,14 @@ def _find_questions(sources: Sequence[Path]) -> list[Path]:
 
 
 def _print(found: "Report") -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table()
+    table = Table(box=SIMPLE_HEAD)
     for title in (
-        "units per chunk", "first audio p50 ms", "p95 ms", "lagging words", "real-time factor",
-        "underruns", "seam error", "at borders",
+        "units per\nchunk", "first\np50 ms", "audio\np95 ms", "lagging\nwords",
+        "real-time\nfactor", "under-\nruns", "seam\nerror", "at\nborders",
     ):  # fmt: skip
         table.add_column(title, justify="right")
     for row in found.rows:
@@ -154,9 +157,9 @@ def _print(found: "Report") -> None:
             f"{row.seam_error:.1e}",
             f"{row.border_error:.1e}",
         )
-    console, machine = Console(), found.machine
-    console.print(table)
-    console.print(
+    machine = found.machine
+    Console().print(table)
+    typer.echo(
         f"{found.questions} questions x {found.repeats} ({found.mute} without spoken reply), "
         f"{machine.cores} cores, {machine.torch_threads} threads, {machine.device}, "
         f"load {machine.load_before:.1f} to {machine.load_after:.1f}"

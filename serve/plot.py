@@ -39,10 +39,11 @@ def plot(report: Report, path: Path) -> None:
         )
         label = f"{row.schedule} (chosen)" if chosen else row.schedule
         axes.annotate(label, (x, y), textcoords="offset points", xytext=(6, 6))
-    axes.axhline(INAUDIBLE, color="grey", linestyle=":", label="-60 dB")
+    axes.axhline(INAUDIBLE, color="grey", linestyle=":", label="-40 dB")
     if report.budget_ms is not None:
         axes.axvline(report.budget_ms, color="grey", linestyle="--", label="budget")
     axes.set_yscale("log")
+    axes.margins(0.15)  # room for the labels
     axes.set_xlabel("first audio, ms after the question (dot: p50, bar: to p95)")
     axes.set_ylabel("seam error at chunk borders, relative RMS")
     axes.set_title("Units per chunk")

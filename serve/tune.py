@@ -26,9 +26,9 @@ from omni.processor import OmniProcessor
 from omni.session import SessionConfig, SpeechSession
 from omni.vocoder import Vocoder, vocode
 
-# -60 dB: below the noise of any recording. Choices whose seams are all below it sound alike, and
-# the earlier one wins.
-INAUDIBLE = 1e-3
+# -40 dB: far below what separates a vocoder from the voice that it learnt. Choices whose seams are
+# all below it count as equal, and the earlier one wins.
+INAUDIBLE = 1e-2
 
 
 @dataclass(frozen=True, kw_only=True)

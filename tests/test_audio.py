@@ -116,14 +116,14 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_file_of_no_bytes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "q.wav").touch()
-    with pytest.raises(AudioError, match="empty"):
+    with pytest.raises(AudioError, match=r"empty"):
         load_audio(tmp_path / "q.wav")
 
 
 def test_a_recording_of_no_samples_is_refused() -> None:
     stream = io.BytesIO()
     soundfile.write(stream, np.zeros(0, np.float32), SAMPLE_RATE, format="WAV")
-    with pytest.raises(AudioError, match="holds no samples"):
+    with pytest.raises(AudioError, match=r"holds no samples"):
         load_audio(stream.getvalue(), name="q.wav")
 
 
@@ -137,12 +137,12 @@ def test_what_is_no_audio_is_refused_by_name(content: bytes) -> None:
 def test_samples_that_are_not_finite_are_counted_and_refused(bad: float) -> None:
     samples = tone()
     samples[[3, 5]] = bad
-    with pytest.raises(AudioError, match="2 samples are NaN or infinite"):
+    with pytest.raises(AudioError, match=r"2 samples are NaN or infinite"):
         prepare(samples, SAMPLE_RATE)
 
 
 def test_less_than_an_analysis_window_is_refused() -> None:
-    with pytest.raises(AudioError, match="200 samples.*at least 201"):
+    with pytest.raises(AudioError, match=r"200 samples.*at least 201"):
         log_mel(np.ones(200, np.float32), 80)
 
 

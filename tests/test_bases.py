@@ -59,20 +59,20 @@ def test_the_encoder_is_found_in_a_whole_whisper(tmp_path: Path) -> None:
 
 def test_another_kind_of_model_is_no_speech_encoder(tmp_path: Path) -> None:
     small_llama().save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="model_type is 'llama', a Whisper encoder"):
+    with pytest.raises(CheckpointError, match=r"model_type is 'llama', a Whisper encoder"):
         load_speech_encoder(str(tmp_path))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a pickle"])
 def test_a_file_that_is_no_openai_checkpoint_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"a\.pt: no openai-whisper checkpoint"):
+    with pytest.raises(CheckpointError, match=r"a\.pt: .*(damaged|no openai)"):
         load_speech_encoder(str(tmp_path / "a.pt"))
 
 
 @pytest.mark.parametrize("source", ["./gone", "/gone/away", "a/b/c", "gone"])
 def test_what_is_neither_folder_nor_hub_id_is_named(source: str) -> None:
-    with pytest.raises(CheckpointError, match=f"{source}: no such file or folder"):
+    with pytest.raises(CheckpointError, match=rf"{source}: no such file or folder"):
         fetch(source)
 
 
@@ -104,7 +104,7 @@ def test_a_language_model_that_does_not_fit_is_refused(
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     small_llama().config.save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="not readable"):
+    with pytest.raises(CheckpointError, match=r"not readable"):
         load_language_model(str(tmp_path))
     tiny_config().audio_config.save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match=r"no \.safetensors file"):
@@ -125,13 +125,11 @@ def test_lora_weights_find_their_base_by_the_given_name(tmp_path: Path) -> None:
     state = load_file(tmp_path / "lora" / "adapter_model.safetensors")
     state.popitem()
     save_file(state, tmp_path / "lora" / "adapter_model.safetensors")
-    with pytest.raises(CheckpointError, match="adapter_model.safetensors: missing"):
+    with pytest.raises(CheckpointError, match=r"adapter_model.safetensors: missing"):
         load_language_model(str(tmp_path / "lora"), base=str(tmp_path / "base"))
 
 
 def test_lora_weights_without_a_base_are_refused(tmp_path: Path) -> None:
-    add_lora(small_llama(), rank=2, alpha=4).save_pretrained(
-        tmp_path, save_embedding_layers=False
-    )
-    with pytest.raises(CheckpointError, match="without the name of their base"):
+    add_lora(small_llama(), rank=2, alpha=4).save_pretrained(tmp_path, save_embedding_layers=False)
+    with pytest.raises(CheckpointError, match=r"without the name of their base"):
         load_language_model(str(tmp_path))

@@ -92,20 +92,19 @@ def test_weights_that_do_not_fit_are_named_and_nothing_is_loaded(change, message
     module, state = nn.Linear(3, 2), nn.Linear(3, 2).state_dict()
     before = module.weight.clone()
     change(state)
-    with pytest.raises(CheckpointError, match=f"here: .*{message}"):
+    with pytest.raises(CheckpointError, match=rf"here: .*{message}"):
         load_weights(module, state, where="here")
     torch.testing.assert_close(module.weight, before)
 
 
 def test_many_missing_weights_are_counted() -> None:
-    with pytest.raises(CheckpointError, match="missing 0.bias, 0.weight, 1.bias and 3 more"):
-        load_weights(nn.Sequential(*(nn.Linear(1, 1) for _ in range(3))),
-                     {}, where="here")
+    with pytest.raises(CheckpointError, match=r"missing 0.bias, 0.weight, 1.bias and 3 more"):
+        load_weights(nn.Sequential(*(nn.Linear(1, 1) for _ in range(3))), {}, where="here")
 
 
 def test_a_configuration_is_built_from_its_own_keys_alone() -> None:
     values = json.loads('{"stack": 3, "hidden": 7}')
     built = build_config(SpeechAdapterConfig, values, where="a")
     assert built == SpeechAdapterConfig(stack=3, hidden=7)
-    with pytest.raises(CheckpointError, match="a: unknown key 'width'; known are hidden, stack"):
+    with pytest.raises(CheckpointError, match=r"a: unknown key 'width'; known are hidden, stack"):
         build_config(SpeechAdapterConfig, {"width": 3}, where="a")

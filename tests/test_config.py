@@ -48,7 +48,7 @@ def test_the_defaults_are_the_published_sizes() -> None:
 
 
 def test_an_unknown_key_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="unknown key 'speech_adaptor'"):
+    with pytest.raises(CheckpointError, match=r"unknown key 'speech_adaptor'"):
         OmniConfig.from_pretrained(edited(tmp_path, speech_adaptor={}))
 
 
@@ -57,7 +57,7 @@ def test_an_unknown_key_of_a_part_is_refused_by_its_name(part: str) -> None:
     config = tiny_config()
     getattr(config, part)["depth"] = 3
     name = {"speech_adapter": "adapter", "unit_decoder": "units", "prompt": "prompt_config"}[part]
-    with pytest.raises(CheckpointError, match=f"{part}: unknown key 'depth'; known are"):
+    with pytest.raises(CheckpointError, match=rf"{part}: unknown key 'depth'; known are"):
         getattr(config, name)
 
 
@@ -65,7 +65,7 @@ def test_a_missing_key_of_a_part_is_refused_by_its_name() -> None:
     config = tiny_config()
     assert config.unit_decoder is not None
     del config.unit_decoder["units"]
-    with pytest.raises(CheckpointError, match="unit_decoder.*units"):
+    with pytest.raises(CheckpointError, match=r"unit_decoder.*units"):
         _ = config.units
 
 
@@ -80,5 +80,5 @@ def test_what_other_releases_of_transformers_write_is_no_error(tmp_path: Path) -
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     folder = edited(tmp_path, format_version=FORMAT_VERSION + 1)
-    with pytest.raises(CheckpointError, match=f"reads up to {FORMAT_VERSION}; upgrade"):
+    with pytest.raises(CheckpointError, match=rf"reads up to {FORMAT_VERSION}; upgrade"):
         OmniConfig.from_pretrained(folder)

@@ -31,9 +31,10 @@ def test_prompts_end_together_for_generation() -> None:
     batch = tiny_processor()(text=[None, "Tell me more"], audio=[question(1.0), None])
     alone = tiny_processor()(text="Tell me more")
     length = alone["input_ids"].shape[1]
-    assert batch["attention_mask"][1].tolist() == [0] * (
-        batch["input_ids"].shape[1] - length
-    ) + [1] * length
+    assert (
+        batch["attention_mask"][1].tolist()
+        == [0] * (batch["input_ids"].shape[1] - length) + [1] * length
+    )
     assert batch["input_ids"][1, -length:].tolist() == alone["input_ids"][0].tolist()
     assert batch["input_features"].shape[0] == 1  # a recording per spoken row
 

@@ -131,7 +131,7 @@ def test_extra_bos_comes_once_before_everything() -> None:
 def test_text_that_holds_a_control_token_is_refused(token: str, role: str) -> None:
     messages = [text("user", "Hi"), text("assistant", "Yes.")]
     messages[role == "assistant"] = text(role, f"say {token} now")
-    with pytest.raises(ValueError, match="text holds"):
+    with pytest.raises(ValueError, match=r"text holds"):
         encode_prompt(tiny_tokenizer(), messages, PLAIN)
 
 
@@ -140,7 +140,7 @@ def test_a_template_that_rewrites_the_prompt_is_refused() -> None:
     tokenizer.chat_template = (
         "{% for m in messages %}{{ messages | length }}{{ m['content'] }}{% endfor %}"
     )
-    with pytest.raises(ValueError, match="only appends"):
+    with pytest.raises(ValueError, match=r"only appends"):
         encode_prompt(tokenizer, [text("user", "Hi"), text("assistant", "Yes.")], PLAIN)
 
 
@@ -148,34 +148,34 @@ def test_a_template_that_drops_turns_is_refused_before_speech_is_misplaced() -> 
     tokenizer = build_tokenizer(["Hi"], 300)
     tokenizer.chat_template = "{{ messages[-1]['content'] }}"
     messages = [spoken(2), text("assistant", "Yes."), text("user", "Hi")]
-    with pytest.raises(ValueError, match="0 speech slots for 1 spoken turns"):
+    with pytest.raises(ValueError, match=r"0 speech slots for 1 spoken turns"):
         encode_prompt(tokenizer, messages, PLAIN)
 
 
 @pytest.mark.parametrize("roles", [["assistant"], ["user", "user"], ["user", "assistant", "x"]])
 def test_turns_must_alternate_from_the_user(roles: list[str]) -> None:
-    with pytest.raises(ValueError, match="turns alternate"):
+    with pytest.raises(ValueError, match=r"turns alternate"):
         encode_prompt(tiny_tokenizer(), [text(role, "a") for role in roles], PLAIN)
 
 
 def test_an_empty_conversation_is_refused() -> None:
-    with pytest.raises(ValueError, match="no messages"):
+    with pytest.raises(ValueError, match=r"no messages"):
         encode_prompt(tiny_tokenizer(), [], PLAIN)
 
 
 def test_a_spoken_turn_needs_a_position() -> None:
-    with pytest.raises(ValueError, match="0 speech positions.*at least"):
+    with pytest.raises(ValueError, match=r"0 speech positions.*at least"):
         encode_prompt(tiny_tokenizer(), [spoken(0)], PLAIN)
 
 
 @pytest.mark.parametrize("line", ["answer me", f"{SPEECH} {SPEECH}"])
 def test_a_speech_line_holds_the_slot_once(line: str) -> None:
-    with pytest.raises(ValueError, match="exactly once"):
+    with pytest.raises(ValueError, match=r"exactly once"):
         PromptConfig(speech_line=line)
 
 
 def test_a_tokenizer_without_the_speech_token_is_refused() -> None:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(GOLDEN)
     tokenizer.chat_template = LLAMA_3
-    with pytest.raises(ValueError, match="has no token <speech>"):
+    with pytest.raises(ValueError, match=r"has no token <speech>"):
         encode_prompt(tokenizer, [spoken(1)], PromptConfig())

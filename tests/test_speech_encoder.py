@@ -57,9 +57,7 @@ def test_a_window_of_30_s_is_encoded_as_transformers_does() -> None:
     mel = torch.randn(1, 80, 3000)
     frames = ours(mel, torch.ones(1, 3000, dtype=torch.bool))
     assert frames.lengths.tolist() == [1500]
-    torch.testing.assert_close(
-        frames.values, theirs(mel).last_hidden_state, atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(frames.values, theirs(mel).last_hidden_state, atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
@@ -85,9 +83,7 @@ def test_a_row_of_a_batch_comes_out_as_if_alone(
     assert batch.lengths.tolist() == [(length + 1) // 2 for length in lengths]
     for place, row in enumerate(rows):
         alone = encode([row], block_frames)
-        torch.testing.assert_close(
-            batch.sequence(place), alone.sequence(0), atol=1e-4, rtol=1e-4
-        )
+        torch.testing.assert_close(batch.sequence(place), alone.sequence(0), atol=1e-4, rtol=1e-4)
 
 
 def test_whole_attention_hears_the_end_from_the_beginning() -> None:

@@ -56,7 +56,7 @@ def test_nothing_said_never_stalls() -> None:
 def test_the_earliest_of_those_that_sound_alike_is_chosen() -> None:
     rows = [
         row("all", latency=900),
-        row("40", latency=300, seam=9e-4),
+        row("40", latency=300, seam=9e-3),
         row("10", latency=150, seam=0.05),
     ]
     best = tune.choose(rows, budget_ms=None)

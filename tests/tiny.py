@@ -40,15 +40,17 @@ def tiny_config(*, block_frames: int | None = None, pad_to_window: bool = False)
     tokenizer = tiny_tokenizer()
     size = SmallLlama(
         vocabulary=len(tokenizer) - 1,  # the speech slot is never embedded
-        width=32, layers=2, heads=2, ffn=64, max_positions=512,
-    )  # fmt: skip
+        width=32,
+        layers=2,
+        heads=2,
+        ffn=64,
+        max_positions=512,
+    )
     units = UnitDecoderConfig(
         input_width=32, width=32, layers=2, heads=2, ffn=64, units=UNITS, upsample=5
     )
     return OmniConfig(
-        audio_config=whisper_config(
-            n_mels=20, width=32, layers=2, heads=2, ffn=64, max_frames=500
-        ),
+        audio_config=whisper_config(n_mels=20, width=32, layers=2, heads=2, ffn=64, max_frames=500),
         text_config=llama_config(size, tokenizer),
         speech_adapter=asdict(SpeechAdapterConfig(stack=5, hidden=32)),
         unit_decoder=asdict(units),
@@ -78,15 +80,21 @@ def tiny_vocoder(kind: str) -> Vocoder:
     if kind == "hifigan":
         return UnitHifiGan(
             HifiGanConfig(
-                num_embeddings=UNITS, embedding_dim=8, upsample_initial_channel=32,
+                num_embeddings=UNITS,
+                embedding_dim=8,
+                upsample_initial_channel=32,
                 duration_width=8,
-            )  # fmt: skip
+            )
         ).eval()
     return NsfVocoder(
         NsfConfig(
-            num_units=UNITS, width=16, prosody_width=12, mid_width=8, fine_width=8,
+            num_units=UNITS,
+            width=16,
+            prosody_width=12,
+            mid_width=8,
+            fine_width=8,
             duration_width=8,
-        )  # fmt: skip
+        )
     ).eval()
 
 

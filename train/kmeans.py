@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -112,7 +111,7 @@ def label_corpus(
     keys = [key for key, _ in recordings]
     if repeated := [key for key, times in Counter(keys).items() if times > 1]:
         raise UserError(f"{', '.join(repeated[:3])}: each key may name one recording; rename")
-    fingerprint = _fingerprint(extractor)
+    fingerprint = extractor.fingerprint
     partial = output.with_name(output.name + ".part")
     known = _resume(partial if partial.exists() else output, fingerprint)
     todo = [(key, path) for key, path in recordings if key not in known]
@@ -150,13 +149,6 @@ def read_frame_units(path: Path) -> dict[str, np.ndarray]:
 
 def _line(key: str, units: np.ndarray) -> str:
     return json.dumps({"key": key, "units": units.tolist()}) + "\n"
-
-
-def _fingerprint(extractor: UnitExtractor) -> str:
-    """Changes with the centroids and with what the features are."""
-    digest = hashlib.sha256(extractor.centroids.cpu().numpy().tobytes())
-    digest.update(json.dumps(asdict(extractor.config), sort_keys=True).encode())
-    return digest.hexdigest()[:16]
 
 
 def _resume(path: Path, fingerprint: str) -> dict[str, np.ndarray]:

@@ -95,7 +95,7 @@ class _EpochOfSampler(TrainerCallback):
     def __init__(self, sampler: BucketSampler) -> None:
         self._sampler = sampler
 
-    def on_epoch_begin(self, args, state, control, **kwargs):  # noqa: ARG002 - Trainer's signature
+    def on_epoch_begin(self, args, state, control, **kwargs):
         self._sampler.set_epoch(int((state.epoch or 0.0) + 1e-6))
 
 
@@ -105,7 +105,7 @@ class _FrozenStaysFrozen(TrainerCallback):
     def __init__(self, freeze: Freeze, module: nn.Module) -> None:
         self._freeze, self._module = freeze, module
 
-    def on_pre_optimizer_step(self, args, state, control, **kwargs):  # noqa: ARG002
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
         self._freeze.check_gradients(self._module)
 
 
@@ -125,7 +125,7 @@ class OmniTrainer(Trainer):
         self._freeze = freeze
         self._save_stage = save
 
-    def _get_train_sampler(self, train_dataset=None):  # noqa: ARG002 - Trainer's signature
+    def _get_train_sampler(self, train_dataset=None):
         return self._sampler
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
@@ -177,6 +177,7 @@ def train(
     if freeze is not None:
         freeze.apply(module)
     sampler = BucketSampler(lengths, config.batch_size, seed=config.seed)
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1  # by torchrun or accelerate
     arguments = TrainingArguments(
         output_dir=str(output),
         num_train_epochs=config.epochs,
@@ -206,7 +207,8 @@ def train(
         label_names=["labels"],
         deepspeed=config.deepspeed,
         use_cpu=not torch.cuda.is_available(),
-        ddp_backend=None if torch.cuda.is_available() else "gloo",
+        # Only under a launcher: accelerate takes a named backend for a group that is there.
+        ddp_backend="gloo" if launched and not torch.cuda.is_available() else None,
         ddp_find_unused_parameters=False,
     )
     callbacks: list[TrainerCallback] = [_EpochOfSampler(sampler)]

@@ -94,9 +94,7 @@ def fill(
     return RaggedStore(folder, width, places)
 
 
-def _read_index(
-    index: Path, made_of: dict[str, Any], folder: Path
-) -> dict[str, tuple[int, int]]:
+def _read_index(index: Path, made_of: dict[str, Any], folder: Path) -> dict[str, tuple[int, int]]:
     if not index.is_file():
         return {}
     complete = index.read_text().split("\n")[:-1]  # a torn last line is left out

@@ -5,13 +5,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from transformers import WhisperConfig
 
+from data_tools.augment import AugmentConfig
+from omni.prompt import PromptConfig
+from omni.speech_adapter import SpeechAdapterConfig
 from omni.speech_encoder import whisper_config
-from train.lm import SmallLlama
+from omni.vocoder import HifiGanConfig, NsfConfig
+from train.lm import NANO_PROMPT, SmallLlama
 from train.loop import LoopConfig
+from train.stage1 import Lora, Stage1
+from train.stage2 import Stage2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +38,180 @@ def nano_bases() -> BaseRecipe:
         encoder=whisper_config(n_mels=80, width=192, layers=4, heads=3, ffn=768, max_frames=1000),
         # batch 32: more steps count for more than larger batches while CTC finds its alignment
         encoder_loop=LoopConfig(
-            epochs=12, batch_size=32, learning_rate=1.5e-3, warmup=0.04, bf16=True,
-            save_steps=200, eval_steps=400, workers=1,
-        ),  # fmt: skip
+            epochs=10,
+            batch_size=32,
+            learning_rate=1.5e-3,
+            warmup=0.04,
+            bf16=True,
+            save_steps=200,
+            eval_steps=400,
+            workers=1,
+        ),
         encoder_clean_epochs=2,
         lm=SmallLlama(),
         lm_loop=LoopConfig(
-            epochs=40, batch_size=32, learning_rate=2e-3, weight_decay=0.1, bf16=True,
-            save_steps=500, eval_steps=500,
-        ),  # fmt: skip
+            epochs=40,
+            batch_size=32,
+            learning_rate=2e-3,
+            weight_decay=0.1,
+            bf16=True,
+            save_steps=500,
+            eval_steps=500,
+        ),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitsRecipe:
+    """k-means on a layer of the nano's own encoder."""
+
+    layer: int
+    clusters: int
+    smooth_frames: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocoderRecipe:
+    """An own voice."""
+
+    architecture: HifiGanConfig | NsfConfig
+    loop: LoopConfig
+
+
+def nano_units() -> UnitsRecipe:
+    """100 clusters of the middle layer keep the words; three frames are averaged against jitter."""
+    return UnitsRecipe(layer=3, clusters=100, smooth_frames=3)
+
+
+def nano_vocoder() -> VocoderRecipe:
+    """The light vocoder, by reconstruction alone: discriminators gave nothing in this time."""
+    return VocoderRecipe(
+        architecture=NsfConfig(num_units=nano_units().clusters),
+        loop=LoopConfig(
+            epochs=60,
+            batch_size=16,
+            learning_rate=1e-3,
+            bf16=True,
+            save_steps=500,
+            eval_steps=500,
+        ),
+    )
+
+
+def nano_stage1() -> Stage1:
+    """Adapter and LLM from 6.5 h of questions; a fifth in writing keeps the LLM able to read."""
+    return Stage1(
+        adapter=SpeechAdapterConfig(stack=5, hidden=768),
+        prompt=NANO_PROMPT,
+        # 25 times the published rate: the LLM is a thousand times smaller
+        loop=LoopConfig(
+            epochs=12,
+            batch_size=32,
+            learning_rate=1e-3,
+            weight_decay=0.05,
+            bf16=True,
+            save_steps=250,
+            eval_steps=250,
+        ),
+        text_share=0.2,
+        augmentation=AugmentConfig(),
+        cached_variants=4,
+    )
+
+
+def nano_stage2() -> Stage2:
+    """A unit decoder of 1.7 M parameters above the nano's states."""
+    return Stage2(
+        hearing=nano_stage1(),
+        loop=LoopConfig(
+            epochs=8,
+            batch_size=32,
+            learning_rate=1e-3,
+            bf16=True,
+            save_steps=250,
+            eval_steps=250,
+        ),
+        units=nano_units().clusters,
+        width=256,
+        layers=2,
+        heads=4,
+        ffn=704,
+        upsample=20,  # its answers need at most 15 units per text token
+    )
+
+
+def published_stage1() -> Stage1:
+    """LLaMA-Omni's stage 1 (arXiv 2409.06666, section 3.2): batch 32, 3 epochs, 2e-5, full LLM."""
+    return Stage1(
+        adapter=SpeechAdapterConfig(stack=5, hidden=2048),
+        prompt=PromptConfig(),
+        loop=LoopConfig(
+            epochs=3,
+            batch_size=8,
+            accumulate=4,
+            learning_rate=2e-5,
+            bf16=True,
+            workers=4,
+            save_steps=500,
+            eval_steps=500,
+        ),
+        gradient_checkpointing=True,
+    )
+
+
+def lora_stage1() -> Stage1:
+    """The same with LoRA: full fine-tuning cost LLaMA-Omni most of its refusals."""
+    published = published_stage1()
+    return Stage1(
+        adapter=published.adapter,
+        prompt=published.prompt,
+        # LoRA's usual rate, ten times that of full fine-tuning (Hu et al. 2021)
+        loop=LoopConfig(
+            epochs=3,
+            batch_size=8,
+            accumulate=4,
+            learning_rate=2e-4,
+            bf16=True,
+            workers=4,
+            save_steps=500,
+            eval_steps=500,
+        ),
+        language_model="lora",
+        lora=Lora(rank=16, alpha=32),
+        gradient_checkpointing=True,
+    )
+
+
+def published_stage2(width: int, heads: int, ffn: int) -> Stage2:
+    """LLaMA-Omni's stage 2: batch 32, 3 epochs, 2e-4; two layers as wide as the LLM's own."""
+    return Stage2(
+        hearing=published_stage1(),
+        loop=LoopConfig(
+            epochs=3,
+            batch_size=8,
+            accumulate=4,
+            learning_rate=2e-4,
+            bf16=True,
+            workers=4,
+            save_steps=500,
+            eval_steps=500,
+        ),
+        units=1000,
+        width=width,
+        layers=2,
+        heads=heads,
+        ffn=ffn,
+    )
+
+
+STAGE1: dict[str, Callable[[], Stage1]] = {
+    "nano": nano_stage1,
+    "published": published_stage1,
+    "lora": lora_stage1,
+}
+STAGE2: dict[str, Callable[[], Stage2]] = {
+    "nano": nano_stage2,
+    # Llama-3.2-1B is 2048 wide, Llama-3.1-8B 4096.
+    "llama-3.2-1b": lambda: published_stage2(width=2048, heads=16, ffn=5504),
+    "llama-3.1-8b": lambda: published_stage2(width=4096, heads=32, ffn=11008),
+}

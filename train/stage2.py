@@ -162,9 +162,7 @@ def train_stage2(
     model.requires_grad_(False)
     held_out = any(record.split == "validation" for record in manifest.records)
     training = _speakable(examples(manifest, "train"), processor, recipe)
-    validation = (
-        _speakable(examples(manifest, "validation"), processor, recipe) if held_out else []
-    )
+    validation = _speakable(examples(manifest, "validation"), processor, recipe) if held_out else []
     store, variants = _cache_states(
         model, processor, training, validation, recipe, output / "states", frames
     )
@@ -189,7 +187,7 @@ def train_stage2(
 
 
 def add_voice(source: Path, target: Path, unit_decoder: UnitDecoder) -> None:
-    """A copy of stage 1's checkpoint with a unit decoder; every other weight file stays as it is."""
+    """Stage 1's checkpoint with a unit decoder; every other weight file is copied as it is."""
     with replace_folder(target) as aside:
         shutil.copytree(source, aside, dirs_exist_ok=True)
         _write_decoder(unit_decoder, aside / "unit_decoder.safetensors")
@@ -212,9 +210,7 @@ def infeasible_pairs(
     return infeasible((item.id, _units(item), steps(item)) for item in items)
 
 
-def _speakable(
-    items: list[Example], processor: OmniProcessor, recipe: Stage2
-) -> list[Example]:
+def _speakable(items: list[Example], processor: OmniProcessor, recipe: Stage2) -> list[Example]:
     """The examples that CTC can learn. Raises UserError where that is not nearly all."""
     silent = [item.id for item in items if not item.answer.units]
     if silent:

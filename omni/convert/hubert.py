@@ -17,7 +17,7 @@ from transformers import HubertConfig, HubertModel
 from omni.checkpoint import CheckpointError, check_weights, replace_folder, write_json
 from omni.convert.pickles import unwrap
 from omni.convert.stream import Progress, StoredTensor, total_bytes, write_safetensors
-from omni.convert.torch_files import read_mapping
+from omni.convert.torch_files import read_mapping, state_dict
 from omni.units import FORMAT_VERSION, UnitsConfig
 
 MHUBERT_LAYER = 11  # of the published units (Lee et al. 2022, LLaMA-Omni)
@@ -95,7 +95,7 @@ def read_hubert(path: str | Path) -> HubertWeights:
     names = {name: fairseq_name(name, config.feat_extract_norm) for name in expected}
     found = {
         name: tensor
-        for name, tensor in content["model"].items()
+        for name, tensor in state_dict(content, "model", path).items()
         if not name.startswith(_PRETRAINING)
     }
     wanted = {names[name]: tensor for name, tensor in expected.items()}

@@ -95,4 +95,4 @@ def read_kmeans(path: str | Path) -> Centroids:
         centres = centres.resolve()
     if not isinstance(centres, np.ndarray) or centres.ndim != 2 or not np.isfinite(centres).all():
         raise CheckpointError(f"{path}: no fitted k-means; its cluster_centers_ must be [K, D]")
-    return Centroids(torch.from_numpy(np.ascontiguousarray(centres, dtype=np.float32)))
+    return Centroids(torch.from_numpy(centres.astype(np.float32, order="C")))

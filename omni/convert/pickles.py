@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ STUB_PACKAGES = ("fairseq", "omegaconf", "argparse", "sklearn", "numpy.random")
 # What damaged bytes can make an unpickler raise.
 _DAMAGE = (
     pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, TypeError, ValueError,
-    OverflowError, AssertionError, RecursionError,
+    OverflowError, AssertionError, RecursionError, MemoryError, struct.error,
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from omni.checkpoint import CheckpointError
 from omni.convert.pickles import SafeUnpickler, StorageType
-from omni.convert.stream import Storage
+from omni.convert.stream import Storage, StoredTensor
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip entry: lengths of its name and extra field
@@ -43,6 +43,17 @@ def read_mapping(path: str | Path, *keys: str, kind: str) -> dict[str, Any]:
                 f"{path}: no {kind}, for it lacks {key!r}; it holds {', '.join(found[:6])}"
             )
     return content
+
+
+def state_dict(content: dict[str, Any], key: str, path: str | Path) -> dict[str, StoredTensor]:
+    """The weights under a key. Raises CheckpointError for anything that is no tensor."""
+    weights = content[key]
+    if not isinstance(weights, dict):
+        raise CheckpointError(f"{path}: {key} is a {type(weights).__name__}, not named weights")
+    for name, value in weights.items():
+        if not isinstance(name, str) or not isinstance(value, StoredTensor):
+            raise CheckpointError(f"{path}: {key}.{name} is no tensor; get the file again")
+    return dict(weights)
 
 
 def _read_zip(path: Path) -> Any:

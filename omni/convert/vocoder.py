@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from omni.checkpoint import CheckpointError, check_weights, read_json
 from omni.convert.stream import Progress, StoredTensor
-from omni.convert.torch_files import read_mapping
+from omni.convert.torch_files import read_mapping, state_dict
 from omni.vocoder import UnitHifiGan, save_vocoder
 from omni.vocoder.hifigan import fold_weight_norm, hifigan_config
 
@@ -55,11 +56,21 @@ def read_vocoder(folder: str | Path) -> VocoderWeights:
     content = read_mapping(files[-1], "generator", kind="generator of fairseq's vocoder")
     with torch.device("meta"):
         vocoder = UnitHifiGan(config)
+    stored = state_dict(content, "generator", files[-1])
     # Shapes first: nothing is read or multiplied before they are known to fit.
-    stored: dict[str, StoredTensor] = content["generator"]
-    unfolded = {name.replace("weight_v", "weight"): t for name, t in stored.items()}
-    shapes = {name: t for name, t in unfolded.items() if not name.endswith("weight_g")}
-    check_weights(vocoder.state_dict(), shapes, where=str(files[-1]))
+    check_weights(_expected(vocoder, stored), stored, where=str(files[-1]))
     weights: dict[str, Tensor] = {name: tensor.read().float() for name, tensor in stored.items()}
     vocoder.to_empty(device="cpu").load_state_dict(fold_weight_norm(weights))
     return VocoderWeights(vocoder.eval())
+
+
+def _expected(vocoder: UnitHifiGan, stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
+    """Names and shapes of the file's weights: two for one where it has half a weight norm."""
+    expected = {}
+    for name, weight in vocoder.state_dict().items():
+        if f"{name}_g" in stored or f"{name}_v" in stored:
+            expected[f"{name}_v"] = weight
+            expected[f"{name}_g"] = weight.flatten(1)[:, :1].reshape(-1, *[1] * (weight.dim() - 1))
+        else:
+            expected[name] = weight
+    return expected

@@ -11,7 +11,7 @@ from transformers import WhisperConfig
 
 from omni.checkpoint import CheckpointError, check_weights, replace_folder
 from omni.convert.stream import Progress, StoredTensor, total_bytes, write_safetensors
-from omni.convert.torch_files import read_mapping
+from omni.convert.torch_files import read_mapping, state_dict
 from omni.speech_encoder import SpeechEncoder, whisper_config
 
 # transformers' names -> openai-whisper's; convolutions are called alike.
@@ -70,7 +70,7 @@ def read_whisper(path: str | Path) -> EncoderWeights:
     """
     what = "openai-whisper checkpoint"
     content = read_mapping(path, "dims", "model_state_dict", kind=what)
-    dims, state = content["dims"], content["model_state_dict"]
+    dims, state = content["dims"], state_dict(content, "model_state_dict", path)
     for name in _DIMENSIONS:
         if not isinstance(dims, dict) or not isinstance(dims.get(name), int):
             raise CheckpointError(f"{path}: no {what}, for dims.{name} is no number")

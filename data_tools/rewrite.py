@@ -1,0 +1,101 @@
+"""Text instructions -> spoken instructions: every question as someone would ask it aloud."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from data_tools.llm import Message, Reply, Request, WriterConfig
+from data_tools.manifest import Record, Turn
+from data_tools.rules import RulesConfig
+from data_tools.journal import LeftOut
+from data_tools.text_step import PROMPTS, check_words, filled, open_writer, read_prompt, replies_to
+
+MAX_WORDS = 60  # about 20 s; the published set's questions last 7.5 s on average
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewriteStep:
+    """Rewrites every user turn that has no recording; one that has is spoken already.
+
+    prompt: text with {instruction}. max_words: a longer question leaves its record out, as a
+    part of a question is another question.
+    """
+
+    writer: WriterConfig = field(default_factory=RulesConfig)
+    prompt: str = field(default_factory=lambda: read_prompt(PROMPTS / "rewrite.txt"))
+    max_words: int = MAX_WORDS
+    name: str = "rewrite"
+    workers: int | None = 1  # the writer itself works on a batch in parallel
+
+    def __post_init__(self) -> None:
+        check_words(self.max_words)
+
+    @property
+    def batch_size(self) -> int:
+        return self.writer.batch_size
+
+    def settings(self) -> dict[str, Any]:
+        writer = self.writer.settings()
+        return {"writer": writer, "prompt": self.prompt, "max_words": self.max_words}
+
+    def size(self, record: Record, root: Path) -> float:
+        return 0.0
+
+    def open(self, root: Path) -> RewriteWork:
+        return RewriteWork(self, root)
+
+
+class RewriteWork:
+    def __init__(self, step: RewriteStep, root: Path) -> None:
+        self.step = step
+        self.writer = open_writer(step.writer, root)
+
+    def __call__(self, records: Sequence[Record]) -> list[Record | LeftOut]:
+        places = [
+            (place, number)
+            for place, record in enumerate(records)
+            for number, turn in enumerate(record.turns)
+            if turn.role == "user" and turn.speech is None
+        ]
+        requests = [self.request(records[place], number) for place, number in places]
+        replies = dict(zip(places, replies_to(self.writer, requests), strict=True))
+        return [
+            self.rewritten(record, {n: reply for (p, n), reply in replies.items() if p == place})
+            for place, record in enumerate(records)
+        ]
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def request(self, record: Record, number: int) -> Request:
+        text = record.turns[number].text
+        prompt = filled(self.step.prompt, instruction=text, language=record.language)
+        return Request(
+            task="rewrite",
+            key=f"{record.id}/{number}",
+            language=record.language,
+            source=text,
+            messages=(Message(role="user", content=prompt),),
+        )
+
+    def rewritten(self, record: Record, replies: dict[int, Reply]) -> Record | LeftOut:
+        turns = list(record.turns)
+        for number, reply in replies.items():
+            fault = reply.reason if isinstance(reply, LeftOut) else self.fault(reply)
+            if fault:
+                return LeftOut(f"turn {number + 1}: {fault}")
+            turns[number] = Turn(role="user", text=str(reply))
+        if not replies:
+            return record
+        provenance = record.provenance | {"rewritten_by": self.step.writer.label}
+        return replace(record, turns=tuple(turns), provenance=provenance)
+
+    def fault(self, text: str) -> str:
+        words = len(text.split())
+        if not words:
+            return "nothing to say"
+        long = words > self.step.max_words
+        return f"{words} words, at most {self.step.max_words} are asked aloud" if long else ""

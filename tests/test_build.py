@@ -1,0 +1,196 @@
+"""A recipe from text to a data set: killed at any moment, it ends with the same files."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from data_tools.build import build, read_recipe
+from data_tools.cli import app
+from data_tools.manifest import Record, Turn, read_manifest, write_manifest
+from data_tools.splits import SplitStep, asked
+from omni.errors import UserError
+from omni.speech_encoder import SpeechEncoder, save_speech_encoder, whisper_config
+from omni.units import UnitExtractor, UnitsConfig
+
+WORDS = "one two three four five six seven eight nine ten eleven twelve".split()
+RECIPE = {
+    "read": {"manifest": "text.jsonl"},
+    "steps": [
+        {"split": {"test": 0.2}},
+        {"speak": {"question": {"voices": ["flite-awb", "flite-kal16", "flite-rms"]}}},
+        {"augment": {"telephone_share": 0.5}},
+        {"units": {"units": "units", "encoder": "encoder", "batch_size": 4}},
+    ],
+    "out": "data",
+    "seed": 3,
+    "check": {"tolerated": 0.2},
+}
+
+
+@pytest.fixture(scope="module")
+def kitchen(tmp_path_factory) -> Path:
+    """A folder with a recipe and all that it needs."""
+    folder = tmp_path_factory.mktemp("kitchen")
+    questions = [
+        (f"What comes after {word}?", f"After {word} comes {WORDS[(n + 1) % 12]}.")
+        for n, word in enumerate(WORDS)
+    ]
+    records = [
+        Record(
+            id=f"after/{n}",
+            turns=(Turn(role="user", text=question), Turn(role="assistant", text=answer)),
+        )
+        for n, (question, answer) in enumerate(questions)
+    ]
+    write_manifest(folder / "text.jsonl", records)
+    torch.manual_seed(0)
+    encoder = SpeechEncoder(whisper_config(n_mels=20, width=16, layers=1, heads=2, ffn=32)).eval()
+    save_speech_encoder(encoder, folder / "encoder")
+    config = UnitsConfig(kind="speech_encoder", name="tiny", layer=1)
+    UnitExtractor(config, torch.randn(20, 16), encoder).save(folder / "units")
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(kitchen) -> dict[str, str]:
+    build(kitchen / "recipe.yaml")
+    return contents(kitchen / "data")
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file of the data set but the journals, which name times of change."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and ".steps" not in path.parts
+    }
+
+
+def with_out(kitchen: Path, out: str, **changes: object) -> Path:
+    path = kitchen / f"{out}.yaml"
+    path.write_text(yaml.safe_dump(RECIPE | {"out": out} | changes))
+    return path
+
+
+def test_every_step_of_the_recipe_is_taken(kitchen, whole):
+    records = read_manifest(kitchen / "data/records.jsonl").records
+    assert [record.id for record in records] == [f"after/{n}" for n in range(12)]
+    assert {record.split for record in records} == {"train", "test"}
+    for record in records:
+        question, answer = record.turns
+        assert answer.units and question.units is None
+        assert (question.speech or "").startswith("audio/augmented/") == (record.split == "train")
+
+
+def test_run_again_it_makes_nothing(kitchen, whole):
+    built = build(kitchen / "recipe.yaml")
+    assert set(built.made.values()) == {0}
+    assert contents(kitchen / "data") == whole
+
+
+def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_files(kitchen, whole):
+    """SIGKILL after a drawn number of finished records, until a run comes through."""
+    recipe = with_out(kitchen, "killed")
+    code = f"from data_tools.build import build; build({str(recipe)!r})"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+    rng = np.random.default_rng(0)
+    kills = 0
+    while True:
+        before = progress(kitchen / "killed")
+        more = int(rng.integers(3, 9))
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL
+        )
+        while process.poll() is None and progress(kitchen / "killed") < before + more:
+            time.sleep(0.002)
+        if process.poll() is not None:
+            assert process.returncode == 0
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+        assert progress(kitchen / "killed") >= before  # nothing that was done is lost
+    assert kills >= 3
+    assert contents(kitchen / "killed") == whole
+
+
+def progress(folder: Path) -> int:
+    """Clips made and journal lines written; rewriting a journal in order loses none."""
+    journals = (folder / ".steps").glob("*-units.jsonl")
+    lines = sum(len(json.loads(l)) for path in journals for l in path.read_text().splitlines()[:-1])
+    return lines + len(list((folder / "audio").rglob("*.wav")))
+
+
+def test_a_changed_setting_redoes_that_step_and_those_after_it(kitchen, whole):
+    path = with_out(kitchen, "changed")
+    build(path)
+    steps = [*RECIPE["steps"][:2], {"augment": {"telephone_share": 1.0}}, RECIPE["steps"][3]]
+    with_out(kitchen, "changed", steps=steps)
+    made = build(path).made
+    assert made["1-split"] == made["2-speak"] == 0
+    assert made["3-augment"] == made["4-units"] == 12
+
+
+def test_questions_asked_alike_fall_into_the_same_split():
+    def record(name: str, text: str, split: str = "train") -> Record:
+        return Record(id=name, turns=(Turn(role="user", text=text),), split=split)
+
+    step = SplitStep(shares={"test": 0.3, "validation": 0.3})
+    records = [record(str(n), f"Question {n}?") for n in range(300)]
+    twins = [record(f"{n}b", f"question, {n}") for n in range(300)]
+    first, second = step(records), step(twins)
+    splits = [r.split for r in first if isinstance(r, Record)]
+    assert splits == [r.split for r in second if isinstance(r, Record)]
+    assert splits.count("test") == pytest.approx(90, abs=25)
+    assert splits.count("validation") == pytest.approx(90, abs=25)
+    assert step([record("x", "Question 1?", "holdout")])[0].split == "holdout"  # type: ignore[union-attr]
+    assert asked(records[1]) == asked(twins[1]) == "question 1"
+    with pytest.raises(UserError, match="together below 1"):
+        SplitStep(shares={"test": 0.6, "validation": 0.4})
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"colour": 1}, "unknown 'colour'; known are read"),
+        ({"steps": [{"sing": {}}]}, "step 'sing': must be one of"),
+        ({"steps": [{"speak": {"loud": True}}]}, "step speak: .*loud"),
+        ({"steps": [{"speak": {}, "units": {}}]}, "write one NAME"),
+        ({"read": {"radio": "x"}}, "reader 'radio': must be one of"),
+        ({"read": {"manifest": {}}}, "needs path"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_by_name(kitchen, changes, rule):
+    with pytest.raises(UserError, match=rule):
+        build(with_out(kitchen, "wrong", **changes))
+
+
+def test_a_recipe_that_lacks_something_is_refused(tmp_path):
+    (tmp_path / "r.yaml").write_text("read: {folder: x}\nout: data\n")
+    with pytest.raises(UserError, match="'steps' is missing"):
+        read_recipe(tmp_path / "r.yaml")
+    (tmp_path / "r.yaml").write_text("read: [")
+    with pytest.raises(UserError, match="not YAML"):
+        read_recipe(tmp_path / "r.yaml")
+
+
+def test_the_command_builds_checks_and_reports(kitchen, whole):
+    done = CliRunner().invoke(app, ["build", str(kitchen / "recipe.yaml")])
+    assert done.exit_code == 0, done.output
+    assert "12 records" in done.output and "fit to train on" in done.output
+    report = json.loads((kitchen / "data/report.json").read_text())
+    assert report["records"] == 12 and report["fit"]
+    for name in ("report.json", "report.html"):
+        (kitchen / "data" / name).unlink()

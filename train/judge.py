@@ -1,0 +1,84 @@
+"""An independent ear: pocketsphinx, with a bigram of the domain's own sentences or its own model.
+
+With the bigram it is trustworthy inside the domain (0 to 1 % of words wrong on clear speech); its
+full model is good only for the difference to a teacher voice on the same sentences.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from omni.metrics import normalise
+
+NORMALISER = "basic"
+DISCOUNT = 0.5  # absolute discounting (Ney et al. 1994)
+BEGIN, END = "<s>", "</s>"
+
+
+def bigram_arpa(sentences: Sequence[str]) -> str:
+    """A bigram language model of normalised sentences, in ARPA's text format (log10).
+
+    What is taken from each seen bigram backs off to the unigrams, so any order of the words can
+    be recognised. Raises ValueError if there is no word.
+    """
+    unigrams: Counter[str] = Counter()
+    bigrams: Counter[tuple[str, str]] = Counter()
+    for sentence in sentences:
+        words = [BEGIN, *sentence.split(), END]
+        unigrams.update(words[1:])
+        bigrams.update(zip(words, words[1:], strict=False))
+    if len(unigrams) < 2:
+        raise ValueError("sentences: hold no word; a language model needs at least one")
+    total = sum(unigrams.values())
+    probability = {word: count / total for word, count in unigrams.items()}
+    histories: Counter[str] = Counter()
+    followers: dict[str, list[str]] = {}
+    for (left, right), count in bigrams.items():
+        histories[left] += count
+        followers.setdefault(left, []).append(right)
+    lines = ["\\data\\", f"ngram 1={len(unigrams) + 1}", f"ngram 2={len(bigrams)}", "", "\\1-grams:"]
+    for word in [BEGIN, *sorted(unigrams)]:
+        own = math.log10(probability[word]) if word in probability else -99.0
+        backoff = 0.0
+        if word in followers:
+            freed = DISCOUNT * len(followers[word]) / histories[word]
+            unseen = 1.0 - sum(probability[right] for right in followers[word])
+            backoff = math.log10(freed / unseen) if unseen > 1e-9 else -99.0
+        lines.append(f"{own:.5f} {word} {backoff:.5f}")
+    lines += ["", "\\2-grams:"]
+    for (left, right), count in sorted(bigrams.items()):
+        lines.append(f"{math.log10((count - DISCOUNT) / histories[left]):.5f} {left} {right}")
+    return "\n".join([*lines, "", "\\end\\", ""])
+
+
+class Judge:
+    """Waveforms -> words. sentences: of the domain; None takes pocketsphinx's own model."""
+
+    def __init__(self, sentences: Sequence[str] | None) -> None:
+        from pocketsphinx import Decoder
+
+        if sentences is None:
+            self._decoder = Decoder(loglevel="FATAL")
+            return
+        normalised = [normalise(sentence, NORMALISER) for sentence in sentences]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "domain.lm"
+            path.write_text(bigram_arpa(normalised))
+            self._decoder = Decoder(lm=str(path), loglevel="FATAL")
+
+    def hear(self, waveform: np.ndarray) -> str:
+        """[samples] float at 16 kHz -> the words heard, "" for none."""
+        silence = np.zeros(1600, np.float32)  # 0.1 s: the decoder clips words at a hard edge
+        padded = np.concatenate([silence, np.asarray(waveform, np.float32), silence])
+        pcm = (np.clip(padded, -1.0, 1.0) * 32767).astype(np.int16)
+        self._decoder.start_utt()
+        self._decoder.process_raw(pcm.tobytes(), full_utt=True)
+        self._decoder.end_utt()
+        heard = self._decoder.hyp()
+        return normalise(heard.hypstr, NORMALISER) if heard is not None else ""
