@@ -4,12 +4,14 @@ Speed, echo, noise, telephone, level and silence, in numpy and soxr, on the fly.
 depends only on (seed, epoch, index), so an epoch can be repeated or resumed exactly.
 """
 
+import zlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import soxr
 
-from data_tools.speak import SAMPLE_RATE
+from omni.audio import SAMPLE_RATE, load_audio
 
 TELEPHONE_HZ = (300.0, 3400.0)
 MU = 255.0  # of the mu-law
@@ -61,6 +63,18 @@ class AugmentConfig:
 def augment_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
     """The random source of one clip in one epoch; index is its place in the manifest."""
     return np.random.default_rng([seed, epoch, index])
+
+
+def load_augmented(
+    recording: Path, variant: int, *, seed: int, config: AugmentConfig | None = None
+) -> np.ndarray:
+    """[samples] at 16 kHz: variant 0 is the recording itself, others are drawn by their number."""
+    waveform = load_audio(recording)
+    if variant == 0:
+        return waveform
+    # By name, not by place: a manifest that grew gives the old recordings the old noise.
+    rng = augment_rng(seed, variant, zlib.crc32(recording.name.encode()))
+    return augment(waveform, rng, config)
 
 
 def augment(

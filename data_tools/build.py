@@ -11,8 +11,9 @@ run that was killed are those of one that was not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,17 @@ from data_tools.augment import AugmentConfig
 from data_tools.augment_step import AugmentStep
 from data_tools.check import CheckConfig
 from data_tools.clips import ClipRules
-from data_tools.manifest import Record, read_folder, read_manifest, write_manifest
+from data_tools.manifest import Record, write_manifest
 from data_tools.speak_step import SpeakStep, speaker_of
 from data_tools.splits import SplitStep
-from data_tools.steps import Step, rebased, run_step, write_left_out
+from data_tools.steps import Step, run_step, write_left_out
 from omni.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """read: {reader: options}. steps: [{step: options}, ...], in order. Paths start from the
-    recipe's folder.
+    """read: source and the options of `readers.ImportConfig`. steps: [{step: options}, ...], in
+    order. Paths start from the recipe's folder.
 
     manifest: file name of the data set in `out`. check: options of `check`, or None to go without.
     """
@@ -58,7 +59,6 @@ class Built:
 
 
 Options = dict[str, Any]
-Reader = Callable[[Path, Options], list[Record]]
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -78,10 +78,11 @@ def read_recipe(path: str | Path) -> Recipe:
         if name not in values:
             raise UserError(f"{path}: {name!r} is missing; see docs/data.md")
     steps = tuple({entry: {}} if isinstance(entry, str) else entry for entry in values["steps"])
-    for entry in (values["read"], *steps):
+    for entry in steps:
         if not isinstance(entry, dict) or len(entry) != 1:
-            raise UserError(f"{path}: {entry!r}: write one NAME: {{option: value}} each")
-    return Recipe(**(values | {"steps": steps}))
+            raise UserError(f"{path}: step {entry!r}: write one NAME: {{option: value}} each")
+    read = values["read"] if isinstance(values["read"], dict) else {"source": values["read"]}
+    return Recipe(**(values | {"read": read, "steps": steps}))
 
 
 def build(path: str | Path) -> Built:
@@ -112,18 +113,34 @@ def build(path: str | Path) -> Built:
     return Built(manifest=manifest, records=len(records), made=made, left_out=left_out)
 
 
-def read_source(source: Options, folder: Path, out: Path) -> list[Record]:
-    """The records that the recipe starts from, with audio paths that start from `out`."""
-    ((name, options),) = source.items()
-    if name not in READERS:
-        raise UserError(f"reader {name!r}: must be one of {', '.join(READERS)}")
-    options = {"path": options} if isinstance(options, str) else dict(options)
-    if "path" not in options:
-        raise UserError(f"reader {name}: needs path, the file or folder to read")
-    origin = folder / options.pop("path")
-    root = origin if origin.is_dir() else origin.parent
+def read_source(options: Options, folder: Path, out: Path) -> list[Record]:
+    """The records that the recipe starts from; recordings beside the recipe get relative paths."""
+    from data_tools.readers import HUB, ImportConfig, import_records
+
+    options = dict(options)
+    source = str(options.pop("source", ""))
+    if not source:
+        raise UserError("read: needs source, a file, a folder of recordings, or hub:OWNER/NAME")
+    try:
+        config = ImportConfig(audio_folder=out / "audio/source", **options)
+    except TypeError as error:
+        raise UserError(f"read: {error}; see its options in docs/data.md") from None
     out.mkdir(parents=True, exist_ok=True)
-    return [rebased(record, root, out) for record in READERS[name](origin, options)]
+    imported = import_records(
+        source if source.startswith(HUB) else str((folder / source).resolve()), config
+    )
+    return [relative(record, folder.resolve(), out.resolve()) for record in imported.records]
+
+
+def relative(record: Record, folder: Path, out: Path) -> Record:
+    """Recordings within `folder` by their path from `out`, so that both can move together."""
+    turns = tuple(
+        replace(turn, speech=os.path.relpath(turn.speech, out))
+        if turn.speech and Path(turn.speech).is_relative_to(folder)
+        else turn
+        for turn in record.turns
+    )
+    return replace(record, turns=turns)
 
 
 def step_of(entry: Options, recipe: Recipe, folder: Path) -> Step:
@@ -171,20 +188,34 @@ def pairs(options: Options) -> Options:
     }
 
 
-def read_manifest_records(path: Path, options: Options) -> list[Record]:
-    return chosen(read_manifest(path).records, **options)
+def rewrite_step(options: Options, seed: int, folder: Path) -> Step:
+    from data_tools.rewrite import RewriteStep
+
+    return RewriteStep(**written(options, seed, folder))
 
 
-def read_folder_records(path: Path, options: Options) -> list[Record]:
-    return chosen(read_folder(path), **options)
+def respond_step(options: Options, seed: int, folder: Path) -> Step:
+    from data_tools.respond import RespondStep
+
+    return RespondStep(**written(options, seed, folder))
 
 
-def chosen(records: Sequence[Record], *, limit: int | None = None) -> list[Record]:
-    return list(records[:limit])
+def written(options: Options, seed: int, folder: Path) -> Options:
+    """writer: a mapping with kind and its options. prompt: a file beside the recipe."""
+    from data_tools.llm import writer_config
+    from data_tools.text_step import read_prompt
+
+    writer = dict(options.pop("writer", {}))
+    if writer.get("kind", "rules") == "rules":
+        writer = {"seed": seed} | writer
+    if "prompt" in options:
+        options["prompt"] = read_prompt(folder / options["prompt"])
+    return {"writer": writer_config(**writer), **options}
 
 
-READERS: dict[str, Reader] = {"manifest": read_manifest_records, "folder": read_folder_records}
 STEPS: dict[str, Callable[[Options, int, Path], Step]] = {
+    "rewrite": rewrite_step,
+    "respond": respond_step,
     "split": split_step,
     "speak": speak_step,
     "augment": augment_step,

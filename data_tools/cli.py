@@ -48,15 +48,22 @@ def import_folder(
 
 @app.command()
 @friendly
-def convert(source: Annotated[Path, Manifest], out: Annotated[Path, Manifest]) -> None:
+def convert(
+    source: Annotated[Path, Manifest],
+    out: Annotated[Path, Manifest],
+    embed_audio: Annotated[
+        bool,
+        typer.Option(help="Carry the recordings in the .parquet, to lie anywhere."),
+    ] = False,
+) -> None:
     """Write a manifest in the other format, into the same folder."""
-    if out.parent.resolve() != source.parent.resolve():
+    if not embed_audio and out.parent.resolve() != source.parent.resolve():
         raise UserError(
             f"{out}: audio paths start from the manifest's folder; write it into {source.parent}"
         )
-    records = read_manifest(source).records
-    write_manifest(out, records)
-    typer.echo(f"{out}: {len(records)} records")
+    manifest = read_manifest(source)
+    write_manifest(out, manifest.records, embed_audio=embed_audio, audio_root=manifest.root)
+    typer.echo(f"{out}: {len(manifest.records)} records")
 
 
 cli_text.register(app)

@@ -27,7 +27,7 @@ UNFIT = 1  # exit code of `check`; 2 is bad input
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this file to `omni-data`."""
-    for command in (speak, augment, units, build, check):
+    for command in (speak, augment, units, features, build, check):
         app.command()(friendly(command))
 
 
@@ -132,6 +132,39 @@ def units(
         batch_size=batch_size,
     )
     run(source, out, step)
+
+
+def features(
+    source: Source,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What stage 1 takes as its cache.")],
+    encoder: Annotated[str, typer.Option(help="The speech encoder: folder, file or hub id.")],
+    variants: Annotated[int, typer.Option(min=0, help="Augmented ones beside the clean.")] = 4,
+    split: Annotated[list[str] | None, typer.Option(help="Default: train alone.")] = None,
+    clean_split: Annotated[list[str] | None, typer.Option(help="Default: validation.")] = None,
+    pad_to_window: Annotated[bool, typer.Option(help="As published weights need it.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda.")] = "cpu",
+    batch_size: Annotated[int, typer.Option(min=1, help="Recordings at a time.")] = 32,
+    seed: Seed = 0,
+) -> None:
+    """Encode the questions ahead of stage 1. Stopped and run again, it goes on where it was."""
+    from data_tools.features import FeaturesConfig, extract_features
+    from data_tools.manifest import read_manifest
+    from omni.bases import load_speech_encoder
+
+    cache = extract_features(
+        read_manifest(source),
+        load_speech_encoder(encoder).to(device),
+        folder,
+        FeaturesConfig(
+            augmented=tuple(split or ["train"]),
+            clean=tuple(clean_split or ["validation"]),
+            variants=variants,
+            seed=seed,
+            pad_to_window=pad_to_window,
+            batch_size=batch_size,
+        ),
+    )
+    typer.echo(f"{folder}: {len(cache.names)} recordings")
 
 
 def build(

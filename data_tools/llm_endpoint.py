@@ -6,15 +6,15 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import httpx
 
+from data_tools.journal import LeftOut
 from data_tools.llm import Reply, Request, Writer, chat_key
 from data_tools.service import Retry, RetryConfig, post
-from data_tools.journal import LeftOut
 from omni.errors import UserError
 
 
@@ -81,23 +81,31 @@ class EndpointWriter:
         )
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
-        failure: OSError | None = None
+        failed = threading.Event()  # nobody else will fare better; what is in flight may
+
+        def call(request: Request) -> Reply | OSError | None:
+            if failed.is_set():
+                return None
+            try:
+                return self.ask(request)
+            except OSError as error:
+                failed.set()
+                return error
+
         pool = ThreadPoolExecutor(self.config.concurrency)
         try:
-            calls = {pool.submit(self.ask, request): n for n, request in enumerate(requests)}
-            for call in as_completed(calls):
-                try:
-                    yield calls[call], call.result()
-                except CancelledError:
-                    continue
-                except OSError as error:  # nobody else will fare better; what is in flight may
-                    failure = failure or error
-                    for other in calls:
-                        other.cancel()
+            calls = {pool.submit(call, request): n for n, request in enumerate(requests)}
+            failures = []
+            for done in as_completed(calls):
+                result = done.result()
+                if isinstance(result, OSError):
+                    failures.append(result)
+                elif result is not None:
+                    yield calls[done], result
         finally:
             pool.shutdown(cancel_futures=True)
-        if failure:
-            raise failure
+        if failures:
+            raise failures[0]
 
     def ask(self, request: Request) -> Reply:
         config = self.config

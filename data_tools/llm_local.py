@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from data_tools.llm import Reply, Request, Writer, chat_key
 from data_tools.journal import LeftOut
+from data_tools.llm import Reply, Request, Writer, chat_key
 from omni.errors import UserError
 
 
@@ -58,7 +58,7 @@ class LocalWriter:
             raise UserError(
                 f"model {config.model}: has no chat template; name one tuned on instructions"
             )
-        self.model = model or AutoModelForCausalLM.from_pretrained(
+        self.model: Any = model or AutoModelForCausalLM.from_pretrained(
             config.model, dtype=config.dtype, **names
         )
         self.model.to(device).eval()

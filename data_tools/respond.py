@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from data_tools.journal import LeftOut
 from data_tools.llm import Message, Reply, Request, WriterConfig
 from data_tools.manifest import Record, Turn
 from data_tools.rules import RulesConfig
 from data_tools.spoken import first_sentences
-from data_tools.journal import LeftOut
 from data_tools.text_step import PROMPTS, check_words, filled, open_writer, read_prompt, replies_to
 
 MAX_WORDS = 100  # about 37 s; the published set's responses last 19 s on average

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from data_tools.journal import LeftOut
 from data_tools.llm import Message, Reply, Request, WriterConfig
 from data_tools.manifest import Record, Turn
 from data_tools.rules import RulesConfig
-from data_tools.journal import LeftOut
 from data_tools.text_step import PROMPTS, check_words, filled, open_writer, read_prompt, replies_to
 
 MAX_WORDS = 60  # about 20 s; the published set's questions last 7.5 s on average
@@ -61,11 +61,10 @@ class RewriteWork:
             if turn.role == "user" and turn.speech is None
         ]
         requests = [self.request(records[place], number) for place, number in places]
-        replies = dict(zip(places, replies_to(self.writer, requests), strict=True))
-        return [
-            self.rewritten(record, {n: reply for (p, n), reply in replies.items() if p == place})
-            for place, record in enumerate(records)
-        ]
+        replies: list[dict[int, Reply]] = [{} for _ in records]
+        for (place, number), reply in zip(places, replies_to(self.writer, requests), strict=True):
+            replies[place][number] = reply
+        return [self.rewritten(*pair) for pair in zip(records, replies, strict=True)]
 
     def close(self) -> None:
         self.writer.close()

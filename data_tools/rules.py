@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from data_tools.journal import LeftOut
 from data_tools.llm import Reply, Request, Writer
 from data_tools.spoken import holds_code, spoken
-from data_tools.journal import LeftOut
 from omni.errors import UserError
 
 FILLERS = ("Hey,", "So,", "Um,", "Uh,", "Well,", "Okay,", "Hi there,", "Alright,")

@@ -25,7 +25,8 @@ ABBREVIATION = re.compile(
 SYMBOLS = {
     "&": "and", "@": "at", "+": "plus", "=": "equals", "<": "is less than", ">": "is more than",
     "≤": "is at most", "≥": "is at least", "≠": "is not", "≈": "about", "~": "about",
-    "±": "plus or minus", "\N{MULTIPLICATION SIGN}": "times", "÷": "divided by", "√": "the square root of", "π": "pi",
+    "±": "plus or minus",
+    "\N{MULTIPLICATION SIGN}": "times", "÷": "divided by", "√": "the square root of", "π": "pi",
     "²": "squared", "³": "cubed", "%": "percent", "°": "degrees", "→": "to", "€": "euros",
     "£": "pounds", "$": "dollars", "¥": "yen", "©": "copyright",
 }  # fmt: skip

@@ -65,18 +65,16 @@ class OmniConfig(PretrainedConfig):
         **kwargs: Any,  # transformers' own
     ) -> None:
         _refuse_unknown(kwargs)
-        if not isinstance(audio_config, WhisperConfig):
-            audio_config = _foreign(WhisperConfig, audio_config or {}, where="audio_config")
-        if not isinstance(text_config, PretrainedConfig):
-            text_config = text_config or {}
-            kind = text_config.get("model_type", "llama")
-            text_config = _foreign(
-                lambda **values: AutoConfig.for_model(kind, **values),
-                text_config,
-                where="text_config",
-            )
-        self.audio_config: WhisperConfig = audio_config
-        self.text_config: PretrainedConfig = text_config
+        self.audio_config: WhisperConfig = (
+            audio_config
+            if isinstance(audio_config, WhisperConfig)
+            else _foreign(_whisper_config, audio_config or {}, where="audio_config")
+        )
+        self.text_config: PretrainedConfig = (
+            text_config
+            if isinstance(text_config, PretrainedConfig)
+            else _foreign(_causal_lm_config, text_config or {}, where="text_config")
+        )
         self.speech_adapter = speech_adapter or asdict(SpeechAdapterConfig())
         self.unit_decoder = unit_decoder
         self.prompt = prompt or asdict(PromptConfig())
@@ -123,10 +121,18 @@ class OmniConfig(PretrainedConfig):
 def _foreign(kind: Callable[..., Any], values: dict[str, Any], *, where: str) -> Any:
     """A configuration of transformers from JSON values, its complaints told in one line."""
     try:
-        return kind(**{key: value for key, value in values.items() if key != "model_type"})
+        return kind(**values)
     except Exception as error:  # each field may be refused by a class of its own
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{where}: {reason}; compare with a fresh config.json") from None
+
+
+def _whisper_config(model_type: str = "whisper", **values: Any) -> WhisperConfig:
+    return WhisperConfig(**values)
+
+
+def _causal_lm_config(model_type: str = "llama", **values: Any) -> PretrainedConfig:
+    return AutoConfig.for_model(model_type, **values)
 
 
 def _refuse_unknown(keys: Iterable[str]) -> None:

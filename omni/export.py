@@ -14,7 +14,7 @@ from typing import Any
 
 from omni.checkpoint import CheckpointError, check_weights, read_json, replace_folder, write_json
 from omni.config import OmniConfig
-from omni.convert.llama_omni import (
+from omni.convert.llama_omni_format import (
     LLAMA_KEYS,
     PREFIXES,
     expected_parts,

@@ -49,7 +49,7 @@ def lengths_to_mask(lengths: Tensor, size: int) -> Tensor:
 
 @runtime_checkable
 class SpeechEncoderStage(Protocol):
-    """Log-mel -> frames. Looks both ways, so it has no `step` (see docs/decisions.md)."""
+    """Log-mel -> frames. Looks both ways: only with attention in blocks it has a `step`."""
 
     width: int
 

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -46,10 +46,8 @@ def stand_in(good: Callable[[dict[str, Any]], Answer]) -> Iterator[StandIn]:
                 self.send_header(name, value)
             self.send_header("content-length", str(answer.declared or len(answer.body)))
             self.end_headers()
-            try:
+            with suppress(OSError):  # the client may wait no longer
                 self.wfile.write(answer.body)
-            except OSError:
-                pass  # the client waited no longer
             self.close_connection = True
 
         def log_message(self, *_: object) -> None:

@@ -82,7 +82,12 @@ def test_what_is_drawn_depends_on_the_record_and_not_on_its_neighbours(source, t
 
 
 @pytest.mark.parametrize(
-    "step", [AugmentStep(seed=1), AugmentStep(epoch=1), AugmentStep(config=AugmentConfig(speed=(0.7, 0.8)))]
+    "step",
+    [
+        AugmentStep(seed=1),
+        AugmentStep(epoch=1),
+        AugmentStep(config=AugmentConfig(speed=(0.7, 0.8))),
+    ],
 )
 def test_another_seed_epoch_or_setting_sounds_different(source, tmp_path, step):
     first = augmented(source, tmp_path / "one.jsonl", AugmentStep())

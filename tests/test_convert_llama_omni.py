@@ -9,20 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-
-from omni.audio import load_audio
-from omni.checkpoint import CheckpointError
-from omni.convert.llama_omni import read_llama_omni
-from omni.convert.vocoder import read_vocoder
-from omni.ctc import best_labels, best_units, collapse, ctc_loss, initial_collapse_state
-from omni.model import OmniForConditionalGeneration
-from omni.pretrained import load
-from omni.processor import pad_features
-from omni.prompt import IGNORE, Message
-from omni.sampling import Sampling
-from omni.session import SessionConfig, SpeechSession
-from omni.stages import Frames
 from published import (
     CHECKPOINT,
     ENCODER,
@@ -34,6 +20,22 @@ from published import (
     raw_bytes,
     write_shards,
 )
+from safetensors.torch import load_file, save_file
+
+from omni.audio import load_audio
+from omni.checkpoint import CheckpointError
+from omni.convert.llama_omni import read_llama_omni
+from omni.convert.llama_omni_format import expected_parts, foreign_names, omni_config
+from omni.convert.vocoder import read_vocoder
+from omni.convert.whisper import read_whisper
+from omni.ctc import best_labels, best_units, collapse, ctc_loss, initial_collapse_state
+from omni.model import OmniForConditionalGeneration
+from omni.pretrained import load
+from omni.processor import pad_features
+from omni.prompt import IGNORE, Message
+from omni.sampling import Sampling
+from omni.session import SessionConfig, SpeechSession
+from omni.stages import Frames
 
 torch.set_num_threads(1)
 questions = pytest.mark.parametrize("question", QUESTIONS)
@@ -339,19 +341,26 @@ def test_progress_counts_every_byte(tmp_path):
     assert sum(counts) == conversion.nbytes
 
 
-# In a process of its own: the peak of resident memory is the process's.
+# In a process of its own, whose resident memory is the conversion's alone.
 MEASURE = """
-import resource, sys
+import re, sys
+from pathlib import Path
 from omni.convert.llama_omni import read_llama_omni
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+def resident(field):
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(field + r":\\s+(\\d+) kB", status)[1])
+
 small, large, encoder, target = sys.argv[1:]
 read_llama_omni(small, whisper=encoder).write(target + "-small")  # imports and their memory
-before = peak()
+Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+before = resident("VmRSS")
 read_llama_omni(large, whisper=encoder).write(target)
-print(peak() - before)
+print(resident("VmHWM") - before)
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
 def test_peak_memory_is_the_largest_tensor_and_a_tenth_of_the_model(tmp_path):
     large = checkpoint_copy(tmp_path / "large")
     sizes = {
@@ -360,9 +369,6 @@ def test_peak_memory_is_the_largest_tensor_and_a_tenth_of_the_model(tmp_path):
     }  # fmt: skip
     config = json.loads((large / "config.json").read_text()) | sizes
     (large / "config.json").write_text(json.dumps(config))
-    from omni.convert.llama_omni import expected_parts, foreign_names, omni_config
-    from omni.convert.whisper import read_whisper
-
     settings = omni_config(config, read_whisper(ENCODER), 512, where="")
     names = foreign_names(settings)
     tensors = {
@@ -382,9 +388,6 @@ def test_peak_memory_is_the_largest_tensor_and_a_tenth_of_the_model(tmp_path):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert int(measured.stdout) <= largest + model / 10
-    shards = {k: v for f in large.glob("*.safetensors") for k, v in raw_bytes(f).items()}
-    written = raw_bytes(tmp_path / "target" / "language_model" / "model.safetensors")
-    assert all(shards[name] == value for name, value in written.items())
 
 
 def test_half_precision_is_kept_on_disk_and_float32_is_computed(converted, loaded):

@@ -1,6 +1,7 @@
 """Files that run code are refused by name; damaged ones are told; plain ones are read."""
 
 import argparse
+import contextlib
 import io
 import os
 import pickle
@@ -28,6 +29,7 @@ from omni.convert.vocoder import read_vocoder
 from omni.convert.whisper import read_whisper
 
 KMEANS = HUBERT / "base_L3_km100.bin"
+DECODER = DATA / "unit_decoder" / "decoder.safetensors"
 
 
 class Attack:
@@ -73,7 +75,7 @@ def test_a_pt_file_that_would_create_a_file_is_refused(tmp_path, read, legacy):
     victim, file = tmp_path / "victim", tmp_path / "evil.pt"
     content = {"model": {}, "dims": {}, "model_state_dict": attacks(victim)[0]}
     torch.save(content, file, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(CheckpointError, match="refused, for it asks for posix.system"):
+    with pytest.raises(CheckpointError, match=r"refused, for it asks for posix\.system"):
         read(file)
     assert not victim.exists()
 
@@ -195,7 +197,7 @@ def test_any_cut_file_is_told_to_be_damaged(tmp_path_factory, data):
         st.sampled_from(
             [
                 (read_hubert, HUBERT / "hubert_base.pt"), (read_whisper, ENCODER),
-                (read_kmeans, KMEANS), (read_safetensors, DATA / "unit_decoder/decoder.safetensors"),
+                (read_kmeans, KMEANS), (read_safetensors, DECODER),
             ]
         )
     )  # fmt: skip
@@ -212,10 +214,8 @@ def test_any_cut_file_is_told_to_be_damaged(tmp_path_factory, data):
 def test_a_changed_byte_in_a_pickle_raises_nothing_but_checkpoint_errors(place, byte):
     data = bytearray(KMEANS.read_bytes()[:1200])
     data[place] = byte
-    try:
+    with contextlib.suppress(CheckpointError):
         safe_load(bytes(data))
-    except CheckpointError:
-        pass
 
 
 def test_a_cut_legacy_file_is_told_to_be_damaged(tmp_path):
@@ -295,7 +295,7 @@ def test_a_compressed_kmeans_is_told_how_to_help_itself(tmp_path):
 
 def test_arrays_of_objects_are_refused(tmp_path):
     array = np.array([{}, 1], dtype=object)
-    with pytest.raises(CheckpointError, match="no fitted k-means|only numbers"):
+    with pytest.raises(CheckpointError, match="no fitted k-means"):
         (tmp_path / "km.bin").write_bytes(pickle.dumps(array))
         read_kmeans(tmp_path / "km.bin")
     joblib = pytest.importorskip("joblib")

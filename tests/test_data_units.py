@@ -21,7 +21,9 @@ LONGEST_S = 4
 @pytest.fixture(scope="module")
 def extractor() -> UnitExtractor:
     torch.manual_seed(0)
-    config = whisper_config(n_mels=20, width=16, layers=1, heads=2, ffn=32, max_frames=50 * LONGEST_S)
+    config = whisper_config(
+        n_mels=20, width=16, layers=1, heads=2, ffn=32, max_frames=50 * LONGEST_S
+    )
     encoder = SpeechEncoder(config).eval()
     return UnitExtractor(CONFIG, torch.randn(8, 16), encoder)
 
@@ -87,7 +89,11 @@ def test_answers_that_the_encoder_cannot_take_are_left_out_alone(extractor, mani
     save_wav(manifest.root / "long.wav", np.zeros(SAMPLE_RATE * (LONGEST_S + 1), np.float32))
     (manifest.root / "torn.wav").write_bytes(b"RIFF")
     records = [
-        replace(manifest.records[0], id=name, turns=(Turn(role="user", text="?"), Turn(role="assistant", text="!", speech=name)))
+        replace(
+            manifest.records[0],
+            id=name,
+            turns=(Turn(role="user", text="?"), Turn(role="assistant", text="!", speech=name)),
+        )
         for name in ("long.wav", "torn.wav")
     ]
     larger = Manifest(records=[*manifest.records, *records], root=manifest.root)

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from published import CHECKPOINT, ENCODER, checkpoint_copy, raw_bytes
 from transformers import PreTrainedTokenizerFast
 
 from omni.checkpoint import CheckpointError
 from omni.convert.llama_omni import read_llama_omni
 from omni.export import read_export
-from published import CHECKPOINT, ENCODER, checkpoint_copy, raw_bytes
 
 # Of the original's config.json, what no reader of it needs.
 UNUSED = {

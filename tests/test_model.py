@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 from omni.chunking import Whole
 from omni.config import OmniConfig
 from omni.events import Done
+from omni.language_model import run_language_model
 from omni.model import OmniForConditionalGeneration, response_states
 from omni.processor import OmniProcessor, left_padded, pad_features
 from omni.prompt import IGNORE, Message, PromptIds
@@ -255,3 +256,11 @@ def test_a_model_without_bases_is_built_from_its_configuration_alone() -> None:
     frames = Frames(torch.randn(1, 10, 32), torch.tensor([10]))
     assert fresh.adapt_speech(frames).values.shape == (1, 2, 32)
     assert not any(p.requires_grad for p in fresh.speech_encoder.parameters())
+
+
+@torch.no_grad()
+def test_the_unit_decoder_reads_the_states_after_the_final_norm() -> None:
+    embeddings = torch.randn(1, 7, 32)
+    states = run_language_model(model().language_model, embeddings).hidden
+    theirs = model().language_model.model(inputs_embeds=embeddings).last_hidden_state
+    torch.testing.assert_close(states, theirs)

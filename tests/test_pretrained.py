@@ -138,7 +138,7 @@ def test_lora_is_merged_into_a_self_contained_checkpoint_and_stays_apart_in_the_
 def test_lora_without_a_named_base_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     model = lora_model(tmp_path)
     del model.config.bases["language_model"]
-    with pytest.raises(CheckpointError, match='names no "language_model".*self_contained=True'):
+    with pytest.raises(CheckpointError, match=r'names no "language_model".*self_contained=True'):
         model.save_pretrained(tmp_path / "a")
     assert not (tmp_path / "a").exists()
 

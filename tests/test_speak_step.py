@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,7 +59,9 @@ def test_a_drawn_voice_asks_one_voice_answers_and_a_dialogue_keeps_its_asker(spe
 
 def test_equal_words_of_one_voice_are_one_file(speak, tmp_path):
     manifest = speak()
-    even = {turn.speech for record in manifest.records for turn in record.turns if "even" in turn.text}
+    even = {
+        turn.speech for record in manifest.records for turn in record.turns if "even" in turn.text
+    }
     assert len(even) == 1
     texts = {(turn.text, turn.voice) for record in manifest.records for turn in record.turns}
     assert len(list(tmp_path.rglob("*.wav"))) == len(texts)

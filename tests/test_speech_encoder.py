@@ -137,3 +137,46 @@ def test_a_saved_encoder_reads_back(dtype: torch.dtype, tmp_path: Path) -> None:
     again = load_speech_encoder(str(tmp_path / "encoder"))
     for name, value in encoder().state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value.to(dtype).float())
+
+
+@torch.no_grad()
+def encode_live(mel: Tensor, chunks: list[int]) -> tuple[list[int], Tensor]:
+    """Feed log-mel in chunks: the frames that each step gave, and all of them joined."""
+    live = encoder(BLOCK)
+    state, parts, start = live.initial_state(), [], 0
+    for size in chunks:
+        part, state = live.step(mel[:, start : start + size], state)
+        parts.append(part)
+        start += size
+    parts.append(live.finish(state))
+    return [len(part) for part in parts], torch.cat(parts)
+
+
+@settings(max_examples=40, deadline=None)
+@given(chunks=st.lists(st.integers(0, 25), min_size=1, max_size=8).filter(any))
+def test_any_chunking_of_live_input_gives_what_the_whole_forward_gives(chunks: list[int]) -> None:
+    (mel,) = mels(sum(chunks))
+    _, live = encode_live(mel, chunks)
+    whole = encode([mel], BLOCK).sequence(0)
+    torch.testing.assert_close(live, whole, atol=1e-4, rtol=1e-4)
+
+
+def test_a_block_comes_as_soon_as_its_last_frame_is_heard() -> None:
+    (mel,) = mels(4 * BLOCK)
+    assert encode_live(mel, [2 * BLOCK, 1, 2 * BLOCK - 1])[0] == [0, BLOCK, 0, BLOCK]
+
+
+def test_live_input_of_nothing_gives_nothing() -> None:
+    (mel,) = mels(1)
+    assert encode_live(mel[:, :0], [0])[0] == [0, 0]
+
+
+def test_an_encoder_that_looks_at_the_whole_has_no_live_form() -> None:
+    with pytest.raises(ValueError, match=r"block_frames=None.*cannot begin"):
+        encoder().initial_state()
+
+
+def test_live_input_longer_than_the_positions_is_refused() -> None:
+    (mel,) = mels(230)
+    with pytest.raises(ValueError, match="positions for 2 s"):
+        encode_live(mel, [230])

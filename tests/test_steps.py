@@ -59,7 +59,9 @@ class Shout:
         if self.writes:
             speech = f"{record.id}.wav"
             (self.root / speech).write_text(self.writes)
-        return replace(record, turns=(replace(turn, text=turn.text.upper() + self.mark, speech=speech),))
+        return replace(
+            record, turns=(replace(turn, text=turn.text.upper() + self.mark, speech=speech),)
+        )
 
     def close(self) -> None:
         self.closed += 1
@@ -115,7 +117,7 @@ def test_another_setting_or_a_changed_record_is_done_anew_and_nothing_else(tmp_p
     changed = [*RECORDS[:3], record("r3", "other"), *RECORDS[4:], record("r10", "new")]
     step = Shout()
     result = shout(tmp_path, step, changed)
-    assert sorted(sum(step.done, [])) == ["r10", "r3"]
+    assert sorted(name for batch in step.done for name in batch) == ["r10", "r3"]
     assert result.records[3].turns[0].text == "OTHER!"
     other = Shout(mark="?")
     assert shout(tmp_path, other).records[0].turns[0].text == "TEXT 0?"

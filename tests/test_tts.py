@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from standin import Answer, StandIn, stand_in
 
 from data_tools.service import RetryConfig, ServiceError
 from data_tools.speak import SAMPLE_RATE
@@ -25,7 +26,6 @@ from data_tools.tts import (
 )
 from data_tools.voices import Voice
 from omni.errors import UserError
-from standin import Answer, StandIn, stand_in
 
 ALLOY = Voice("openai", "alloy")
 
@@ -50,7 +50,9 @@ def client(service: StandIn, waits: list[float], **options: Any) -> OpenAiTts:
     return OpenAiTts(config, sleep=waits.append)
 
 
-def test_the_server_is_asked_as_openai_specifies_and_its_audio_comes_at_16_khz(service, monkeypatch):
+def test_the_server_is_asked_as_openai_specifies_and_its_audio_comes_at_16_khz(
+    service, monkeypatch
+):
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     tts = client(service, [], extra={"instructions": "calmly"})
     waveform = tts.speak("Hello.", Voice.parse("openai-alloy:speed=1.1"))
@@ -101,7 +103,7 @@ def test_the_wait_that_the_server_asks_for_is_kept(service):
 
 def test_a_fault_that_stays_ends_the_run_and_says_what_it_was(service):
     service.script = [Answer(b"the model is loading", 503)] * 9
-    with pytest.raises(ServiceError, match="in 4 attempts.*503: the model is loading"):
+    with pytest.raises(ServiceError, match=r"in 4 attempts.*503: the model is loading"):
         client(service, []).speak("Hello.", ALLOY)
     assert len(service.requests) == 4
 
@@ -148,7 +150,10 @@ def test_a_program_gets_the_text_as_one_argument_whatever_it_holds():
 
 
 def test_a_program_without_a_place_for_the_text_reads_it():
-    script = "import sys, numpy, soundfile; soundfile.write(sys.argv[1], numpy.ones(100 * len(sys.stdin.read())) / 2, 16000)"
+    script = (
+        "import sys, numpy, soundfile; samples = numpy.ones(100 * len(sys.stdin.read())) / 2; "
+        "soundfile.write(sys.argv[1], samples, 16000)"
+    )
     tts = CommandConfig(command=f"{sys.executable} -c '{script}' {{out}}").build()
     assert len(tts.speak("ten chars.", Voice("command", "default"))) == 1000
     tts.close()

@@ -5,18 +5,20 @@ Its answers are nonsense, yet always the same: laws are tested on it, not qualit
 
 from dataclasses import asdict
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from omni.audio import SAMPLE_RATE
+from data_tools.manifest import Record, Turn, write_manifest
+from omni.audio import SAMPLE_RATE, save_wav
 from omni.config import OmniConfig
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
 from omni.prompt import SPEECH, PromptConfig
 from omni.speech_adapter import SpeechAdapterConfig
-from omni.speech_encoder import whisper_config
+from omni.speech_encoder import save_speech_encoder, whisper_config
 from omni.unit_decoder import UnitDecoderConfig
 from omni.vocoder import HifiGanConfig, NsfConfig, NsfVocoder, UnitHifiGan, Vocoder
 from train.lm import SmallLlama, build_tokenizer, llama_config
@@ -111,3 +113,53 @@ def question(seconds: float = 1.0, seed: int = 0) -> np.ndarray:
     hum = np.sin(2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE)
     wave = 0.2 * hum * (1 + 0.5 * np.sin(2 * np.pi * 3 * time)) + 0.02 * rng.normal(size=len(time))
     return wave.astype(np.float32)
+
+
+QUESTIONS = (
+    ("What is two and two?", "Two and two is four."),
+    ("How warm is it today?", "It is quite warm."),
+    ("Tell me the capital of France.", "Paris."),
+)
+
+
+def tiny_records(folder: Path, *, train: int = 6) -> Path:
+    """A manifest with its recordings: `train` dialogues, two of validation, two of test.
+
+    Every third dialogue has a second question. Answers have speech and units that fit.
+    """
+    audio = folder / "audio"
+    audio.mkdir(parents=True, exist_ok=True)
+    records = []
+    for number in range(train + 4):
+        rng = np.random.default_rng(number)
+        turns: list[Turn] = []
+        for place in range(2 if number % 3 == 0 else 1):
+            asked, said = QUESTIONS[(number + place) % len(QUESTIONS)]
+            name = f"{number}-{place}.wav"
+            seconds = 0.4 + 0.1 * (number % 4)
+            save_wav(audio / f"question-{name}", question(seconds, seed=number))
+            save_wav(audio / f"answer-{name}", question(0.5, seed=100 + number))
+            units = rng.permutation(UNITS)[:6].tolist()
+            turns += [
+                Turn(role="user", text=asked, speech=f"audio/question-{name}"),
+                Turn(
+                    role="assistant", text=said, speech=f"audio/answer-{name}", units=tuple(units)
+                ),
+            ]
+        split = "train" if number < train else ("validation", "test")[number % 2]
+        provenance = {"skill": f"skill-{number % 2}"}
+        records.append(
+            Record(id=f"dialogue-{number}", turns=tuple(turns), split=split, provenance=provenance)
+        )
+    path = folder / "records.jsonl"
+    write_manifest(path, records)
+    return path
+
+
+def tiny_bases(folder: Path) -> tuple[str, str]:
+    """A speech encoder and a causal LM with tokenizer on disk, as a user would bring them."""
+    model = tiny_model(vocoder=None)
+    save_speech_encoder(model.speech_encoder, folder / "encoder")
+    model.language_model.save_pretrained(folder / "llm")
+    tiny_tokenizer().save_pretrained(folder / "llm")
+    return str(folder / "encoder"), str(folder / "llm")

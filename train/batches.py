@@ -14,9 +14,10 @@ from torch.utils.data import Dataset
 
 from data_tools.manifest import Manifest, Turn
 from omni.errors import UserError
+from omni.frame_cache import CLEAN
 from omni.processor import OmniProcessor, pad_features
 from omni.prompt import IGNORE, Message
-from train.features import CLEAN, Ears
+from train.features import Ears
 from train.loop import Item
 
 TEXT_DRAW = 7  # keeps the draw of written questions apart from that of augmentation

@@ -251,6 +251,108 @@ def stage2(
     _tell(result, output / "checkpoint")
 
 
+@app.command()
+@friendly
+def evaluate(
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="A folder or hub id, with or without voice.")
+    ],
+    manifest: Annotated[
+        Path, typer.Argument(metavar="MANIFEST", help="Questions that were not trained on.")
+    ],
+    output: Output,
+    splits: Annotated[
+        str, typer.Option(metavar="NAME,NAME,..", help="Each is reported apart.")
+    ] = "test_seen,test_unseen",
+    chunk_units: Annotated[
+        str,
+        typer.Option(metavar="N,N,..", help="Units per chunk; 'all' vocodes whole answers."),
+    ] = "10,40,all",
+    spoken: Annotated[int, typer.Option(min=1, help="Answers per split that are heard.")] = 100,
+    timed: Annotated[int, typer.Option(min=1, help="Questions per chunk size timed.")] = 20,
+    threads: Threads = None,
+) -> None:
+    """Ask held-out questions: right answers, words heard in the speech, latency.
+
+    The report goes to DIR/report.json, every single answer to DIR/results.jsonl.
+    """
+    _set_up(threads)
+    from data_tools.manifest import read_manifest
+    from omni.checkpoint import write_json
+    from train.evaluate import Evaluation, EvaluationConfig
+
+    config = EvaluationConfig(
+        splits=tuple(splits.split(",")),
+        chunks=tuple(chunk_units.split(",")),
+        spoken=spoken,
+        timed=timed,
+    )
+    report = Evaluation(checkpoint, read_manifest(manifest), config, output).run()
+    write_json(output / "report.json", report)
+    _print_report(report)
+    typer.echo(output / "report.json")
+
+
+@app.command()
+@friendly
+def nano(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="Its data/ is made by `omni-data nano DIR/data`."),
+    ],
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="Only this: lm, encoder, units, vocoder, stage1, stage2, checkpoint or evaluation."
+        ),
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """The embedded default from its data to a measured checkpoint, part by part.
+
+    Parts that are complete are skipped, so a stopped run goes on where it was.
+    """
+    _set_up(threads)
+    from train.nano import PARTS, build, complete
+
+    if part is not None:
+        _named(PARTS, part)
+    for name in PARTS if part is None else [part]:
+        if complete(folder, name):
+            typer.echo(f"{name}: is there")
+            continue
+        typer.echo(f"{name}: begins")
+        build(folder, name)
+        typer.echo(f"{name}: done")
+
+
+def _print_report(report: dict) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from train.report import table_rows
+
+    table = Table(title="Answers to held-out questions", title_justify="left")
+    table.add_column("")
+    for split in report["splits"]:
+        table.add_column(split, justify="right")
+    for row in table_rows(report):
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    if report["text_in_right"] is not None:
+        console.print(
+            f"right answers to the same questions in writing: {report['text_in_right']:.1%}"
+        )
+    for chunks, timing in report.get("timing", {}).items():
+        if timing:
+            console.print(
+                f"chunks of {chunks}: first audio {timing['first_audio_ms_median']:.0f} ms "
+                f"(95 %: {timing['first_audio_ms_p95']:.0f}), real-time factor "
+                f"{timing['real_time_factor_median']:.2f}"
+            )
+
+
 def _set_up(threads: int | None) -> None:
     import logging
 

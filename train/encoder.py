@@ -203,9 +203,12 @@ def train_encoder(
         config=replace(loop, warmup=max(loop.warmup, 0.03)),
         output=output,
         dataset=Utterances(
-            utterances, n_mels=n_mels, seed=loop.seed, clean_epochs=clean_epochs,
+            utterances,
+            n_mels=n_mels,
+            seed=loop.seed,
+            clean_epochs=clean_epochs,
             augmentation=augmentation,
-        ),  # fmt: skip
+        ),
         lengths=[utterance.samples for utterance in utterances],
         collate=collate,
         validation=Utterances(validation, n_mels=n_mels, seed=loop.seed) if validation else None,

@@ -8,40 +8,33 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from data_tools.manifest import Manifest
 from omni.audio import SAMPLE_RATE, load_audio
 from omni.chunking import parse_schedule
 from omni.ctc import best_units
-from omni.errors import UserError
 from omni.events import Done
-from omni.metrics import character_error_rate, normalise, unit_error_rate, word_error_rate
-from omni.model import OmniForConditionalGeneration
+from omni.frame_cache import CLEAN, weights_digest
 from omni.pretrained import load
-from omni.processor import OmniProcessor, left_padded, pad_features
 from omni.prompt import IGNORE
 from omni.session import SessionConfig, SpeechSession
 from omni.start import warm_up
 from omni.vocoder.streaming import StreamingVocoder
+from train.answering import generate, in_writing, speak_answers, stream, with_others_audio
 from train.batches import Collate, Dialogues, Example, Prepared, examples
-from train.features import CLEAN, LiveEars, weights_digest
+from train.features import LiveEars
 from train.journal import Journal
-from train.judge import NORMALISER, Judge
+from train.judge import Judge
+from train.report import Spoken, report_speech, report_text, report_timing, right_share
 
-NUMBER_WORDS = frozenset(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety "
-    "hundred thousand".split()
-)
+FULL_EARS = ("domain", "full")  # the judges: with the domain's bigram, with pocketsphinx's model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +63,8 @@ class Evaluation:
         self.model, self.processor = load(checkpoint)
         self.manifest = manifest
         self.items = {split: examples(manifest, split) for split in config.splits}
+        self._first = self.items[config.splits[0]]
+        self._judges: dict[str, Judge] = {}
         self.ears = LiveEars(self.processor, augmentation=None, seed=0)
         self.journal = Journal(
             output / "results.jsonl",
@@ -83,25 +78,33 @@ class Evaluation:
         """Measure what is not in the journal yet; the report of all of it."""
         for split, items in self.items.items():
             self._answer(f"answer {split}", items)
-            self._answer(f"shuffled {split}", _with_others_audio(items))
+            self._answer(f"shuffled {split}", with_others_audio(items))
             self._losses(split, items)
-        first = next(iter(self.items.values()))
-        self._answer("written", [_in_writing(item) for item in first])
+        self._answer("written", [in_writing(item) for item in self._first])
         if self.model.vocoder is not None:
             for split, items in self.items.items():
                 self._speak(split, items)
-            self._time(first)
+            self._time()
         return self.report()
 
     def report(self) -> dict[str, Any]:
-        first = next(iter(self.items.values()))
-        report: dict[str, Any] = {"load_average": os.getloadavg()[0], "splits": {}}
+        """Numbers from the journal; all of them must have been measured."""
+        splits = {}
         for split, items in self.items.items():
-            report["splits"][split] = self._report_split(split, items)
-        report["text_in_exact"] = self._right_share("written", first)
+            splits[split] = report_text(self.journal, split, items)
+            if self.model.vocoder is not None:
+                spoken = Spoken(items=self._spoken(items), chunks=self.config.chunks)
+                splits[split]["speech"] = report_speech(self.journal, split, spoken)
+        report: dict[str, Any] = {
+            "splits": splits,
+            "text_in_right": right_share(self.journal, "written", self._first),
+            "threads": torch.get_num_threads(),
+            "load_average": os.getloadavg()[0],
+        }
         if self.model.vocoder is not None:
             report["timing"] = {
-                chunks: self._report_timing(chunks, first) for chunks in self.config.chunks
+                chunks: report_timing(self.journal, chunks, self._timed())
+                for chunks in self.config.chunks
             }
         return report
 
@@ -141,7 +144,7 @@ class Evaluation:
             tensors = dict(pad([dialogues[places[item.id]] for item in batch]))
             count = int((tensors["labels"] != IGNORE).sum())  # type: ignore[operator]
             loss = float(self.model(**tensors).loss) * count
-            said: list[list[int]] = [[] for _ in batch]
+            said: list[Any] = [None] * len(batch)
             if self.model.unit_decoder is not None:
                 states = self.model.teacher_forced_states(**tensors)  # type: ignore[arg-type]
                 said = best_units(self.model.unit_decoder(states))
@@ -156,42 +159,46 @@ class Evaluation:
 
     # speech
 
-    def _speak(self, split: str, items: Sequence[Example]) -> None:
-        """Vocode what was generated, per schedule, and let the judges hear it and the teacher."""
+    def _speak(self, split: str, items: list[Example]) -> None:
+        """Vocode what was generated, per schedule, and let the judges hear it and the teacher.
+
+        The full model is slow and good only for a difference: it hears the last schedule.
+        """
         chosen = self._spoken(items)
-        sentences = sorted(
-            {turn.text for record in self.manifest.records for turn in record.turns[1::2]}
-        )
-        judges: dict[str, Judge] = {}  # made when first needed: they take seconds
-
-        def heard(waveform: np.ndarray) -> dict[str, Any]:
-            if not judges:
-                judges.update(domain=Judge(sentences), full=Judge(None))
-            words = {name: judge.hear(waveform) for name, judge in judges.items()}
-            return words | {"seconds": len(waveform) / SAMPLE_RATE}
-
         for chunks in self.config.chunks:
             vocoder = StreamingVocoder(self.model.vocoder, parse_schedule(chunks))  # type: ignore[arg-type]
+            ears = FULL_EARS if chunks == self.config.chunks[-1] else ("domain",)
 
-            def speak(batch: Sequence[Example], vocoder=vocoder) -> list[dict[str, Any]]:
+            def speak(batch: Sequence[Example], vocoder=vocoder, ears=ears) -> list[dict[str, Any]]:
                 units = [self.journal[f"answer {split} {item.id}"]["units"] for item in batch]
-                return [heard(stream(vocoder, row)) for row in units]
+                return [self._heard(stream(vocoder, row), ears) for row in units]
 
             self._fill(f"spoken {chunks} {split}", chosen, speak, 1)
-        teacher = [item for item in chosen if item.answer.speech is not None]
+        teacher = {item.answer.text: item for item in chosen if item.answer.speech is not None}
         self._fill(
-            f"teacher {split}",
-            teacher,
+            "teacher",
+            list(teacher.values()),
             lambda batch: [
-                heard(load_audio(self.manifest.audio_path(item.answer))) for item in batch
+                self._heard(load_audio(self.manifest.audio_path(item.answer)), FULL_EARS)
+                for item in batch
             ],
             1,
+            key=lambda item: item.answer.text,
         )
 
-    def _time(self, items: Sequence[Example]) -> None:
+    def _heard(self, waveform: np.ndarray, ears: Sequence[str]) -> dict[str, Any]:
+        words = {ear: self._judge(ear).hear(waveform) for ear in ears}
+        return words | {"seconds": len(waveform) / SAMPLE_RATE}
+
+    def _judge(self, ear: str) -> Judge:
+        if ear not in self._judges:  # made when first needed: they take seconds
+            answers = {turn.text for record in self.manifest.records for turn in record.turns[1::2]}
+            self._judges[ear] = Judge(sorted(answers) if ear == "domain" else None)
+        return self._judges[ear]
+
+    def _time(self) -> None:
         """First audio and real-time factor, one question at a time, warmed up."""
-        chosen = [item for item in items if len(item.turns) == 2 and item.recordings]
-        chosen = _spread(chosen, self.config.timed)
+        chosen = self._timed()
         for chunks in self.config.chunks:
             config = SessionConfig(
                 schedule=parse_schedule(chunks), max_new_tokens=self.config.max_new_tokens
@@ -215,91 +222,12 @@ class Evaluation:
 
             self._fill(label, chosen, ask, 1)
 
-    # report
+    def _spoken(self, items: list[Example]) -> list[Example]:
+        return _spread(items, self.config.spoken)
 
-    def _report_split(self, split: str, items: Sequence[Example]) -> dict[str, Any]:
-        said = [self.journal[f"answer {split} {item.id}"] for item in items]
-        true = [item.answer.text for item in items]
-        right = [is_right(row["text"], text) for row, text in zip(said, true, strict=True)]
-        skills = sorted({item.skill for item in items})
-        numbers = [has_number(text) for text in true]
-        forced = [self.journal[f"forced {split} {item.id}"] for item in items]
-        report: dict[str, Any] = {
-            "questions": len(items),
-            "right": _share(right),
-            "right_shuffled_audio": self._right_share(f"shuffled {split}", items),
-            "right_numbers": _share([r for r, n in zip(right, numbers, strict=True) if n]),
-            "right_without_numbers": _share(
-                [r for r, n in zip(right, numbers, strict=True) if not n]
-            ),
-            "right_by_skill": {
-                skill: _share([r for r, i in zip(right, items, strict=True) if i.skill == skill])
-                for skill in skills
-            },
-            "cer": character_error_rate(
-                true, [row["text"] for row in said], normaliser=NORMALISER
-            ).rate,
-            "loss": sum(row["loss"] for row in forced) / sum(row["tokens"] for row in forced),
-        }
-        pairs = [
-            (item.answer.units, row["units"])
-            for item, row in zip(items, forced, strict=True)
-            if item.answer.units
-        ]
-        if self.model.unit_decoder is not None and pairs:
-            report["unit_error_rate"] = unit_error_rate(*map(list, zip(*pairs, strict=True))).rate
-        if self.model.vocoder is not None:
-            report["speech"] = self._report_speech(split, self._spoken(items))
-        return report
-
-    def _report_speech(self, split: str, chosen: Sequence[Example]) -> dict[str, Any]:
-        own = [self.journal[f"answer {split} {item.id}"]["text"] for item in chosen]
-        report: dict[str, Any] = {"sentences": len(chosen)}
-        teacher = [item for item in chosen if item.answer.speech is not None]
-        natural = {item.id: self.journal[f"teacher {split} {item.id}"] for item in teacher}
-        for ear in ("domain", "full"):
-            row = {
-                chunks: _wer(
-                    own, [self.journal[f"spoken {chunks} {split} {i.id}"][ear] for i in chosen]
-                )
-                for chunks in self.config.chunks
-            }
-            row["teacher"] = _wer(
-                [item.answer.text for item in teacher], [natural[i.id][ear] for i in teacher]
-            )
-            report[f"wer_{ear}"] = row
-        # Durations are compared where the same sentence was said.
-        same = [
-            item
-            for item, text in zip(chosen, own, strict=True)
-            if item.id in natural and is_right(text, item.answer.text)
-        ]
-        chunks = self.config.chunks[-1]
-        spoken_s = sum(self.journal[f"spoken {chunks} {split} {i.id}"]["seconds"] for i in same)
-        natural_s = sum(natural[item.id]["seconds"] for item in same)
-        report["duration_ratio"] = spoken_s / natural_s if natural_s else None
-        return report
-
-    def _report_timing(self, chunks: str, items: Sequence[Example]) -> dict[str, float]:
-        chosen = [item for item in items if len(item.turns) == 2 and item.recordings]
-        chosen = _spread(chosen, self.config.timed)
-        rows = [self.journal[f"timed {chunks} {item.id}"] for item in chosen]
-        report: dict[str, float] = {}
-        for name in ("first_audio_ms", "real_time_factor", "total_ms"):
-            values = [row[name] for row in rows if row[name] is not None]
-            if values:
-                report[f"{name}_median"] = median(values)
-                report[f"{name}_p95"] = float(np.percentile(values, 95))
-        return report
-
-    def _right_share(self, label: str, items: Sequence[Example]) -> float:
-        return _share(
-            [is_right(self.journal[f"{label} {item.id}"]["text"], item.answer.text) for item in items]
-        )
-
-    def _spoken(self, items: Sequence[Example]) -> list[Example]:
-        """The answers that are vocoded: those with units, evenly over the split."""
-        return _spread(list(items), self.config.spoken)
+    def _timed(self) -> list[Example]:
+        single = [item for item in self._first if len(item.turns) == 2 and item.recordings]
+        return _spread(single, self.config.timed)
 
     def _fill(
         self,
@@ -307,14 +235,27 @@ class Evaluation:
         items: Sequence[Example],
         make: Callable[[Sequence[Example]], list[dict[str, Any]]],
         batch_size: int,
+        key: Callable[[Example], str] = lambda item: item.id,
     ) -> None:
-        missing = set(self.journal.missing([f"{label} {item.id}" for item in items]))
-        todo = [item for item in items if f"{label} {item.id}" in missing]
+        missing = set(self.journal.missing([f"{label} {key(item)}" for item in items]))
+        todo = [item for item in items if f"{label} {key(item)}" in missing]
         with tqdm(total=len(items), initial=len(items) - len(todo), desc=label) as bar:
             for start in range(0, len(todo), batch_size):
                 batch = todo[start : start + batch_size]
                 made = make(batch)
                 self.journal.add(
-                    {f"{label} {item.id}": row for item, row in zip(batch, made, strict=True)}
+                    {f"{label} {key(item)}": row for item, row in zip(batch, made, strict=True)}
                 )
                 bar.update(len(batch))
+
+
+def _digest(splits: list[list[Example]]) -> str:
+    said = repr([[(item.id, item.turns, item.recordings) for item in items] for items in splits])
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def _spread(items: list[Example], count: int) -> list[Example]:
+    """`count` of the items, evenly over them; all if there are fewer."""
+    if len(items) <= count:
+        return items
+    return [items[place * len(items) // count] for place in range(count)]

@@ -10,6 +10,7 @@ import math
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ import numpy as np
 from omni.metrics import normalise
 
 NORMALISER = "basic"
-DISCOUNT = 0.5  # absolute discounting (Ney et al. 1994)
+DISCOUNT = 0.1  # absolute discounting (Ney et al. 1994); little, for the domain is closed
+LANGUAGE_WEIGHT = 10.0  # of the bigram against the sound; pocketsphinx's own is 6.5
 BEGIN, END = "<s>", "</s>"
 
 
@@ -32,7 +34,7 @@ def bigram_arpa(sentences: Sequence[str]) -> str:
     for sentence in sentences:
         words = [BEGIN, *sentence.split(), END]
         unigrams.update(words[1:])
-        bigrams.update(zip(words, words[1:], strict=False))
+        bigrams.update(pairwise(words))
     if len(unigrams) < 2:
         raise ValueError("sentences: hold no word; a language model needs at least one")
     total = sum(unigrams.values())
@@ -42,7 +44,13 @@ def bigram_arpa(sentences: Sequence[str]) -> str:
     for (left, right), count in bigrams.items():
         histories[left] += count
         followers.setdefault(left, []).append(right)
-    lines = ["\\data\\", f"ngram 1={len(unigrams) + 1}", f"ngram 2={len(bigrams)}", "", "\\1-grams:"]
+    lines = [
+        "\\data\\",
+        f"ngram 1={len(unigrams) + 1}",
+        f"ngram 2={len(bigrams)}",
+        "",
+        "\\1-grams:",
+    ]
     for word in [BEGIN, *sorted(unigrams)]:
         own = math.log10(probability[word]) if word in probability else -99.0
         backoff = 0.0
@@ -70,7 +78,7 @@ class Judge:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "domain.lm"
             path.write_text(bigram_arpa(normalised))
-            self._decoder = Decoder(lm=str(path), loglevel="FATAL")
+            self._decoder = Decoder(lm=str(path), lw=LANGUAGE_WEIGHT, loglevel="FATAL")
 
     def hear(self, waveform: np.ndarray) -> str:
         """[samples] float at 16 kHz -> the words heard, "" for none."""

@@ -53,7 +53,7 @@ class Item:
 
 
 class BucketSampler(Sampler[Item]):
-    """Shuffles by (seed, epoch), then sorts windows by length so that batches waste little padding."""
+    """Shuffles by (seed, epoch), then sorts windows by length: batches waste little padding."""
 
     def __init__(
         self, lengths: Sequence[int], batch_size: int, *, seed: int, window: int = 50

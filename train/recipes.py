@@ -79,8 +79,8 @@ class VocoderRecipe:
 
 
 def nano_units() -> UnitsRecipe:
-    """100 clusters of the middle layer keep the words; three frames are averaged against jitter."""
-    return UnitsRecipe(layer=3, clusters=100, smooth_frames=3)
+    """200 clusters of an upper layer keep the words; three frames are averaged against jitter."""
+    return UnitsRecipe(layer=3, clusters=200, smooth_frames=3)
 
 
 def nano_vocoder() -> VocoderRecipe:
@@ -214,4 +214,7 @@ STAGE2: dict[str, Callable[[], Stage2]] = {
     # Llama-3.2-1B is 2048 wide, Llama-3.1-8B 4096.
     "llama-3.2-1b": lambda: published_stage2(width=2048, heads=16, ffn=5504),
     "llama-3.1-8b": lambda: published_stage2(width=4096, heads=32, ffn=11008),
+    # Qwen2.5-1.5B is 1536 wide, SmolLM2-360M 960; their decoders are our choice, not the paper's.
+    "qwen": lambda: published_stage2(width=1536, heads=12, ffn=4096),
+    "smollm": lambda: published_stage2(width=960, heads=15, ffn=2560),
 }

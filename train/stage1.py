@@ -24,7 +24,7 @@ from omni.processor import OmniProcessor
 from omni.prompt import IGNORE, PromptConfig, add_speech_token
 from omni.speech_adapter import SpeechAdapterConfig
 from train.batches import Collate, Dialogues, Example, examples, recordings_of
-from train.features import Ears, LiveEars, cache_frames
+from train.features import Ears, LiveEars, cached_ears
 from train.freeze import Freeze
 from train.lm import exact_answers
 from train.loop import LoopConfig, train
@@ -150,7 +150,7 @@ def make_ears(
     seed = recipe.loop.seed
     if recipe.cached_variants is None:
         return LiveEars(processor, augmentation=recipe.augmentation, seed=seed)
-    return cache_frames(
+    return cached_ears(
         model.speech_encoder,
         processor,
         recordings_of(training),

@@ -21,18 +21,18 @@ from data_tools.manifest import Manifest
 from omni.checkpoint import read_json, replace_folder, write_json
 from omni.ctc import Infeasible, best_units, ctc_loss, infeasible
 from omni.errors import UserError
+from omni.frame_cache import CLEAN, weights_digest
 from omni.metrics import unit_error_rate
 from omni.model import OmniForConditionalGeneration
 from omni.pretrained import load
 from omni.processor import OmniProcessor
 from omni.prompt import IGNORE
+from omni.ragged import RaggedStore, fill
 from omni.stages import Frames
 from omni.unit_decoder import UnitDecoder, UnitDecoderConfig
 from train.batches import Collate, Dialogues, Example, examples
-from train.features import CLEAN, weights_digest
 from train.freeze import Freeze
 from train.loop import Item, LoopConfig, train
-from train.ragged import RaggedStore, fill
 from train.stage1 import Stage1, make_ears
 
 log = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ def train_stage2(
     held_out = any(record.split == "validation" for record in manifest.records)
     training = _speakable(examples(manifest, "train"), processor, recipe)
     validation = _speakable(examples(manifest, "validation"), processor, recipe) if held_out else []
-    store, variants = _cache_states(
+    store, variants = cache_states(
         model, processor, training, validation, recipe, output / "states", frames
     )
     torch.manual_seed(recipe.loop.seed)  # of the decoder's first weights
@@ -239,7 +239,7 @@ def _speakable(items: list[Example], processor: OmniProcessor, recipe: Stage2) -
     return [item for item in items if item.id not in left_out]
 
 
-def _cache_states(
+def cache_states(
     model: OmniForConditionalGeneration,
     processor: OmniProcessor,
     training: list[Example],

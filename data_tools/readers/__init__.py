@@ -103,7 +103,6 @@ def read_any(source: str, config: ImportConfig) -> Iterator[tuple[str, Record | 
 def read_rows(
     rows: Iterable[tuple[str, Any]], root: Path, config: ImportConfig
 ) -> Iterator[tuple[str, Record | ValueError]]:
-    # Audio that comes as bytes gets an absolute path, like all audio of foreign sets.
     place_of_audio = Place(root=root, audio_folder=config.audio_folder.resolve())
     kind = config.format
     for number, (place, row) in enumerate(rows):
@@ -119,9 +118,18 @@ def read_rows(
                 raise ValueError(
                     f"{kind} row without {', '.join(missing)}; add it, or name its format"
                 )
-            yield place, FORMATS[kind].read(row, place_of_audio)
+            yield place, anchored(FORMATS[kind].read(row, place_of_audio), root)
         except ValueError as error:
             yield place, error
+
+
+def anchored(record: Record, root: Path) -> Record:
+    """With absolute audio paths, as the manifest may come to lie elsewhere."""
+    turns = tuple(
+        replace(turn, speech=str((root / turn.speech).resolve())) if turn.speech else turn
+        for turn in record.turns
+    )
+    return replace(record, turns=turns)
 
 
 def described(record: Record, source: str, config: ImportConfig) -> Record:

@@ -37,7 +37,8 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """fields: that a row has. read: raises ValueError with rule and remedy for a bad row."""
+    """fields: that a row has. read: raises ValueError with rule and remedy for a bad row; audio
+    paths start from the place's root."""
 
     fields: tuple[str, ...]
     read: Callable[[dict[str, Any], Place], Record]
@@ -55,7 +56,7 @@ def authors_dialogue(row: dict[str, Any], place: Place) -> Record:
     for item in messages_of(row, "conversation"):
         turn: dict[str, Any] = {"role": role_of(item, "from"), "text": text_of(item, "text")}
         if item.get("speech"):
-            turn["speech"] = audio_path(item["speech"], place)
+            turn["speech"] = audio_path(item["speech"])
         if item.get("units") is not None:
             turn["units"] = units_of(item["units"])
         turns.append(turn)
@@ -66,7 +67,7 @@ def authors_dialogue(row: dict[str, Any], place: Place) -> Record:
 def authors_question(row: dict[str, Any], place: Place) -> Record:
     """Inference set of LLaMA-Omni's authors: {"id", "speech", "conversations": [{"from",
     "value"}]}; "<speech>" stands for a question whose words are not given."""
-    speech = audio_path(row["speech"], place)
+    speech = audio_path(row["speech"])
     turns = []
     for item in messages_of(row, "conversations"):
         role, text = role_of(item, "from"), text_of(item, "value")
@@ -120,7 +121,7 @@ def recording(row: dict[str, Any], place: Place) -> Record:
     if isinstance(audio, dict):
         speech = laid_out(audio, place.audio_folder, place.root)
     else:
-        speech = audio_path(audio, place)
+        speech = audio_path(audio)
     return record(row, "recording", [Turn(role="user", text=text, speech=speech)])
 
 
@@ -229,11 +230,10 @@ def units_of(units: Any) -> list[int]:
         ) from None
 
 
-def audio_path(value: Any, place: Place) -> str:
-    """Absolute, as the manifest may come to lie elsewhere."""
+def audio_path(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"speech {value!r:.80}: must be the path of a recording; put it as text")
-    return str((place.root / value).resolve())
+    return value
 
 
 def first_of(row: dict[str, Any], columns: Sequence[str]) -> str:

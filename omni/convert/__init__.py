@@ -3,7 +3,8 @@
     stream.py       a tensor that still lies in its file; safetensors read and written by pieces
     pickles.py      unpickling by allow-list: plain data comes in, code stays out
     torch_files.py  PyTorch's .pt files, zip and legacy, over both
-    llama_omni.py   whisper.py  vocoder.py  hubert.py  kmeans.py   one format each
+    llama_omni_format.py   LLaMA-Omni's names and settings, for llama_omni.py and omni/export.py
+    llama_omni.py   whisper.py   vocoder.py   hubert.py   kmeans.py   one format each
 
 Every conversion checks all names and shapes first, then writes its folder aside and renames it.
 """

@@ -1,0 +1,182 @@
+"""The embedded default as one resumable recipe: bases, units, voice, two stages, checkpoint.
+
+Layout of DIR: data/ (by `omni-data nano`), then one folder per part, each complete when its last
+file is there; checkpoint/ is what ships.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from data_tools.augment import AugmentConfig
+from data_tools.manifest import read_manifest
+from omni.bases import load_speech_encoder
+from omni.checkpoint import read_json, write_json
+from omni.errors import UserError
+from omni.pretrained import load
+from omni.units import UnitsConfig
+from omni.vocoder import load_vocoder
+from train.card import model_card
+from train.encoder import train_encoder, transcribed
+from train.evaluate import Evaluation, EvaluationConfig
+from train.lm import train_lm
+from train.recipes import (
+    nano_bases,
+    nano_stage1,
+    nano_stage2,
+    nano_units,
+    nano_vocoder,
+)
+from train.stage1 import train_stage1
+from train.stage2 import train_stage2
+from train.vocoder import train_vocoder
+from train.voice import clips, make_units
+
+MARKER = "complete.json"  # written last in each part's folder; holds its validation's numbers
+
+
+def complete(folder: Path, part: str) -> bool:
+    """Whether a part has been made to its end."""
+    return (folder / part / MARKER).is_file()
+
+
+def build(folder: Path, part: str) -> None:
+    """Make one part, going on where it was stopped.
+
+    Raises UserError if a part that it needs is not complete.
+    """
+    for needed in NEEDS[part]:
+        there = (
+            (folder / "data" / "records.jsonl").is_file()
+            if needed == "data"
+            else (complete(folder, needed))
+        )
+        if not there:
+            command = (
+                f"omni-data nano {folder}/data"
+                if needed == "data"
+                else (f"omni-train nano {folder} --part {needed}")
+            )
+            raise UserError(f"{folder}/{needed}: not complete, and {part} needs it; run {command}")
+    (folder / part).mkdir(parents=True, exist_ok=True)
+    write_json(folder / part / MARKER, PARTS[part](folder))
+
+
+def _lm(folder: Path) -> dict[str, float]:
+    recipe = nano_bases()
+    records = read_manifest(folder / "data" / "text.jsonl").records
+    return train_lm(records, size=recipe.lm, loop=recipe.lm_loop, output=folder / "lm")
+
+
+def _encoder(folder: Path) -> dict[str, float]:
+    recipe = nano_bases()
+    manifest = read_manifest(folder / "data" / "records.jsonl")
+    return train_encoder(
+        transcribed(manifest, "train"),
+        transcribed(manifest, "validation"),
+        architecture=recipe.encoder,
+        loop=recipe.encoder_loop,
+        output=folder / "encoder",
+        clean_epochs=recipe.encoder_clean_epochs,
+        augmentation=AugmentConfig(),
+    )
+
+
+def _units(folder: Path) -> dict[str, float]:
+    recipe = nano_units()
+    make_units(
+        {"records.jsonl": read_manifest(folder / "data" / "records.jsonl")},
+        load_speech_encoder(_encoder_folder(folder)).eval(),
+        UnitsConfig(
+            kind="speech_encoder", name="speech_encoder",
+            layer=recipe.layer, smooth_frames=recipe.smooth_frames,
+        ),
+        clusters=recipe.clusters,
+        output=folder / "units",
+    )  # fmt: skip
+    return read_json(folder / "units" / "kmeans_report.json")
+
+
+def _vocoder(folder: Path) -> dict[str, float]:
+    recipe = nano_vocoder()
+    training, validation = clips(folder / "units")
+    return train_vocoder(
+        training, validation, architecture=recipe.architecture, loop=recipe.loop,
+        output=folder / "vocoder",
+    )  # fmt: skip
+
+
+def _stage1(folder: Path) -> dict[str, float]:
+    return train_stage1(
+        read_manifest(folder / "data" / "records.jsonl"),
+        speech_encoder=_encoder_folder(folder),
+        language_model=str(folder / "lm" / "language_model"),
+        recipe=nano_stage1(),
+        output=folder / "stage1",
+    )
+
+
+def _stage2(folder: Path) -> dict[str, float]:
+    return train_stage2(
+        folder / "stage1" / "checkpoint",
+        read_manifest(folder / "units" / "records.jsonl"),
+        recipe=nano_stage2(),
+        output=folder / "stage2",
+        frames=folder / "stage1" / "frames",
+    )
+
+
+def _checkpoint(folder: Path) -> dict[str, float]:
+    """All that was trained as one self-contained folder of half-precision weights."""
+    model, processor = load(folder / "stage2" / "checkpoint")
+    model.vocoder = load_vocoder(folder / "vocoder" / "vocoder")
+    model.save_pretrained(
+        folder / "checkpoint",
+        self_contained=True,
+        dtype=torch.float16,
+        processor=processor,
+        carry=folder / "units",
+    )
+    size = sum(file.stat().st_size for file in (folder / "checkpoint").rglob("*"))
+    return {"megabytes": size / 1e6}
+
+
+def _evaluation(folder: Path) -> dict:
+    report = Evaluation(
+        folder / "checkpoint",
+        read_manifest(folder / "units" / "records.jsonl"),
+        EvaluationConfig(),
+        folder / "evaluation",
+    ).run()
+    write_json(folder / "evaluation" / "report.json", report)
+    (folder / "checkpoint" / "README.md").write_text(model_card(report), encoding="utf-8")
+    return report
+
+
+def _encoder_folder(folder: Path) -> str:
+    return str(folder / "encoder" / "encoder")
+
+
+PARTS: dict[str, Callable[[Path], dict]] = {
+    "lm": _lm,
+    "encoder": _encoder,
+    "units": _units,
+    "vocoder": _vocoder,
+    "stage1": _stage1,
+    "stage2": _stage2,
+    "checkpoint": _checkpoint,
+    "evaluation": _evaluation,
+}
+NEEDS: dict[str, tuple[str, ...]] = {
+    "lm": ("data",),
+    "encoder": ("data",),
+    "units": ("data", "encoder"),
+    "vocoder": ("units",),
+    "stage1": ("data", "encoder", "lm"),
+    "stage2": ("units", "stage1"),
+    "checkpoint": ("stage2", "vocoder"),
+    "evaluation": ("checkpoint",),
+}
