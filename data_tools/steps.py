@@ -238,13 +238,24 @@ def worked(
     waiting = iter(batches)
     running: dict[Future[Sequence[Record | LeftOut]], Sequence[tuple[str, Record]]] = {}
     try:
+        failure: BaseException | None = None
         while True:
-            while len(running) < 2 * workers and (batch := next(waiting, None)) is not None:
+            while not failure and len(running) < 2 * workers and (batch := next(waiting, None)):
                 running[pool.submit(do, batch)] = batch
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running.pop(future), future.result()
+                batch = running.pop(future)
+                if future.cancelled():
+                    continue
+                if (error := future.exception()) is None:
+                    yield batch, future.result()
+                elif failure is None:
+                    failure = error
+                    for other in running:  # those that have begun are worth their while
+                        other.cancel()
+        if failure:
+            raise failure
     finally:
         pool.shutdown(cancel_futures=True)
         for work in opened:

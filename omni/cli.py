@@ -77,6 +77,11 @@ def ask(
 
     asked = load_audio(question) if question is not None else str(text)
     model, processor = start(checkpoint, threads=threads)
+    if model.vocoder is None and not text_only:
+        raise UserError(
+            f"{checkpoint}: has no vocoder, so no voice; ask with --text-only, or convert it with "
+            "--vocoder"
+        )
     config = _config(model, chunk_units, max_new_tokens, speak=not text_only)
     warm_up(model, processor, config, probe_threads=threads is None)
     done, waveform = _answer(model, processor, config, asked, echo=not as_json)

@@ -14,7 +14,7 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from data_tools.build import build, read_recipe
+from data_tools.build import build, check_config, read_recipe, step_of
 from data_tools.cli import app
 from data_tools.manifest import Record, Turn, read_manifest, write_manifest
 from data_tools.splits import SplitStep, asked
@@ -158,6 +158,18 @@ def test_questions_asked_alike_fall_into_the_same_split():
     assert asked(records[1]) == asked(twins[1]) == "question 1"
     with pytest.raises(UserError, match="together below 1"):
         SplitStep(shares={"test": 0.6, "validation": 0.4})
+
+
+def test_the_recipe_of_the_documentation_is_one(tmp_path):
+    page = (Path(__file__).parents[1] / "docs/data.md").read_text()
+    text = next(part for part in page.split("```") if part.startswith("yaml\nread:"))
+    (tmp_path / "recipe.yaml").write_text(text.removeprefix("yaml\n"))
+    recipe = read_recipe(tmp_path / "recipe.yaml")
+    named = [name for entry in recipe.steps for name in entry]
+    assert named == ["rewrite", "respond", "split", "speak", "units"]
+    steps = [step_of(entry, recipe, tmp_path) for entry in recipe.steps[:-1]]  # units needs a model
+    assert [step.name for step in steps] == named[:-1]
+    assert check_config({**(recipe.check or {}), "tokenizer": None})[0].upsample == 25
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,15 @@ def test_ask_reproduces_the_original(checkpoint, question):
     assert said["units"] == golden["units"]
 
 
+def test_a_checkpoint_without_a_voice_says_how_to_ask_it(tmp_path, checkpoint):
+    out = tmp_path / "answer.wav"
+    told = omni(
+        "ask", QUESTIONS["question_slt"], "--checkpoint", checkpoint, "-o", out, code=2
+    ).stderr  # fmt: skip
+    assert "--text-only" in told
+    assert not out.exists()
+
+
 def test_ask_speaks_with_a_converted_voice(tmp_path):
     folder, answer = tmp_path / "checkpoint", tmp_path / "answer.wav"
     omni(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omni.speech_adapter import SpeechAdapter, SpeechAdapterConfig, splice
@@ -37,6 +37,7 @@ def test_the_published_size_has_the_published_number_of_weights() -> None:
     assert sum(p.numel() for p in published.parameters()) == 21_501_952
 
 
+@settings(max_examples=40, deadline=None)
 @given(lengths=st.lists(st.integers(0, 23), min_size=1, max_size=4), stack=st.integers(1, 6))
 def test_rows_of_a_batch_come_out_as_if_alone(lengths: list[int], stack: int) -> None:
     with torch.no_grad():

@@ -1,5 +1,6 @@
 """A step over many records: by id, resumable, the same whatever happened on the way."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -100,6 +101,21 @@ def test_a_run_that_fell_over_goes_on_with_the_same_batches(tmp_path):
     assert broken.done + rest.done == whole.done
     assert result.records == expected.records
     assert (tmp_path / "cut/journal").read_bytes() == (tmp_path / "whole/journal").read_bytes()
+
+
+def test_an_error_in_one_batch_loses_no_other_that_has_begun(tmp_path):
+    class Slow(Shout):
+        def __call__(self, records: Sequence[Record]) -> list[Record | LeftOut]:
+            if records[0].id == "r0":
+                raise RuntimeError("power cut")
+            time.sleep(0.1)
+            return super().__call__(records)
+
+    with pytest.raises(RuntimeError):
+        shout(tmp_path, broken := Slow(batch_size=1), workers=4)
+    shout(tmp_path, rest := Shout(batch_size=1))
+    assert broken.count >= 1
+    assert broken.count + rest.count == len(RECORDS)
 
 
 def test_a_torn_last_line_of_the_journal_is_done_again(tmp_path):

@@ -6,6 +6,7 @@ full model is good only for the difference to a teacher voice on the same senten
 
 from __future__ import annotations
 
+import logging
 import math
 import tempfile
 from collections import Counter
@@ -17,6 +18,7 @@ import numpy as np
 
 from omni.metrics import normalise
 
+log = logging.getLogger(__name__)
 NORMALISER = "basic"
 DISCOUNT = 0.1  # absolute discounting (Ney et al. 1994); little, for the domain is closed
 LANGUAGE_WEIGHT = 10.0  # of the bigram against the sound; pocketsphinx's own is 6.5
@@ -75,10 +77,18 @@ class Judge:
             self._decoder = Decoder(loglevel="FATAL")
             return
         normalised = [normalise(sentence, NORMALISER) for sentence in sentences]
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "domain.lm"
-            path.write_text(bigram_arpa(normalised))
-            self._decoder = Decoder(lm=str(path), lw=LANGUAGE_WEIGHT, loglevel="FATAL")
+        words = {word for sentence in normalised for word in sentence.split()}
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "domain.lm").write_text(bigram_arpa(normalised))
+            # The whole dictionary beside a small language model takes a minute to load.
+            (folder / "domain.dict").write_text("".join(_pronunciations(words)))
+            self._decoder = Decoder(
+                lm=str(folder / "domain.lm"),
+                dict=str(folder / "domain.dict"),
+                lw=LANGUAGE_WEIGHT,
+                loglevel="FATAL",
+            )
 
     def hear(self, waveform: np.ndarray) -> str:
         """[samples] float at 16 kHz -> the words heard, "" for none."""
@@ -90,3 +100,19 @@ class Judge:
         self._decoder.end_utt()
         heard = self._decoder.hyp()
         return normalise(heard.hypstr, NORMALISER) if heard is not None else ""
+
+
+def _pronunciations(words: set[str]) -> list[str]:
+    """pocketsphinx's dictionary lines of these words; those that it does not know are named."""
+    from pocketsphinx import get_model_path
+
+    found, known = [], set()
+    with Path(get_model_path("en-us/cmudict-en-us.dict")).open(encoding="utf-8") as lines:
+        for line in lines:
+            word = line.split(maxsplit=1)[0].partition("(")[0]  # "read(2)" is another way to say it
+            if word in words:
+                found.append(line if line.endswith("\n") else line + "\n")
+                known.add(word)
+    if missing := sorted(words - known):
+        log.warning("the judge cannot hear %s: not in its dictionary", ", ".join(missing))
+    return found

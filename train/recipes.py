@@ -88,7 +88,7 @@ def nano_vocoder() -> VocoderRecipe:
     return VocoderRecipe(
         architecture=NsfConfig(num_units=nano_units().clusters),
         loop=LoopConfig(
-            epochs=60,
+            epochs=45,
             batch_size=16,
             learning_rate=1e-3,
             bf16=True,
@@ -105,7 +105,7 @@ def nano_stage1() -> Stage1:
         prompt=NANO_PROMPT,
         # 25 times the published rate: the LLM is a thousand times smaller
         loop=LoopConfig(
-            epochs=12,
+            epochs=8,
             batch_size=32,
             learning_rate=1e-3,
             weight_decay=0.05,
@@ -115,7 +115,7 @@ def nano_stage1() -> Stage1:
         ),
         text_share=0.2,
         augmentation=AugmentConfig(),
-        cached_variants=4,
+        cached_variants=2,
     )
 
 
@@ -124,7 +124,7 @@ def nano_stage2() -> Stage2:
     return Stage2(
         hearing=nano_stage1(),
         loop=LoopConfig(
-            epochs=8,
+            epochs=4,
             batch_size=32,
             learning_rate=1e-3,
             bf16=True,
