@@ -11,8 +11,10 @@ from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoTokenizer,
     HubertModel,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
     WhisperConfig,
 )
 
@@ -141,6 +143,15 @@ def _load_lora(folder: Path, base: str | None, **kwargs: Any) -> PreTrainedModel
     check_weights(expected, tensors, where=str(file))
     set_peft_model_state_dict(model, tensors)
     return model  # type: ignore[return-value]
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """An LLM's tokenizer; the language_model/ of a checkpoint finds it one folder up."""
+    path = fetch(source)
+    if not (path / "tokenizer_config.json").is_file():
+        above = path.resolve().parent
+        path = above if (above / "tokenizer_config.json").is_file() else path
+    return AutoTokenizer.from_pretrained(path)
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:

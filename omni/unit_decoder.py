@@ -37,6 +37,9 @@ class UnitDecoderConfig:
     # Llama's `rope_scaling`, e.g. {"rope_type": "llama3", "factor": 8.0, ...}; empty: plain RoPE.
     rope_scaling: dict[str, Any] = field(default_factory=dict)
     rms_norm_eps: float = 1e-5
+    # A learned vector per step within a state. Without it, as published, the repeats of the first
+    # state are all alike and can say one unit between them; later ones differ by attention alone.
+    step_embedding: bool = False
 
     def __post_init__(self) -> None:
         for name in ("input_width", "width", "layers", "heads", "ffn", "units", "upsample"):
@@ -112,6 +115,8 @@ class UnitDecoder(nn.Module):
             LlamaDecoderLayer(self._llama, index) for index in range(config.layers)
         )
         self.output_proj = nn.Linear(config.width, config.units + 1)
+        if config.step_embedding:
+            self.step_embedding = nn.Embedding(config.upsample, config.width)
         # No child module: casting the model to bfloat16 or building it on the meta device would
         # spoil the frequencies, which must stay float32.
         self._rotary: dict[torch.device, LlamaRotaryEmbedding] = {}
@@ -171,7 +176,10 @@ class UnitDecoder(nn.Module):
         # Zeroed: attention multiplies padding by 0, and 0 * NaN would be NaN.
         real = states.values.masked_fill(~states.mask[:, :, None], 0.0)
         x = self.input_proj(real.to(self.input_proj.weight.dtype))
-        return x.repeat_interleave(self.upsample, dim=1)
+        x = x.repeat_interleave(self.upsample, dim=1)
+        if self.config.step_embedding:
+            x = x + self.step_embedding.weight.repeat(states.values.shape[1], 1)
+        return x
 
     def _scores(self, x: Tensor, state_lengths: Tensor) -> Frames:
         """[B, S, width] -> [B, S, K + 1] float32; there is no norm before the projection."""

@@ -135,7 +135,7 @@ def test_a_split_that_does_not_exist_is_named_with_those_that_do(manifest: Manif
 
 def test_missing_recordings_are_named_before_training(tmp_path: Path) -> None:
     manifest = read_manifest(tiny_records(tmp_path))
-    (tmp_path / "audio" / "question-2-0\.wav").unlink()
+    (tmp_path / "audio" / "question-2-0.wav").unlink()
     with pytest.raises(ValueError, match=r"1 recordings are missing, .*question-2-0\.wav"):
         _ = dialogues(examples(manifest, "train")).lengths
 

@@ -191,6 +191,6 @@ def test_the_unit_decoder_learns_its_targets(trained: Path) -> None:
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimiser.step()
     after = module.eval()(**batch)
-    assert float(after["loss"]) < 0.2 * float(before["loss"])
+    assert after["loss"].item() < 0.2 * before["loss"].item()
     assert int(after["errors"].sum()) <= 3 < 12 <= int(before["errors"].sum())
     assert after["lengths"].tolist() == [6, 6, 6]

@@ -129,7 +129,8 @@ class OmniTrainer(Trainer):
         return self._sampler
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        state = state_dict or self.model.state_dict()
+        module: nn.Module = self.model  # type: ignore[assignment]
+        state = state_dict or module.state_dict()
         if self._freeze is not None:  # what stands still is read from where it came from
             state = {name: value for name, value in state.items() if self._freeze.trains(name)}
         super()._save(output_dir, _without_ties(state))
@@ -160,7 +161,7 @@ def train(
     output: Path,
     dataset: Dataset,
     lengths: Sequence[int],
-    collate: Callable[[list[Any]], dict[str, torch.Tensor]],
+    collate: Callable[[list[Any]], Any],  # a mapping of tensors
     validation: Dataset | None = None,
     metrics: Callable[[Any], dict[str, float]] | None = None,
     freeze: Freeze | None = None,

@@ -83,6 +83,12 @@ def nano_units() -> UnitsRecipe:
     return UnitsRecipe(layer=3, clusters=200, smooth_frames=3)
 
 
+VOCODER_SIZES: dict[str, Callable[[int], HifiGanConfig | NsfConfig]] = {
+    "nsf": lambda units: NsfConfig(num_units=units),
+    "hifigan": lambda units: HifiGanConfig(num_embeddings=units),
+}
+
+
 def nano_vocoder() -> VocoderRecipe:
     """The light vocoder, by reconstruction alone: discriminators gave nothing in this time."""
     return VocoderRecipe(
@@ -137,6 +143,7 @@ def nano_stage2() -> Stage2:
         heads=4,
         ffn=704,
         upsample=20,  # its answers need at most 15 units per text token
+        step_embedding=True,
     )
 
 

@@ -12,11 +12,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer
 
 from data_tools.augment import AugmentConfig
 from data_tools.manifest import Manifest
-from omni.bases import fetch, load_language_model, load_speech_encoder
+from omni.bases import load_language_model, load_speech_encoder, load_tokenizer
 from omni.config import OmniConfig
 from omni.language_model import add_lora
 from omni.model import OmniForConditionalGeneration
@@ -43,9 +42,10 @@ class Stage1:
     """What stage 1 trains, on what, for how long.
 
     language_model: "full", "lora" or "frozen". text_share: share of questions that are put in
-    writing, so that the LLM stays able to read. augmentation: None hears the recordings as they
-    are. cached_variants: None encodes every question in every epoch; a number encodes it once
-    clean and that many times augmented, keeps that on disk, and takes the variants in turn.
+    writing, so that the LLM stays able to read. hidden_share: share of cached frames that are
+    zeroed in training. augmentation: None hears the recordings as they are. cached_variants: None
+    encodes every question in every epoch; a number encodes it once clean and that many times
+    augmented, keeps that on disk, and takes the variants in turn.
     """
 
     adapter: SpeechAdapterConfig
@@ -54,6 +54,7 @@ class Stage1:
     language_model: Literal["full", "lora", "frozen"] = "full"
     lora: Lora = Lora()
     text_share: float = 0.0
+    hidden_share: float = 0.0
     augmentation: AugmentConfig | None = None
     cached_variants: int | None = None
     gradient_checkpointing: bool = False
@@ -102,7 +103,7 @@ def join_bases(
     speech_encoder: str, language_model: str, recipe: Stage1, *, seed: int
 ) -> tuple[OmniForConditionalGeneration, OmniProcessor]:
     """An untrained model from a Whisper encoder and a causal LM (files, folders or hub ids)."""
-    tokenizer = AutoTokenizer.from_pretrained(fetch(language_model))
+    tokenizer = load_tokenizer(language_model)
     if tokenizer.pad_token_id is None:  # Llama's has none; what is padded is masked anyway
         tokenizer.pad_token = tokenizer.eos_token
     encoder = load_speech_encoder(speech_encoder)
@@ -182,7 +183,12 @@ def train_stage1(
     validation = examples(manifest, "validation") if held_out else []
     ears = make_ears(model, processor, training, validation, recipe, cache or output / "frames")
     dataset = Dialogues(
-        training, processor, ears, text_share=recipe.text_share, seed=recipe.loop.seed
+        training,
+        processor,
+        ears,
+        text_share=recipe.text_share,
+        hidden_share=recipe.hidden_share,
+        seed=recipe.loop.seed,
     )
     if recipe.gradient_checkpointing:
         model.gradient_checkpointing_enable()

@@ -57,6 +57,7 @@ class Stage2:
     heads: int
     ffn: int
     upsample: int = 25  # as published (LLaMA-Omni)
+    step_embedding: bool = False
     max_infeasible: float = 0.01
 
     def decoder(self, input_width: int) -> UnitDecoderConfig:
@@ -64,6 +65,7 @@ class Stage2:
         return UnitDecoderConfig(
             input_width=input_width, width=self.width, layers=self.layers, heads=self.heads,
             ffn=self.ffn, units=self.units, upsample=self.upsample,
+            step_embedding=self.step_embedding,
         )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ import numpy as np
 from torch import nn
 
 from data_tools.manifest import Manifest, Record, Turn, write_manifest
+from omni.checkpoint import read_tensors, replace_folder
 from omni.errors import UserError
 from omni.units import UnitExtractor, UnitsConfig, merge_repeats
 from train.kmeans import fit_units, label_corpus, read_frame_units
@@ -96,3 +98,18 @@ def clips(units_folder: Path) -> tuple[list[Clip], list[Clip]]:
         held_out = zlib.crc32(Path(key).name.encode()) % HELD_OUT == 0
         parts[held_out].append(Clip(units_folder / key, units))
     return parts
+
+
+def unit_count(extractor: Path) -> int | None:
+    """K of an extractor's folder; None if there is no such folder."""
+    if not extractor.is_dir():
+        return None
+    return len(read_tensors(extractor / "centroids.safetensors")["centroids"])
+
+
+def join_voice(checkpoint: Path, *, units: Path, vocoder: Path | None) -> None:
+    """Copy the units' extractor (where there is one) and the vocoder into a checkpoint."""
+    for name, source in (("units", units), ("vocoder", vocoder)):
+        if source is not None and source.is_dir():
+            with replace_folder(checkpoint / name) as aside:
+                shutil.copytree(source, aside, dirs_exist_ok=True)
