@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import tiny_config
+from tiny import tiny_bases, tiny_config
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -13,7 +13,7 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
-from omni.bases import fetch, load_language_model, load_speech_encoder
+from omni.bases import fetch, load_language_model, load_speech_encoder, load_tokenizer
 from omni.checkpoint import CheckpointError
 from omni.language_model import add_lora, is_lora
 
@@ -133,3 +133,12 @@ def test_lora_weights_without_a_base_are_refused(tmp_path: Path) -> None:
     add_lora(small_llama(), rank=2, alpha=4).save_pretrained(tmp_path, save_embedding_layers=False)
     with pytest.raises(CheckpointError, match=r"without the name of their base"):
         load_language_model(str(tmp_path))
+
+
+def test_the_language_model_of_a_checkpoint_finds_its_tokenizer_one_folder_up(tmp_path: Path):
+    _, language_model = tiny_bases(tmp_path)
+    checkpoint = tmp_path / "checkpoint"
+    (checkpoint / "language_model").mkdir(parents=True)
+    load_tokenizer(language_model).save_pretrained(checkpoint)
+    inner = load_tokenizer(str(checkpoint / "language_model"))
+    assert inner.get_vocab() == load_tokenizer(language_model).get_vocab()

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from data_tools.manifest import read_manifest
 from omni.bases import load_speech_encoder
+from omni.pretrained import load
 from omni.units import UnitsConfig, merge_repeats
 from train.cli import app
 from train.kmeans import read_frame_units
@@ -92,3 +93,27 @@ def test_units_are_written_into_a_manifest_that_finds_its_recordings(tmp_path: P
     training, validation = clips(tmp_path / "units")
     assert len(training) + len(validation) == len(frame_units)
     assert all(clip.path.is_file() for clip in training)
+
+
+def test_units_voice_and_stage_2_of_other_sizes_join_in_one_checkpoint(tmp_path: Path) -> None:
+    encoder, language_model = tiny_bases(tmp_path)
+    manifest = tiny_records(tmp_path / "data")
+
+    def train(*arguments: str | Path) -> None:
+        result = run(*(str(argument) for argument in arguments))
+        assert result.exit_code == 0, result.output
+
+    few = ["--max-steps", "1", "--threads", "1"]
+    train("units", manifest, "--speech-encoder", encoder, "--output", tmp_path / "units",
+        "--clusters", "5", "--layer", "1")  # fmt: skip
+    train("vocoder", tmp_path / "units", "--output", tmp_path / "voice", *few)
+    train("stage1", manifest, "--speech-encoder", encoder, "--language-model", language_model,
+        "--output", tmp_path / "stage1", *few)  # fmt: skip
+    train("stage2", tmp_path / "stage1" / "checkpoint", tmp_path / "units" / "records.jsonl",
+        "--output", tmp_path / "stage2", "--voice", tmp_path / "voice" / "vocoder",
+        *few)  # fmt: skip
+
+    model, _ = load(tmp_path / "stage2" / "checkpoint")
+    assert model.vocoder is not None and model.vocoder.num_units == 5
+    assert model.unit_decoder is not None and model.unit_decoder.blank == 5
+    assert (tmp_path / "stage2" / "checkpoint" / "units" / "centroids.safetensors").is_file()

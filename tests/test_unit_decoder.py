@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +182,23 @@ def test_steps_over_any_chunking_of_each_row_equal_the_whole(lengths, chunks):
     assert state.lengths.tolist() == [length * TINY.upsample for length in lengths]
     for row in range(len(lengths)):
         assert_same(torch.cat(heard[row]), whole.sequence(row))
+
+
+def test_with_a_step_embedding_the_first_state_says_different_things_and_steps_equal_the_whole():
+    torch.manual_seed(3)
+    states = random_states([4])
+    whole = {}
+    for embedded in (False, True):
+        decoder = UnitDecoder(replace(TINY, step_embedding=embedded)).eval()
+        whole[embedded] = decoder(states).values[0].detach()
+    spread = {e: float(v[: TINY.upsample].std(dim=0).max()) for e, v in whole.items()}
+    assert spread[False] < 1e-5 < 1e-2 < spread[True]
+    state, stepped = decoder.initial_state(1), []
+    for place in range(4):
+        one = Frames(states.values[:, place : place + 1], torch.tensor([1]))
+        out, state = decoder.step(one, state)
+        stepped.append(out.values[0])
+    assert_same(torch.cat(stepped), whole[True])
 
 
 def test_each_row_comes_out_as_if_alone_whatever_its_padding_holds():

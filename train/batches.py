@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -20,7 +20,6 @@ from omni.prompt import IGNORE, Message
 from train.features import Ears
 from train.loop import Item
 
-HIDDEN_SPAN = 5  # frames: one LLM position of the usual adapter
 TEXT_DRAW = 7  # keeps the draw of written questions apart from that of augmentation
 
 
@@ -127,8 +126,7 @@ class Dialogues(Dataset):
     """Examples for training (by Item) and validation (by int: clean, never written).
 
     text_share: how many of the spoken examples are put to the model in writing, drawn anew in
-    every epoch; it keeps an LLM that learns to listen able to read. hidden_share: how many of the
-    encoder's frames training hides, drawn likewise, so that no answer hangs on a single sound.
+    every epoch; it keeps an LLM that learns to listen able to read.
     """
 
     def __init__(
@@ -138,18 +136,10 @@ class Dialogues(Dataset):
         ears: Ears,
         *,
         text_share: float = 0.0,
-        hidden_share: float = 0.0,
         seed: int = 0,
     ) -> None:
-        for name, share in (("text_share", text_share), ("hidden_share", hidden_share)):
-            if not 0.0 <= share < 1.0:
-                raise ValueError(f"{name}={share}: must be from 0 to below 1")
-        if hidden_share and not ears.encoded:
-            raise ValueError(
-                f"hidden_share={hidden_share}: hides frames of the encoder's cached output; set "
-                "cached_variants, or leave it at 0"
-            )
-        self._hidden_share = hidden_share
+        if not 0.0 <= text_share < 1.0:
+            raise ValueError(f"text_share={text_share}: must be from 0 to below 1")
         self.items = items
         self._processor = processor
         self._ears = ears
@@ -173,11 +163,7 @@ class Dialogues(Dataset):
         if isinstance(item, Item):
             rng = np.random.default_rng((self._seed, TEXT_DRAW, item.epoch, item.index))
             written = bool(rng.random() < self._text_share)
-            example = self.prepare(item.index, self._ears.variant(item), written=written)
-            if self._hidden_share:
-                heard = [hide_frames(sound, self._hidden_share, rng) for sound in example.heard]
-                return replace(example, heard=heard)
-            return example
+            return self.prepare(item.index, self._ears.variant(item), written=written)
         return self.prepare(item, CLEAN, written=False)
 
     def prepare(self, index: int, variant: int, *, written: bool) -> Prepared:
@@ -188,15 +174,6 @@ class Dialogues(Dataset):
         positions = [self._ears.positions(sound) for sound in heard]
         prompt = self._processor.prompt(example.messages(positions, written=written))
         return Prepared(prompt.ids, prompt.labels, heard)
-
-
-def hide_frames(frames: Tensor, share: float, rng: np.random.Generator) -> Tensor:
-    """[F, D] with about `share` of its frames zeroed, in spans of 0.1 s (Park et al. 2019)."""
-    frames = frames.clone()
-    spans = len(frames) // HIDDEN_SPAN
-    for place in np.flatnonzero(rng.random(spans) < share):
-        frames[place * HIDDEN_SPAN : (place + 1) * HIDDEN_SPAN] = 0.0
-    return frames
 
 
 class Collate:

@@ -42,10 +42,9 @@ class Stage1:
     """What stage 1 trains, on what, for how long.
 
     language_model: "full", "lora" or "frozen". text_share: share of questions that are put in
-    writing, so that the LLM stays able to read. hidden_share: share of cached frames that are
-    zeroed in training. augmentation: None hears the recordings as they are. cached_variants: None
-    encodes every question in every epoch; a number encodes it once clean and that many times
-    augmented, keeps that on disk, and takes the variants in turn.
+    writing, so that the LLM stays able to read. augmentation: None hears the recordings as they
+    are. cached_variants: None encodes every question in every epoch; a number encodes it once
+    clean and that many times augmented, keeps that on disk, and takes the variants in turn.
     """
 
     adapter: SpeechAdapterConfig
@@ -54,7 +53,6 @@ class Stage1:
     language_model: Literal["full", "lora", "frozen"] = "full"
     lora: Lora = Lora()
     text_share: float = 0.0
-    hidden_share: float = 0.0
     augmentation: AugmentConfig | None = None
     cached_variants: int | None = None
     gradient_checkpointing: bool = False
@@ -187,7 +185,6 @@ def train_stage1(
         processor,
         ears,
         text_share=recipe.text_share,
-        hidden_share=recipe.hidden_share,
         seed=recipe.loop.seed,
     )
     if recipe.gradient_checkpointing:
