@@ -176,8 +176,8 @@ def test_an_evaluation_measures_everything_once(
     report = Evaluation(checkpoint, manifest, config, tmp_path).run()
     assert set(report["splits"]) == {"validation", "test"}
     speech = report["splits"]["test"]["speech"]
-    assert set(speech["wer_domain"]) == {"4", "all", "teacher"}
-    assert set(speech["wer_full"]) == {"all", "teacher"}
+    assert set(speech["wer_domain"]) == {"4", "all", "teacher", "vocoder"}
+    assert set(speech["wer_full"]) == {"all", "teacher", "vocoder"}
     assert report["timing"]["4"]["first_audio_ms_median"] > 0
     assert math.isfinite(report["splits"]["validation"]["loss"])
     lines = (tmp_path / "results.jsonl").read_text().count("\n")

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from data_tools.manifest import Manifest
 from omni.audio import SAMPLE_RATE, load_audio
-from omni.chunking import parse_schedule
+from omni.chunking import Whole, parse_schedule
 from omni.ctc import best_units
 from omni.events import Done
 from omni.frame_cache import CLEAN, weights_digest
@@ -62,7 +62,7 @@ class Evaluation:
         self.config = config
         self.model, self.processor = load(checkpoint)
         self.manifest = manifest
-        self.items = {split: examples(manifest, split) for split in config.splits}
+        self.items = {split: last_answers(examples(manifest, split)) for split in config.splits}
         self._first = self.items[config.splits[0]]
         self._judges: dict[str, Judge] = {}
         self.ears = LiveEars(self.processor, augmentation=None, seed=0)
@@ -185,6 +185,16 @@ class Evaluation:
             1,
             key=lambda item: item.answer.text,
         )
+        whole = StreamingVocoder(self.model.vocoder, Whole())  # type: ignore[arg-type]
+        self._fill(
+            "vocoder",
+            [item for item in teacher.values() if item.answer.units],
+            lambda batch: [
+                self._heard(stream(whole, i.answer.units or ()), FULL_EARS) for i in batch
+            ],
+            1,
+            key=lambda item: item.answer.text,
+        )
 
     def _heard(self, waveform: np.ndarray, ears: Sequence[str]) -> dict[str, Any]:
         words = {ear: self._judge(ear).hear(waveform) for ear in ears}
@@ -247,6 +257,13 @@ class Evaluation:
                     {f"{label} {key(item)}": row for item, row in zip(batch, made, strict=True)}
                 )
                 bar.update(len(batch))
+
+
+def last_answers(items: Sequence[Example]) -> list[Example]:
+    """Of each dialogue the last answer: only its question is held out, those before it are there
+    to be referred to and may be put in words that were trained on."""
+    last = {item.id.rpartition("#")[0]: item for item in items}
+    return list(last.values())
 
 
 def _digest(splits: list[list[Example]]) -> str:

@@ -152,7 +152,9 @@ def _evaluation(folder: Path) -> dict:
         folder / "evaluation",
     ).run()
     write_json(folder / "evaluation" / "report.json", report)
-    (folder / "checkpoint" / "README.md").write_text(model_card(report), encoding="utf-8")
+    made = {part: read_json(folder / part / MARKER) for part in NEEDS if complete(folder, part)}
+    card = model_card(report, made)
+    (folder / "checkpoint" / "README.md").write_text(card, encoding="utf-8")
     return report
 
 

@@ -85,7 +85,8 @@ class Spoken:
 
 def report_speech(journal: Journal, split: str, spoken: Spoken) -> dict[str, Any]:
     """Word errors of what was heard against the text that the model itself said, and of the
-    teacher's recording of the right answer; length relative to it, of equal sentences."""
+    teacher's recording of the right answer, as it is and revoiced by the vocoder from its units;
+    length relative to it, of equal sentences."""
     items = spoken.items
     own = [journal[f"answer {split} {item.id}"]["text"] for item in items]
     teacher = [item for item in items if item.answer.speech is not None]
@@ -99,6 +100,11 @@ def report_speech(journal: Journal, split: str, spoken: Spoken) -> dict[str, Any
                 row[chunks] = _wer(own, [words[ear] for words in heard])
         true = [item.answer.text for item in teacher]
         row["teacher"] = _wer(true, [natural[item.id][ear] for item in teacher])
+        voiced = [item for item in teacher if item.answer.units]
+        row["vocoder"] = _wer(
+            [item.answer.text for item in voiced],
+            [journal[f"vocoder {item.answer.text}"][ear] for item in voiced],
+        )
         report[f"wer_{ear}"] = row
     same = [
         item
@@ -146,10 +152,10 @@ def table_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
     row("character errors", "cer")
     row("loss per token", "loss", percent=False)
     row("unit errors", "unit_error_rate")
-    schedules = [*report.get("timing", {}), "teacher"]
+    others = {"teacher": "teacher's voice", "vocoder": "vocoder on the teacher's units"}
     for ear in ("domain", "full"):
-        for chunks in schedules:
-            name = "teacher's voice" if chunks == "teacher" else f"chunks of {chunks}"
+        for chunks in [*report.get("timing", {}), *others]:
+            name = others.get(chunks, f"chunks of {chunks}")
             row(f"word errors heard ({ear}), {name}", "speech", f"wer_{ear}", chunks)
     row("length of the speech, teacher = 1", "speech", "duration_ratio", percent=False)
     return rows
