@@ -94,7 +94,7 @@ def nano_vocoder() -> VocoderRecipe:
     return VocoderRecipe(
         architecture=NsfConfig(num_units=nano_units().clusters),
         loop=LoopConfig(
-            epochs=45,
+            epochs=110,
             batch_size=16,
             learning_rate=1e-3,
             bf16=True,

@@ -1,0 +1,1 @@
+"""The embedded default: a small trained checkpoint, and recordings to ask it."""

@@ -1,0 +1,77 @@
+"""The embedded default, as it ships: it hears, answers rightly, and speaks the same in any chunks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import omni
+from omni.audio import load_audio
+from omni.metrics import normalise
+from omni.session import SessionConfig
+
+QUESTIONS = Path(omni.__file__).parent / "nano" / "questions"
+ANSWERS = {  # flite awb, festival slt and flite kal16 were heard in training, flite rms never
+    "1-capital-of-france": "The capital of France is Paris.",
+    "2-opposite-of-heavy": "The opposite of heavy is light.",
+    "3-elephant": "An elephant trumpets.",
+    "4-three-and-eight": "Three plus eight is eleven.",
+    "5-volcano": "A volcano is a mountain that throws out hot rock.",
+    "6-joke-about-dogs": "Why do dogs dance badly? They have two left feet.",
+    "7-after-february": "March comes after February.",
+}
+LIMIT_MB = 40
+
+
+@pytest.fixture(scope="module")
+def nano():
+    torch.set_num_threads(1)
+    return omni.load()
+
+
+def answer(nano, question, schedule: str = "auto", session=None):
+    session = session or omni.SpeechSession(
+        *nano, SessionConfig(schedule=omni.parse_schedule(schedule), crossfade_ms=0)
+    )
+    *events, done = session.ask(question)
+    chunks = [event.waveform for event in events if isinstance(event, omni.AudioDelta)]
+    return done, np.concatenate(chunks)
+
+
+def test_every_bundled_recording_has_its_answer_here():
+    assert {path.stem for path in QUESTIONS.glob("*.wav")} == set(ANSWERS)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_spoken_question_is_answered_in_text_and_in_speech(nano, name):
+    done, waveform = answer(nano, load_audio(QUESTIONS / f"{name}.wav"))
+    assert normalise(done.text, "basic") == normalise(ANSWERS[name], "basic")
+    words = len(ANSWERS[name].split())
+    assert 0.15 * words < len(waveform) / 16_000 < 0.8 * words
+    assert 0.02 < np.sqrt(np.mean(waveform**2)) < 0.5
+
+
+def test_a_written_question_and_one_that_needs_the_turn_before_are_answered(nano):
+    session = omni.SpeechSession(*nano)
+    first, _ = answer(nano, "Where in the world is Greece?", session=session)
+    second, _ = answer(nano, "How about Spain?", session=session)
+    assert (first.text, second.text) == ("Greece is in Europe.", "Spain is in Europe.")
+
+
+def test_the_chunk_size_changes_when_sound_comes_and_not_what_is_said(nano):
+    question = load_audio(QUESTIONS / "1-capital-of-france.wav")
+    replies = {schedule: answer(nano, question, schedule) for schedule in ("10", "40", "all")}
+    whole, sound = replies["all"]
+    for done, waveform in replies.values():
+        assert (done.text, done.units) == (whole.text, whole.units)
+        assert waveform.shape == sound.shape
+        # The recommended right context is cut short of the full one: below -40 dB.
+        error = np.sqrt(np.mean((waveform - sound) ** 2) / np.mean(sound**2))
+        assert error < 0.01
+    assert len(replies["10"][0].chunks) > len(replies["40"][0].chunks) > len(whole.chunks) == 1
+
+
+def test_it_is_small_enough_to_be_embedded():
+    size = sum(path.stat().st_size for path in QUESTIONS.parent.rglob("*") if path.is_file())
+    assert size < LIMIT_MB * 1e6
