@@ -29,8 +29,8 @@ follow-ups work for the pairs of questions that it was trained on.
 
 ## Recipe and data
 
-Made by `make nano`, on two CPU cores, from data that the same command speaks; no pretrained weights
-went into it. Sizes, rates and seeds stand in `train/recipes.py`.
+Made by the parts of `make nano`, on two CPU cores, from data that it speaks itself; no pretrained
+weights went into it. Sizes, rates and seeds stand in `train/recipes.py`.
 
 | part | what it is | its own validation |
 |---|---|---|
