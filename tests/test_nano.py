@@ -12,7 +12,7 @@ from omni.metrics import normalise
 from omni.session import SessionConfig
 
 QUESTIONS = Path(omni.__file__).parent / "nano" / "questions"
-# Chosen among held-out questions that it answers rightly: they hold what works, and measure nothing.
+# Chosen among held-out questions that it answers rightly: they measure nothing.
 ANSWERS = {  # flite awb, festival slt and flite kal16 were heard in training, flite rms never
     "1-capital-of-france": "The capital of France is Paris.",
     "2-opposite-of-heavy": "The opposite of heavy is light.",
