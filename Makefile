@@ -16,7 +16,7 @@ TEST_ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 # Speech synthesis for data_tools: the nano's data, and the tests of how it is made.
-SPEECH_PACKAGES := flite espeak-ng festival festvox-kallpc16k festvox-us-slt-hts
+SPEECH_PACKAGES := flite espeak-ng festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts
 
 .PHONY: demo test nano lint clean
 .DELETE_ON_ERROR:

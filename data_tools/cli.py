@@ -28,7 +28,8 @@ def nano(
     made = build_nano(folder, dialogues(), questions=questions, seed=seed, workers=workers)
     for split, count in made.records.items():
         typer.echo(f"{split:<12} {count:6} records {made.hours[split]:6.2f} h of questions")
-    typer.echo(f"{'answers':<12} {made.hours['answers']:21.2f} h")
+    for name in ("answers", "reading"):
+        typer.echo(f"{name:<12} {made.hours[name]:21.2f} h")
     typer.echo(f"{folder / 'records.jsonl'}: {made.clips} clips, {made.made_clips} of them new")
 
 

@@ -3,11 +3,13 @@
 DIR/records.jsonl  spoken dialogues in four splits: train, validation, test_seen (held-out
                    phrasings, voices of training), test_unseen (the same, a voice never trained on)
 DIR/text.jsonl     all dialogues as text, for the base language model
-DIR/audio/         questions/<split>/<record>.<turn>.wav, answers/<hash of the text>.wav
+DIR/reading.jsonl  the voice of the answers reads the training questions aloud: its units and
+                   vocoder need more words than the answers have
+DIR/audio/         questions/<split>/<record>.<turn>.wav, answers and reading/<hash of the text>.wav
 DIR/state.json     what was asked for; a folder with other contents is refused
 
 Every clip is written aside and renamed, and what it holds depends only on (seed, record id): a run
-that was killed goes on where it stopped and ends with the same files. The two .jsonl come last.
+that was killed goes on where it stopped and ends with the same files. The .jsonl come last.
 """
 
 import hashlib
@@ -18,79 +20,28 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from data_tools.manifest import Record, Turn, write_manifest
+from data_tools.manifest import write_manifest
+from data_tools.nano_plan import (
+    Clip,
+    Dialogue,
+    Spoken,
+    file_name,
+    plan,
+    reading,
+    reading_record,
+    text_record,
+)
 from data_tools.speak import SAMPLE_RATE, InstalledEngines, TextToSpeech
-from data_tools.voices import ANSWER_VOICE, HELD_OUT_VOICE, Voice, random_training_voice
 
-QUESTIONS = 12_000  # spoken question turns for training, about 7.5 h
-VALIDATION_VOICES = 2  # seen voices for each held-out phrasing of validation
-SOURCE = "nano_domain"
-LICENCE = "made by this project; speech by flite, festival and espeak-ng"
-FORMAT_VERSION = 1
+QUESTIONS = 15_000  # spoken question turns for training, about 9 h
+FORMAT_VERSION = 2
 WAV_HEADER_BYTES = 44
 BYTES_PER_SAMPLE = 2
-
-
-class Dialogue(Protocol):
-    """What `nano_domain.dialogues()` gives; split is train, validation or test."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def skill(self) -> str: ...
-    @property
-    def turns(self) -> tuple[tuple[str, str], ...]: ...
-    @property
-    def split(self) -> str: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clip:
-    """One recording to make; path is relative to the data set's folder."""
-
-    path: str
-    text: str
-    voice: Voice
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spoken:
-    """A dialogue whose questions one voice asks."""
-
-    id: str
-    dialogue: Dialogue
-    voice: Voice
-    split: str
-
-    def clips(self) -> list[Clip]:
-        clips = []
-        for index, (question, answer) in enumerate(self.dialogue.turns):
-            path = f"audio/questions/{self.split}/{self.id}.{index}.wav"
-            clips.append(Clip(path=path, text=question, voice=self.voice))
-            digest = hashlib.sha256(answer.encode()).hexdigest()[:16]
-            path = f"audio/answers/{digest}.wav"
-            clips.append(Clip(path=path, text=answer, voice=ANSWER_VOICE))
-        return clips
-
-    def record(self) -> Record:
-        turns = tuple(
-            Turn(
-                role="assistant" if index % 2 else "user",
-                text=clip.text,
-                speech=clip.path,
-                voice=str(clip.voice),
-            )
-            for index, clip in enumerate(self.clips())
-        )
-        return Record(
-            id=self.id, turns=turns, split=self.split, provenance=provenance(self.dialogue)
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +49,7 @@ class Summary:
     """What lies in the folder afterwards; made_clips of the clips are new."""
 
     records: dict[str, int]  # by split
-    hours: dict[str, float]  # by split of the questions, and "answers"
+    hours: dict[str, float]  # by split of the questions, "answers", and "reading"
     clips: int
     made_clips: int
 
@@ -124,47 +75,15 @@ def build_nano(
     check(dialogues, questions=questions, workers=workers)
     claim(folder, dialogues, questions=questions, seed=seed, make_tts=make_tts)
     spoken = plan(dialogues, questions=questions, seed=seed)
-    clips = list({clip.path: clip for item in spoken for clip in item.clips()}.values())
+    read = reading(dialogues)
+    asked_and_answered = [clip for item in spoken for clip in item.clips()]
+    clips = list({clip.path: clip for clip in [*asked_and_answered, *read]}.values())
     waiting = [clip for clip in clips if not (folder / clip.path).exists()]
     make_clips(folder, waiting, workers=workers or os.cpu_count() or 1, make_tts=make_tts)
     write_manifest(folder / "text.jsonl", [text_record(dialogue) for dialogue in dialogues])
+    write_manifest(folder / "reading.jsonl", [reading_record(clip) for clip in read])
     write_manifest(folder / "records.jsonl", [item.record() for item in spoken])
     return summary(folder, spoken, clips, made=len(waiting))
-
-
-def plan(dialogues: Sequence[Dialogue], *, questions: int, seed: int) -> list[Spoken]:
-    """Who asks what: rounds over the training dialogues until `questions` turns are spoken."""
-    spoken: list[Spoken] = []
-    voices: dict[str, list[Voice]] = {}
-
-    def add(dialogue: Dialogue, split: str, voice: Voice | None = None) -> None:
-        used = voices.setdefault(dialogue.id, [])
-        take = "unseen" if voice == HELD_OUT_VOICE else len(used)
-        item_id = f"{file_name(dialogue)}.{take}"
-        if voice is None:
-            rng = np.random.default_rng([seed, *hashlib.sha256(item_id.encode()).digest()])
-            voice = random_training_voice(rng)
-            while voice in used:
-                voice = random_training_voice(rng)
-        used.append(voice)
-        spoken.append(Spoken(id=item_id, dialogue=dialogue, voice=voice, split=split))
-
-    train = [dialogue for dialogue in dialogues if dialogue.split == "train"]
-    order = np.random.default_rng([seed, 1])
-    turns = 0
-    while train and turns < questions:
-        for index in order.permutation(len(train)):
-            if turns < questions:
-                add(train[index], "train")
-                turns += len(train[index].turns)
-    for dialogue in dialogues:
-        if dialogue.split == "validation":
-            for _ in range(VALIDATION_VOICES):
-                add(dialogue, "validation")
-        elif dialogue.split == "test":
-            add(dialogue, "test_seen")
-            add(dialogue, "test_unseen", HELD_OUT_VOICE)
-    return spoken
 
 
 def make_clips(
@@ -262,42 +181,14 @@ def claim(
     os.replace(aside, path)
 
 
-def file_name(dialogue: Dialogue) -> str:
-    """Its id, such as "capitals/france/2", as the start of a file name."""
-    return dialogue.id.replace("/", "-")
-
-
-def provenance(dialogue: Dialogue) -> dict[str, str]:
-    return {
-        "skill": dialogue.skill,
-        "dialogue": dialogue.id,
-        "source": SOURCE,
-        "licence": LICENCE,
-    }
-
-
-def text_record(dialogue: Dialogue) -> Record:
-    turns = [
-        turn
-        for question, answer in dialogue.turns
-        for turn in (Turn(role="user", text=question), Turn(role="assistant", text=answer))
-    ]
-    return Record(
-        id=dialogue.id,
-        turns=tuple(turns),
-        split=dialogue.split,
-        provenance=provenance(dialogue) | {"licence": "made by this project"},
-    )
-
-
 def summary(folder: Path, spoken: Sequence[Spoken], clips: Sequence[Clip], *, made: int) -> Summary:
     records: dict[str, int] = {}
     for item in spoken:
         records[item.split] = records.get(item.split, 0) + 1
     hours: dict[str, float] = {}
     for clip in clips:
-        parts = Path(clip.path).parts  # audio, questions, split, file or audio, answers, file
-        name = parts[2] if parts[1] == "questions" else "answers"
+        parts = Path(clip.path).parts  # audio, questions, split, file; or audio, answers, file
+        name = parts[2] if parts[1] == "questions" else parts[1]
         samples = ((folder / clip.path).stat().st_size - WAV_HEADER_BYTES) / BYTES_PER_SAMPLE
         hours[name] = hours.get(name, 0.0) + samples / SAMPLE_RATE / 3600
     return Summary(records=records, hours=hours, clips=len(clips), made_clips=made)

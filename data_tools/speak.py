@@ -25,9 +25,14 @@ SILENCE_DB = -50.0  # a 10 ms frame this far below the loudest one is silence
 FLITE_VOICES = ("slt", "rms", "awb", "kal16")
 FESTIVAL_PACKAGES = {
     "kal_diphone": "festvox-kallpc16k",
+    "ked_diphone": "festvox-kdlpc16k",
     "cmu_us_slt_arctic_hts": "festvox-us-slt-hts",
 }
-FESTIVAL_STRETCH = {"kal_diphone": 1.1, "cmu_us_slt_arctic_hts": 1.0}  # the voices' own pace
+FESTIVAL_STRETCH = {  # the voices' own pace
+    "kal_diphone": 1.1,
+    "ked_diphone": 1.1,
+    "cmu_us_slt_arctic_hts": 1.0,
+}
 
 
 class TextToSpeech(Protocol):

@@ -26,8 +26,9 @@ class Voice:
     accent, for `tts` a speaker that the model, server or program knows.
 
     parameters: (key, value) pairs. stretch: duration factor, 1 is the voice's own pace (flite and
-    festival's kal_diphone). f0: mean pitch in Hz (flite slt, awb, kal16; rms ignores it). variant:
-    espeak's FILE name such as f2. pitch: 0 to 99. speed: words per minute; for openai a factor.
+    festival's diphone voices). f0: mean pitch in Hz (flite slt, awb, kal16; rms ignores it).
+    variant: espeak's FILE name such as f2. pitch: 0 to 99. speed: words per minute; for openai a
+    factor.
     """
 
     engine: str
@@ -68,7 +69,7 @@ class Voice:
 
 ANSWER_VOICE = Voice("flite", "slt")
 HELD_OUT_VOICE = Voice("flite", "rms")  # for testing only: never in `training_voices`
-TRAINING_SHARE = {"flite": 0.5, "festival": 0.15, "espeak": 0.35}  # flite sounds most natural
+TRAINING_SHARE = {"flite": 0.5, "festival": 0.25, "espeak": 0.25}  # by how natural they sound
 
 
 @cache
@@ -91,7 +92,11 @@ def training_voices() -> dict[str, tuple[Voice, ...]]:
         ),
         "festival": (
             Voice("festival", "cmu_us_slt_arctic_hts"),
-            *(Voice("festival", "kal_diphone", (("stretch", s),)) for s in ("0.85", "1", "1.15")),
+            *(
+                Voice("festival", name, (("stretch", stretch),))
+                for name in ("kal_diphone", "ked_diphone")
+                for stretch in ("0.85", "1", "1.15")
+            ),
         ),
         "espeak": tuple(
             Voice("espeak", accent, (("variant", variant), ("pitch", pitch), ("speed", speed)))
@@ -103,7 +108,7 @@ def training_voices() -> dict[str, tuple[Voice, ...]]:
 
 
 def random_training_voice(rng: np.random.Generator) -> Voice:
-    """A voice by `TRAINING_SHARE`; festival's two speakers take half of its share each."""
+    """A voice by `TRAINING_SHARE`; the speakers of an engine take equal parts of its share."""
     voices = training_voices()
     engine = str(rng.choice(list(TRAINING_SHARE), p=list(TRAINING_SHARE.values())))
     speakers = sorted({voice.name for voice in voices[engine]})

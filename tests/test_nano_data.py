@@ -18,7 +18,7 @@ from data_tools.nano import Summary, build_nano
 from data_tools.speak import SAMPLE_RATE
 from data_tools.voices import ANSWER_VOICE, HELD_OUT_VOICE, Voice
 
-ENTRIES = ("records.jsonl", "text.jsonl", "state.json", "audio")
+ENTRIES = ("records.jsonl", "text.jsonl", "reading.jsonl", "state.json", "audio")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,9 @@ def test_every_turn_has_a_16_khz_mono_recording_and_no_other_file_lies_there(
     folder: Path, manifest: Manifest
 ) -> None:
     assert sorted(entry.name for entry in folder.iterdir()) == sorted(ENTRIES)
-    paths = {manifest.audio_path(turn) for record in manifest.records for turn in record.turns}
+    reading = read_manifest(folder / "reading.jsonl").records
+    spoken = [turn for record in [*manifest.records, *reading] for turn in record.turns]
+    paths = {manifest.audio_path(turn) for turn in spoken if turn.speech}
     assert paths == set((folder / "audio").rglob("*.*"))
     for path in paths:
         info = soundfile.info(path)
@@ -156,6 +158,15 @@ def test_equal_answers_share_one_recording(folder: Path, manifest: Manifest) -> 
     answers = {t.text: t.speech for r in manifest.records for t in r.turns[1::2]}
     assert len(set(answers.values())) == len(answers) == 3
     assert len(list((folder / "audio/answers").iterdir())) == 3
+
+
+def test_the_voice_of_the_answers_reads_each_training_question_once_and_no_other(
+    folder: Path,
+) -> None:
+    read = [record.turns[1] for record in read_manifest(folder / "reading.jsonl").records]
+    asked = [question for d in DIALOGUES if d.split == "train" for question, _ in d.turns]
+    assert sorted(turn.text for turn in read) == sorted(set(asked))
+    assert {turn.voice for turn in read} == {str(ANSWER_VOICE)}
 
 
 def test_text_holds_every_dialogue_once_without_speech(folder: Path) -> None:
@@ -303,7 +314,7 @@ def test_the_command_makes_the_set_and_tells_what_lies_there(
     monkeypatch.setattr("data_tools.cli.dialogues", lambda: [dialogue(0, "train")])
     code, output = run("nano", tmp_path, "--questions", 2, "--workers", 1)
     assert code == 0
-    assert "2 records" in output and "3 clips, 3 of them new" in output
+    assert "2 records" in output and "4 clips, 4 of them new" in output
     assert len(read_manifest(tmp_path / "records.jsonl").records) == 2
 
 

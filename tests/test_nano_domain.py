@@ -43,9 +43,9 @@ def train_templates() -> dict[str, set[str]]:
 
 
 def test_the_domain_has_the_size_that_the_recipe_counts_on():
-    assert 3_000 <= len(dialogues()) <= 3_700
-    assert 220 <= len(of_split("test")) <= 270
-    assert 90 <= len(of_split("validation")) <= 120
+    assert 3_500 <= len(dialogues()) <= 4_100
+    assert 260 <= len(of_split("test")) <= 300
+    assert 110 <= len(of_split("validation")) <= 130
     arithmetic = [d for d in dialogues() if d.skill in ("sums", "differences")]
     assert len(arithmetic) <= len(dialogues()) / 4
 
@@ -67,7 +67,7 @@ def test_every_fact_has_one_answer_and_at_least_five_phrasings():
         phrasings[dialogue.fact] += 1
     assert all(len(found) == 1 for found in answers.values())
     assert min(phrasings.values()) >= 5
-    assert max(phrasings.values()) <= 8
+    assert max(phrasings.values()) <= 10
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])

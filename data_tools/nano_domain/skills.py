@@ -13,6 +13,8 @@ _NEIGHBOR_TEMPLATES = (
     "What is the {kind} {where} {{x}}?",
     "Do you know which {kind} is {where} {{x}}?",
     "Can you name the {kind} that comes {where} {{x}}?",
+    "If it is {{x}}, which {kind} is {where} it?",
+    "{{x}}, and what {kind} is {where} it?",
 )
 
 
@@ -36,6 +38,10 @@ def skills() -> tuple[Skill, ...]:
                 "{other}, my friend.",
                 "{x}, computer.",
                 "Well, {other}.",
+                "Well, {x}.",
+                "{x} again.",
+                "{other}, computer.",
+                "I say {x}.",
             ),
             facts=chat(facts.GREETINGS),
         ),
@@ -48,6 +54,10 @@ def skills() -> tuple[Skill, ...]:
                 "Excuse me, {other}?",
                 "Please tell me, {other}?",
                 "I would like to know, {x}?",
+                "Tell me, {other}?",
+                "Excuse me, {x}?",
+                "Please tell me, {x}?",
+                "So, {other}?",
             ),
             facts=chat(facts.IDENTITY),
         ),
@@ -84,6 +94,7 @@ def skills() -> tuple[Skill, ...]:
                 "Can you give me the opposite of {x}?",
                 "What word means the opposite of {x}?",
                 "The opposite of {x}, please.",
+                "Do you know the opposite of {x}?",
             ),
             facts=look_up(facts.OPPOSITES, "The opposite of {x} is {y}."),
         ),
@@ -148,6 +159,10 @@ def skills() -> tuple[Skill, ...]:
                 "Do you know how many days are in {x}?",
                 "How long is the month of {x}?",
                 "What is the number of days in {x}?",
+                "Can you say how many days {x} has?",
+                "{x} has how many days?",
+                "Tell me the number of days in {x}.",
+                "The days in {x}, please. How many are there?",
             ),
             facts=look_up(
                 dict(zip(facts.MONTHS, facts.DAYS_IN_MONTH, strict=True)), "{x} has {y} days."
