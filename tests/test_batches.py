@@ -140,6 +140,33 @@ def test_missing_recordings_are_named_before_training(tmp_path: Path) -> None:
         _ = dialogues(examples(manifest, "train")).lengths
 
 
+def test_masked_frames_fall_silent_in_training_anew_in_every_epoch(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    items = examples(manifest, "train")
+    model = tiny_model()
+    ears = cached_ears(
+        model.speech_encoder, tiny_processor(), [p for item in items for p in item.recordings],
+        augmentation=AugmentConfig(), variants=0, seed=1, folder=tmp_path,
+    )  # fmt: skip
+    data = Dialogues(items, tiny_processor(), ears, frame_masking=0.4)
+    whole = torch.cat([frames for index in range(len(items)) for frames in data[index].heard])
+
+    def heard(epoch: int) -> torch.Tensor:
+        return torch.cat([f for i in range(len(items)) for f in data[Item(epoch, i)].heard])
+
+    masked = (heard(0) == 0.0).all(-1)
+    assert 0.15 < masked.float().mean() < 0.5  # spans may lie on one another
+    assert torch.equal(heard(0)[~masked], whole[~masked])
+    assert torch.equal(heard(0), heard(0)) and not torch.equal(heard(0), heard(1))
+    assert not (whole == 0.0).all(-1).any()  # validation hears everything
+
+
+def test_masking_of_log_mel_is_refused_with_the_option_that_caches() -> None:
+    with pytest.raises(ValueError, match=r"frame_masking=0\.1: .*set cached_variants"):
+        dialogues([], frame_masking=0.1)
+
+
 def test_a_share_of_one_would_leave_nothing_to_hear() -> None:
     with pytest.raises(ValueError, match=r"text_share=1\.0"):
         dialogues([], text_share=1.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -21,6 +21,7 @@ from train.features import Ears
 from train.loop import Item
 
 TEXT_DRAW = 7  # keeps the draw of written questions apart from that of augmentation
+MASKED_SPAN = 5  # encoder frames, 0.1 s: one LLM position at the usual stack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +106,16 @@ class Prepared:
     heard: list[Tensor]  # [F, D] encoder frames or [n_mels, M] log-mel
 
 
+def mask_spans(frames: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+    """[F, D] with about `share` of the frames zeroed, in spans: SpecAugment's time masks (Park et
+    al. 2019) on what the encoder made, so that the LLM learns to fill in what it did not catch."""
+    spans = rng.binomial(len(frames) // MASKED_SPAN, share)
+    masked = frames.clone()
+    for start in rng.integers(0, max(1, len(frames) - MASKED_SPAN + 1), spans):
+        masked[start : start + MASKED_SPAN] = 0.0
+    return masked
+
+
 class Batch(TypedDict, total=False):
     """What OmniForConditionalGeneration.forward takes.
 
@@ -126,7 +137,8 @@ class Dialogues(Dataset):
     """Examples for training (by Item) and validation (by int: clean, never written).
 
     text_share: how many of the spoken examples are put to the model in writing, drawn anew in
-    every epoch; it keeps an LLM that learns to listen able to read.
+    every epoch; it keeps an LLM that learns to listen able to read. frame_masking: share of the
+    encoder's frames that training does not hear, drawn anew as well.
     """
 
     def __init__(
@@ -136,14 +148,22 @@ class Dialogues(Dataset):
         ears: Ears,
         *,
         text_share: float = 0.0,
+        frame_masking: float = 0.0,
         seed: int = 0,
     ) -> None:
-        if not 0.0 <= text_share < 1.0:
-            raise ValueError(f"text_share={text_share}: must be from 0 to below 1")
+        for name, share in (("text_share", text_share), ("frame_masking", frame_masking)):
+            if not 0.0 <= share < 1.0:
+                raise ValueError(f"{name}={share}: must be from 0 to below 1")
+        if frame_masking and not ears.encoded:
+            raise ValueError(
+                f"frame_masking={frame_masking}: must be 0 where log-mel is heard, for it masks "
+                "cached encoder frames; set cached_variants"
+            )
         self.items = items
         self._processor = processor
         self._ears = ears
         self._text_share = text_share
+        self._frame_masking = frame_masking
         self._seed = seed
 
     def __len__(self) -> int:
@@ -163,7 +183,11 @@ class Dialogues(Dataset):
         if isinstance(item, Item):
             rng = np.random.default_rng((self._seed, TEXT_DRAW, item.epoch, item.index))
             written = bool(rng.random() < self._text_share)
-            return self.prepare(item.index, self._ears.variant(item), written=written)
+            prepared = self.prepare(item.index, self._ears.variant(item), written=written)
+            if not self._frame_masking:
+                return prepared
+            heard = [mask_spans(frames, self._frame_masking, rng) for frames in prepared.heard]
+            return replace(prepared, heard=heard)
         return self.prepare(item, CLEAN, written=False)
 
     def prepare(self, index: int, variant: int, *, written: bool) -> Prepared:

@@ -218,24 +218,30 @@ def nano(
             help="Only this: lm, encoder, units, vocoder, stage1, stage2, checkpoint or evaluation."
         ),
     ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Parts at a time; default: 2 where there are 2 cores, no GPU."),
+    ] = None,
     threads: Threads = None,
 ) -> None:
     """The embedded default from its data to a measured checkpoint, part by part.
 
-    Parts that are complete are skipped, so a stopped run goes on where it was.
+    Parts that are complete are skipped, so a stopped run goes on where it was. What a part prints
+    goes to DIR/PART/log.txt.
     """
     set_up(threads)
-    from train.nano import PARTS, build, complete
+    from train.nano import PARTS, build, build_all, complete
 
-    if part is not None:
-        named(PARTS, part)
-    for name in PARTS if part is None else [part]:
-        if complete(folder, name):
-            typer.echo(f"{name}: is there")
-            continue
-        typer.echo(f"{name}: begins")
-        build(folder, name)
-        typer.echo(f"{name}: done")
+    if part is None:
+        build_all(folder, jobs=jobs, threads=threads)
+        return
+    named(PARTS, part)
+    if complete(folder, part):
+        typer.echo(f"{part}: is there")
+        return
+    typer.echo(f"{part}: begins")
+    build(folder, part)
+    typer.echo(f"{part}: done")
 
 
 if __name__ == "__main__":

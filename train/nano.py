@@ -1,11 +1,13 @@
 """The embedded default as one resumable recipe: bases, units, voice, two stages, checkpoint.
 
 Layout of DIR: data/ (by `omni-data nano`), then one folder per part, each complete when its last
-file is there; checkpoint/ is what ships.
+file is there, with log.txt; checkpoint/ is what ships.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from train.recipes import (
     nano_units,
     nano_vocoder,
 )
+from train.schedule import StatusLine, run_parts
 from train.stage1 import train_stage1
 from train.stage2 import train_stage2
 from train.vocoder import train_vocoder
@@ -49,20 +52,48 @@ def build(folder: Path, part: str) -> None:
     Raises UserError if a part that it needs is not complete.
     """
     for needed in NEEDS[part]:
-        there = (
-            (folder / "data" / "records.jsonl").is_file()
-            if needed == "data"
-            else (complete(folder, needed))
-        )
-        if not there:
-            command = (
-                f"omni-data nano {folder}/data"
-                if needed == "data"
-                else (f"omni-train nano {folder} --part {needed}")
-            )
-            raise UserError(f"{folder}/{needed}: not complete, and {part} needs it; run {command}")
+        if not _there(folder, needed):
+            raise _missing(folder, needed, part)
     (folder / part).mkdir(parents=True, exist_ok=True)
     write_json(folder / part / MARKER, PARTS[part](folder))
+
+
+def build_all(folder: Path, *, jobs: int | None = None, threads: int | None = None) -> None:
+    """Make every part that is not complete, `jobs` at a time, each in its own process.
+
+    jobs: by default two, or one where a GPU would be shared or there is but one core. threads: of
+    each part; by default the cores are shared out.
+    Raises UserError if there is no data or a part fails.
+    """
+    cores = os.cpu_count() or 1
+    jobs = jobs or (1 if torch.cuda.is_available() else min(2, cores))
+    threads = threads or max(1, cores // jobs)
+    if not _there(folder, "data"):
+        raise _missing(folder, "data", next(iter(NEEDS)))
+    command = [sys.executable, "-m", "train.cli", "nano", str(folder), "--threads", str(threads)]
+    run_parts(
+        folder,
+        {part: [need for need in needs if need != "data"] for part, needs in NEEDS.items()},
+        complete=lambda part: complete(folder, part),
+        command=lambda part: [*command, "--part", part],
+        jobs=jobs,
+        show=StatusLine(),
+    )
+
+
+def _there(folder: Path, needed: str) -> bool:
+    if needed == "data":
+        return (folder / "data" / "records.jsonl").is_file()
+    return complete(folder, needed)
+
+
+def _missing(folder: Path, needed: str, part: str) -> UserError:
+    command = (
+        f"omni-data nano {folder}/data"
+        if needed == "data"
+        else f"omni-train nano {folder} --part {needed}"
+    )
+    return UserError(f"{folder}/{needed}: not complete, and {part} needs it; run {command}")
 
 
 def _lm(folder: Path) -> dict[str, float]:
@@ -88,7 +119,10 @@ def _encoder(folder: Path) -> dict[str, float]:
 def _units(folder: Path) -> dict[str, float]:
     recipe = nano_units()
     make_units(
-        {"records.jsonl": read_manifest(folder / "data" / "records.jsonl")},
+        {
+            name: read_manifest(folder / "data" / name)
+            for name in ("records.jsonl", "reading.jsonl")
+        },
         load_speech_encoder(_encoder_folder(folder)).eval(),
         UnitsConfig(
             kind="speech_encoder", name="speech_encoder",

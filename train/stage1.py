@@ -45,6 +45,7 @@ class Stage1:
     writing, so that the LLM stays able to read. augmentation: None hears the recordings as they
     are. cached_variants: None encodes every question in every epoch; a number encodes it once
     clean and that many times augmented, keeps that on disk, and takes the variants in turn.
+    frame_masking: share of those cached frames that an example does not hear.
     """
 
     adapter: SpeechAdapterConfig
@@ -55,6 +56,7 @@ class Stage1:
     text_share: float = 0.0
     augmentation: AugmentConfig | None = None
     cached_variants: int | None = None
+    frame_masking: float = 0.0
     gradient_checkpointing: bool = False
 
     @property
@@ -185,6 +187,7 @@ def train_stage1(
         processor,
         ears,
         text_share=recipe.text_share,
+        frame_masking=recipe.frame_masking,
         seed=recipe.loop.seed,
     )
     if recipe.gradient_checkpointing:
