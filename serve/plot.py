@@ -7,6 +7,7 @@ from pathlib import Path
 from omni.errors import UserError
 from serve.tune import INAUDIBLE, Report
 
+LABEL_STEP_PT, LABEL_STEPS = 11, 6
 FLOOR = 1e-5  # a logarithmic axis has no place for 0, the seam error of a whole reply
 
 
@@ -25,7 +26,7 @@ def plot(report: Report, path: Path) -> None:
     # A Figure of its own: no global state, no display.
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    for row in report.rows:
+    for place, row in enumerate(sorted(report.rows, key=lambda row: row.first_audio_p50_ms)):
         x, y = row.first_audio_p50_ms, max(row.border_error, FLOOR)
         late = max(0.0, row.first_audio_p95_ms - x)
         chosen = row.schedule == report.best
@@ -38,7 +39,9 @@ def plot(report: Report, path: Path) -> None:
             capsize=3,
         )
         label = f"{row.schedule} (chosen)" if chosen else row.schedule
-        axes.annotate(label, (x, y), textcoords="offset points", xytext=(6, 6))
+        # Schedules longer than the reply are one point: their labels stand above one another.
+        offset = (6, 6 + LABEL_STEP_PT * (place % LABEL_STEPS))
+        axes.annotate(label, (x, y), textcoords="offset points", xytext=offset, fontsize="small")
     axes.axhline(INAUDIBLE, color="grey", linestyle=":", label="-40 dB")
     if report.budget_ms is not None:
         axes.axvline(report.budget_ms, color="grey", linestyle="--", label="budget")
