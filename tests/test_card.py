@@ -16,6 +16,7 @@ def report(seen: float, heard: float | None) -> dict:
             "loss": 0.1,
             "speech": {
                 "sentences": 4, "wer_domain": words, "wer_full": words, "duration_ratio": 1.0,
+                "dnsmos": {"teacher": 2.5, "vocoder": 2.0},
             },
         }  # fmt: skip
 
@@ -53,4 +54,5 @@ def test_the_card_shows_missed_gates_and_every_parts_own_validation() -> None:
     card = model_card(report(0.8, 0.2), {"encoder": {"eval_cer": 0.0986}, "lm": {}})
     assert "| right answers, voices of training: at least 90.0 % | 80.0 % | **missed** |" in card
     assert "chunks of 10: at most 5.0 % | 19.0 % | **missed** |" in card
+    assert "DNSMOS above natural: at least -0.40 | -0.50 | **missed** |" in card
     assert "cer 0.099" in card and "capitals 80 / 50" in card

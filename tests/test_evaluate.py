@@ -167,9 +167,11 @@ def test_the_report_counts_right_answers_by_skill_and_numbers(
     assert rows["right answers"] == f"{report['right']:.1%}"
 
 
+@pytest.mark.parametrize("dnsmos", [None, lambda waveform: 1.0 + float(np.abs(waveform).max())])
 def test_an_evaluation_measures_everything_once(
-    checkpoint: Path, manifest: Manifest, tmp_path: Path
+    checkpoint: Path, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dnsmos
 ) -> None:
+    monkeypatch.setattr("train.evaluate.load_dnsmos", lambda: dnsmos)  # extra `metrics` or not
     config = EvaluationConfig(
         splits=("validation", "test"), chunks=("4", "all"), spoken=1, timed=1, max_new_tokens=6
     )
@@ -178,6 +180,9 @@ def test_an_evaluation_measures_everything_once(
     speech = report["splits"]["test"]["speech"]
     assert set(speech["wer_domain"]) == {"4", "all", "teacher", "vocoder"}
     assert set(speech["wer_full"]) == {"all", "teacher", "vocoder"}
+    scores = speech["dnsmos"]
+    assert set(scores) == (set() if dnsmos is None else {"all", "teacher", "vocoder"})
+    assert all(1.0 < score <= 2.0 for score in scores.values())
     assert report["timing"]["4"]["first_audio_ms_median"] > 0
     assert math.isfinite(report["splits"]["validation"]["loss"])
     lines = (tmp_path / "results.jsonl").read_text().count("\n")

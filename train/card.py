@@ -59,7 +59,7 @@ Right answers by skill (seen, unseen): {skills}.
 
 PARTS = {
     "lm": ("Llama 256 x 4, byte-pair vocabulary of 1,024, on the dialogues as text", "eval_exact"),
-    "encoder": ("Whisper encoder 192 x 4, CTC on letters", "eval_cer"),
+    "encoder": ("Whisper encoder 256 x 4, CTC on letters", "eval_cer"),
     "units": ("k-means, 200 clusters of encoder layer 3", "merged_units_per_second"),
     "vocoder": ("NSF vocoder, 2.8 M parameters, by reconstruction", "eval_loss"),
     "stage1": ("adapter and LLM, cross-entropy on the answer", "eval_exact"),
@@ -113,6 +113,9 @@ def gates(report: Mapping[str, Any]) -> list[Gate]:
     found.append(Gate("vocoder alone, word errors above natural (domain)", revoiced, high=0.03))
     revoiced = _difference(full["vocoder"], full["teacher"])
     found.append(Gate("vocoder alone, word errors above natural (full)", revoiced, high=0.08))
+    mos = speech["dnsmos"]
+    duller = _difference(mos.get("vocoder"), mos.get("teacher"))
+    found.append(Gate("vocoder alone, DNSMOS above natural", duller, low=-0.4, share=False))
     length = speech["duration_ratio"]
     found.append(Gate("length of the speech, teacher = 1", length, 0.7, 1.4, share=False))
     for chunks, timing in report["timing"].items():

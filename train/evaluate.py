@@ -32,6 +32,7 @@ from train.batches import Collate, Dialogues, Example, Prepared, examples
 from train.features import LiveEars
 from train.journal import Journal
 from train.judge import Judge
+from train.quality import load_dnsmos
 from train.report import Spoken, report_speech, report_text, report_timing, right_share
 
 FULL_EARS = ("domain", "full")  # the judges: with the domain's bigram, with pocketsphinx's model
@@ -65,6 +66,7 @@ class Evaluation:
         self.items = {split: last_answers(examples(manifest, split)) for split in config.splits}
         self._first = self.items[config.splits[0]]
         self._judges: dict[str, Judge] = {}
+        self._dnsmos = load_dnsmos()
         self.ears = LiveEars(self.processor, augmentation=None, seed=0)
         self.journal = Journal(
             output / "results.jsonl",
@@ -162,7 +164,8 @@ class Evaluation:
     def _speak(self, split: str, items: list[Example]) -> None:
         """Vocode what was generated, per schedule, and let the judges hear it and the teacher.
 
-        The full model is slow and good only for a difference: it hears the last schedule.
+        The full model and DNSMOS (where it is installed) are slow and good only for a difference:
+        they hear the last schedule.
         """
         chosen = self._spoken(items)
         for chunks in self.config.chunks:
@@ -197,8 +200,11 @@ class Evaluation:
         )
 
     def _heard(self, waveform: np.ndarray, ears: Sequence[str]) -> dict[str, Any]:
-        words = {ear: self._judge(ear).hear(waveform) for ear in ears}
-        return words | {"seconds": len(waveform) / SAMPLE_RATE}
+        heard: dict[str, Any] = {ear: self._judge(ear).hear(waveform) for ear in ears}
+        heard["seconds"] = len(waveform) / SAMPLE_RATE
+        if ears == FULL_EARS and self._dnsmos is not None and len(waveform):
+            heard["dnsmos"] = self._dnsmos(waveform)
+        return heard
 
     def _judge(self, ear: str) -> Judge:
         if ear not in self._judges:  # made when first needed: they take seconds

@@ -86,7 +86,7 @@ class Spoken:
 def report_speech(journal: Journal, split: str, spoken: Spoken) -> dict[str, Any]:
     """Word errors of what was heard against the text that the model itself said, and of the
     teacher's recording of the right answer, as it is and revoiced by the vocoder from its units;
-    length relative to it, of equal sentences."""
+    DNSMOS of the same where it was measured; length relative to the teacher, of equal sentences."""
     items = spoken.items
     own = [journal[f"answer {split} {item.id}"]["text"] for item in items]
     teacher = [item for item in items if item.answer.speech is not None]
@@ -106,6 +106,14 @@ def report_speech(journal: Journal, split: str, spoken: Spoken) -> dict[str, Any
             [journal[f"vocoder {item.answer.text}"][ear] for item in voiced],
         )
         report[f"wer_{ear}"] = row
+    mean = {
+        spoken.chunks[-1]: _mean_score(
+            [journal[f"spoken {spoken.chunks[-1]} {split} {item.id}"] for item in items]
+        ),
+        "teacher": _mean_score(list(natural.values())),
+        "vocoder": _mean_score([journal[f"vocoder {item.answer.text}"] for item in voiced]),
+    }
+    report["dnsmos"] = {name: score for name, score in mean.items() if score is not None}
     same = [
         item
         for item, text in zip(items, own, strict=True)
@@ -157,12 +165,21 @@ def table_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
         for chunks in [*report.get("timing", {}), *others]:
             name = others.get(chunks, f"chunks of {chunks}")
             row(f"word errors heard ({ear}), {name}", "speech", f"wer_{ear}", chunks)
+    for name in [*report.get("timing", {}), *others]:
+        shown = others.get(name, f"chunks of {name}")
+        row(f"DNSMOS, {shown}", "speech", "dnsmos", name, percent=False)
     row("length of the speech, teacher = 1", "speech", "duration_ratio", percent=False)
     return rows
 
 
 def _share(values: Sequence[bool]) -> float | None:
     return sum(values) / len(values) if values else None
+
+
+def _mean_score(rows: Sequence[dict[str, Any]]) -> float | None:
+    """The mean DNSMOS of what was rated; None if nothing was."""
+    scores = [row["dnsmos"] for row in rows if "dnsmos" in row]
+    return float(np.mean(scores)) if scores else None
 
 
 def _wer(true: list[str], heard: list[str]) -> float | None:

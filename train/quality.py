@@ -1,0 +1,21 @@
+"""How natural speech sounds, by DNSMOS (Reddy et al. 2022), which needs no reference.
+
+Trained on human speech in noise, it is good only for a difference to the teacher voice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from omni.audio import SAMPLE_RATE
+
+
+def load_dnsmos() -> Callable[[np.ndarray], float] | None:
+    """[samples] float at 16 kHz -> overall opinion score, 1 to 5; None without extra `metrics`."""
+    try:
+        from speechmos import dnsmos  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return None
+    return lambda waveform: float(dnsmos.run(np.clip(waveform, -1.0, 1.0), SAMPLE_RATE)["ovrl_mos"])
