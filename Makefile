@@ -49,7 +49,7 @@ $(VENV)/.core: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
-	@echo "Installing omni and its test tools into $(VENV) (a few minutes, about 1.7 GB) ..."
+	@echo "Installing omni and its test tools into $(VENV) (a few minutes, about 2 GB) ..."
 	$(PIP) $(PIP_ARGS) --editable ".[test]"
 	@touch $@ $(VENV)/.core
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
 
 from data_tools.augment import AugmentConfig, augment, augment_rng
+from data_tools.clips import make_once
 from data_tools.journal import LeftOut
 from data_tools.manifest import Record
-from data_tools.nano import write_wav
 from data_tools.steps import digest, stamps
 from omni.audio import load_audio
 
@@ -34,6 +37,7 @@ class AugmentStep:
     name: str = "augment"
     batch_size: int = 1
     workers: int | None = None
+    device: ClassVar[str] = "cpu"
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -73,12 +77,13 @@ class AugmentWork:
                 continue
             name = digest(step.settings(), record.id, number, turn.speech, stamp and stamp[0])
             path = f"{FOLDER}/{name[:2]}/{name}.wav"
-            if not (self.root / path).exists():
-                place = int(digest(record.id, number, length=15), 16)
-                rng = augment_rng(step.seed, step.epoch, place)
-                waveform = augment(load_audio(self.root / turn.speech), rng, step.config)
-                (self.root / path).parent.mkdir(parents=True, exist_ok=True)
-                write_wav(self.root / path, waveform)
+            make_once(self.root / path, partial(self.heard, record.id, number, turn.speech))
             turns[number] = replace(turn, speech=path)
         provenance = {**record.provenance, "augmented": f"seed {step.seed}, epoch {step.epoch}"}
         return replace(record, turns=tuple(turns), provenance=provenance)
+
+    def heard(self, record: str, turn: int, speech: str) -> np.ndarray:
+        """[samples] at 16 kHz: what is made of the recording of this turn."""
+        step = self.step
+        rng = augment_rng(step.seed, step.epoch, int(digest(record, turn, length=15), 16))
+        return augment(load_audio(self.root / speech), rng, step.config)

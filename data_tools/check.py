@@ -17,6 +17,7 @@ from data_tools.check_speech import (
 )
 from data_tools.check_text import text_findings
 from data_tools.clips import ClipRules
+from data_tools.engines import Engine
 from data_tools.findings import RULES, Finding
 from data_tools.manifest import Manifest, Record
 from omni.errors import UserError
@@ -88,11 +89,13 @@ def check_manifest(
     config: CheckConfig | None = None,
     *,
     count_tokens: Callable[[str], int] | None = None,
+    engine: Engine | None = None,
 ) -> Check:
-    """count_tokens: of the language model's tokenizer; without, a lower bound serves."""
+    """count_tokens: of the language model's tokenizer; without, a lower bound serves. engine: who
+    listens; this machine if it isn't said."""
     config = config or CheckConfig()
     records = manifest.records
-    clips = measure_clips(manifest, sample=config.sample, seed=config.seed)
+    clips = measure_clips(manifest, sample=config.sample, seed=config.seed, engine=engine)
     findings = [
         *text_findings(records),
         *speech_findings(records, clips, rules=config.rules, max_question_s=config.max_question_s),

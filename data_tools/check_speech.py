@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import soundfile
 from tqdm import tqdm
 
 from data_tools.clips import ClipRules, ClipStats, faults, measure, spoken_letters
+from data_tools.engines import Engine, LocalEngine
 from data_tools.findings import Finding
 from data_tools.manifest import Manifest, Record, Turn
 from omni.audio import SAMPLE_RATE, prepare
 from omni.ctc import required_frames
 
 UNITS_PER_S = (2.0, 50.0)  # 50 frames a second; 29 merged units is what speech has
+BATCH = 100  # recordings that a worker listens to at a time
 PACE_DEVIATIONS = 6.0  # robust standard deviations from the voice's median
 
 
@@ -33,7 +35,31 @@ class Clip:
     detail: str = ""
 
 
-def measure_clips(manifest: Manifest, *, sample: int | None, seed: int) -> dict[str, Clip]:
+@dataclass(frozen=True)
+class Listening:
+    """The job of decoding recordings: paths from the root -> Clips."""
+
+    workers: ClassVar[None] = None
+    device: ClassVar[str] = "cpu"
+
+    def open(self, root: Path) -> Listener:
+        return Listener(root)
+
+
+@dataclass(frozen=True)
+class Listener:
+    root: Path
+
+    def __call__(self, paths: Sequence[str]) -> list[Clip]:
+        return [read_clip(self.root / path) for path in paths]
+
+    def close(self) -> None:
+        pass
+
+
+def measure_clips(
+    manifest: Manifest, *, sample: int | None, seed: int, engine: Engine | None = None
+) -> dict[str, Clip]:
     """path -> Clip of every recording, or of `sample` drawn ones."""
     paths = sorted(
         {turn.speech for record in manifest.records for turn in record.turns if turn.speech}
@@ -41,11 +67,14 @@ def measure_clips(manifest: Manifest, *, sample: int | None, seed: int) -> dict[
     if sample is not None and sample < len(paths):
         drawn = np.random.default_rng(seed).choice(len(paths), sample, replace=False)
         paths = [paths[index] for index in sorted(drawn)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        clips = pool.map(lambda path: read_clip(manifest.root / path), paths)
-        return dict(
-            zip(paths, tqdm(clips, total=len(paths), desc="listening", unit="clip"), strict=True)
-        )
+    batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
+    found: dict[str, Clip] = {}
+    running = (engine or LocalEngine()).run(Listening(), batches, root=manifest.root)
+    with closing(running), tqdm(total=len(paths), desc="listening", unit="clip") as bar:
+        for place, clips in running:
+            found.update(zip(batches[place], clips, strict=True))
+            bar.update(len(clips))
+    return {path: found[path] for path in paths}
 
 
 def read_clip(path: Path) -> Clip:

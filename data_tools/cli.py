@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from data_tools import cli_speech, cli_text
+from data_tools import cli_build, cli_speech, cli_text
 from data_tools.manifest import read_folder, read_manifest, write_manifest
 from data_tools.nano import QUESTIONS, build_nano
 from data_tools.nano_domain import dialogues
@@ -69,6 +69,7 @@ def convert(
 
 cli_text.register(app)
 cli_speech.register(app)
+cli_build.register(app)
 
 if __name__ == "__main__":
     app()

@@ -1,9 +1,8 @@
-"""The speech half of `omni-data`: speak, augment, units, features, build, check."""
+"""The speech half of `omni-data`: speak, augment, units, features."""
 
 # Heavy imports stand inside the commands: `omni-data --help` must not wait for torch.
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,29 +11,38 @@ import typer
 from omni.errors import UserError, friendly
 
 if TYPE_CHECKING:
-    from data_tools.check import Check
     from data_tools.steps import Step
 
 Source = Annotated[Path, typer.Argument(metavar="MANIFEST", help="Ends in .jsonl or .parquet.")]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The new manifest; audio lies beside it.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Default: all cores.")]
 Seed = Annotated[int, typer.Option(help="Chooses what is drawn.")]
+EngineName = Annotated[
+    str, typer.Option(help="Who works: local (this machine's cores), ray (a Ray cluster).")
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="The Ray cluster; default: RAY_ADDRESS, else this machine. Its nodes need this "
+        "package, and the data set's folder under the same path: storage that they share.",
+    ),
+]
 MaxLeftOut = Annotated[
     float, typer.Option(min=0, max=1, help="Share of records that may remain without result.")
 ]
-UNFIT = 1  # exit code of `check`; 2 is bad input
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this file to `omni-data`."""
-    for command in (speak, augment, units, features, build, check):
+    for command in (speak, augment, units, features):
         app.command()(friendly(command))
 
 
 def speak(
     source: Source,
     out: Out,
-    engine: Annotated[
+    tts: Annotated[
         str,
         typer.Option(help="installed (flite, espeak, festival), transformers, openai, command."),
     ] = "installed",
@@ -43,9 +51,7 @@ def speak(
         typer.Option(help="Of the questions; several are drawn from. Default: 500 Debian voices."),
     ] = None,
     answer_voice: Annotated[str | None, typer.Option(help="Of all answers.")] = None,
-    answer_engine: Annotated[
-        str | None, typer.Option(help="Default: the questions' engine.")
-    ] = None,
+    answer_tts: Annotated[str | None, typer.Option(help="Default: the questions'.")] = None,
     model: Annotated[str | None, typer.Option(help="For transformers and openai.")] = None,
     url: Annotated[str | None, typer.Option(help="For openai: the server, up to /v1.")] = None,
     command: Annotated[
@@ -56,6 +62,8 @@ def speak(
     seed: Seed = 0,
     workers: Workers = None,
     max_left_out: MaxLeftOut = 0.05,
+    engine: EngineName = "local",
+    ray_address: RayAddress = None,
 ) -> None:
     """Speak every turn that has no recording: a drawn voice asks, one voice answers."""
     from data_tools.speak_step import SpeakStep, speaker_of
@@ -70,16 +78,17 @@ def speak(
         options = {name: value for name, value in given.get(kind, {}).items() if value is not None}
         return speaker_of({"engine": {"kind": kind, **options}, "voices": voices})
 
-    kind = answer_engine or engine
+    kind = answer_tts or tts
     fallback = "flite-slt" if kind == "installed" else f"{kind}-default"
-    default = [] if engine == "installed" else [f"{engine}-default"]
+    default = [] if tts == "installed" else [f"{tts}-default"]
     step = SpeakStep(
-        question=speaker(engine, voice or default),
+        question=speaker(tts, voice or default),
         answer=speaker(kind, [answer_voice or fallback]),
         attempts=attempts,
         seed=seed,
     )
-    run(source, out, step, workers=workers, max_left_out=max_left_out)
+    by = (engine, ray_address)
+    run(source, out, step, by, workers=workers, max_left_out=max_left_out)
 
 
 def augment(
@@ -96,6 +105,8 @@ def augment(
     epoch: Annotated[int, typer.Option(help="Another number draws anew.")] = 0,
     seed: Seed = 0,
     workers: Workers = None,
+    engine: EngineName = "local",
+    ray_address: RayAddress = None,
 ) -> None:
     """Write the questions out with noise, rooms, speed, telephone; training does so by itself."""
     from data_tools.augment import AugmentConfig
@@ -105,7 +116,7 @@ def augment(
         telephone_share=telephone, snr_db=snr, noise_share=noise, echo_share=echo, speed=speed
     )
     step = AugmentStep(config=config, seed=seed, epoch=epoch, splits=tuple(split or ["train"]))
-    run(source, out, step, workers=workers)
+    run(source, out, step, (engine, ray_address), workers=workers)
 
 
 def units(
@@ -120,6 +131,11 @@ def units(
     role: Annotated[list[str] | None, typer.Option(help="Default: assistant alone.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda.")] = "cpu",
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings at a time.")] = 16,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Default: all cores, or one for the GPU.")
+    ] = None,
+    engine: EngineName = "local",
+    ray_address: RayAddress = None,
 ) -> None:
     """Turn the answers' speech into units."""
     from data_tools.units import load_units_step
@@ -131,7 +147,7 @@ def units(
         device=device,
         batch_size=batch_size,
     )
-    run(source, out, step)
+    run(source, out, step, (engine, ray_address), workers=workers)
 
 
 def features(
@@ -167,106 +183,30 @@ def features(
     typer.echo(f"{folder}: {len(cache.names)} recordings")
 
 
-def build(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="See docs/data.md.")],
-) -> None:
-    """Go the whole way of a recipe. Stopped and run again, it goes on where it was."""
-    from data_tools.build import build as build_data_set
-    from data_tools.build import check_config, read_recipe
-    from data_tools.manifest import read_manifest
-
-    built = build_data_set(recipe)
-    for step, made in built.made.items():
-        left_out = len(built.left_out.get(step, {}))
-        typer.echo(f"{step:<14} {made:8} new" + (f", {left_out} left out" if left_out else ""))
-    typer.echo(f"{built.manifest}: {built.records} records")
-    options = read_recipe(recipe).check
-    if options is not None:
-        config, count_tokens = check_config(options)
-        finish(read_manifest(built.manifest), config, count_tokens, built.manifest.parent)
-
-
-def check(
-    source: Source,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of report.json and report.html.")
-    ] = None,
-    upsample: Annotated[int, typer.Option(min=1, help="Of the unit decoder.")] = 25,
-    tokenizer: Annotated[
-        str | None,
-        typer.Option(help="Of the language model, to count tokens; default: a lower bound."),
-    ] = None,
-    tolerated: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of records that may break a limit.")
-    ] = 0.01,
-    sample: Annotated[
-        int | None, typer.Option(min=1, help="Listen to so many recordings; default: all.")
-    ] = None,
-) -> None:
-    """Say whether a data set is fit to train on: exit code 0 if it is, 1 if not."""
-    from data_tools.build import check_config
-    from data_tools.manifest import read_manifest
-
-    config, count_tokens = check_config(
-        {"upsample": upsample, "tokenizer": tokenizer, "tolerated": tolerated, "sample": sample}
-    )
-    finish(read_manifest(source), config, count_tokens, out)
-
-
-def finish(
-    manifest: Any, config: Any, count_tokens: Callable[[str], int] | None, out: Path | None
-) -> None:
-    """Checks, reports, and ends with exit code 1 if the data set isn't fit."""
-    from data_tools.check import check_manifest
-    from data_tools.report import write_report
-
-    found = check_manifest(manifest, config, count_tokens=count_tokens)
-    show(found)
-    if out is not None:
-        write_report(found, out)
-        typer.echo(f"{out / 'report.html'}")
-    if not found.fit:
-        raise typer.Exit(UNFIT)
-
-
-def show(check: Check) -> None:
-    """The rules that something breaks, as a table, and the verdict."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("rule", "records", "allowed", "worst", box=None)
-    for result in check.results:
-        if result.worst:
-            worst = result.worst[0]
-            style = None if result.allowed is None else "green" if result.passed else "red"
-            allowed = "any" if result.allowed is None else str(result.allowed)
-            detail = f"{worst.record}: {worst.detail}"
-            table.add_row(result.rule, str(result.records), allowed, detail, style=style)
-    console = Console()
-    if table.rows:
-        console.print(table)
-    failed = ", ".join(result.rule for result in check.results if not result.passed)
-    records = len(check.manifest.records)
-    verdict = "fit to train on" if check.fit else f"not fit to train on ({failed or 'no records'})"
-    console.print(f"{records} records, {len(check.clips)} recordings: {verdict}")
-
-
 def run(
     source: Path,
     out: Path,
     step: Step,
+    by: tuple[str, str | None],
     *,
     workers: int | None = None,
     max_left_out: float = 0.05,
 ) -> None:
-    """One step from a manifest into another, and what came of it."""
+    """One step from a manifest into another, and what came of it; by: engine and Ray address."""
+    from data_tools.engines import engine_of
     from data_tools.manifest import read_manifest
     from data_tools.steps import step_over_file
 
     if out.resolve() == source.resolve():
         raise UserError(f"{out}: is the source itself; write another manifest")
+    engine = engine_of(*by)  # before the manifest is read, which may take long
     result = step_over_file(
-        read_manifest(source), step, out, workers=workers, max_left_out=max_left_out
+        read_manifest(source),
+        step,
+        out,
+        workers=workers,
+        max_left_out=max_left_out,
+        engine=engine,
     )
     left_out = f", {len(result.left_out)} left out" if result.left_out else ""
     typer.echo(f"{out}: {len(result.records)} records, {result.made} new{left_out}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from data_tools.cli_speech import MaxLeftOut, Out, Source, run
+from data_tools.cli_speech import EngineName, MaxLeftOut, Out, RayAddress, Source, run
 from omni.errors import friendly
 
 if TYPE_CHECKING:
@@ -116,6 +116,8 @@ def rewrite(
     batch_size: BatchSize = None,
     seed: Seed = None,
     max_left_out: MaxLeftOut = 0.05,
+    engine: EngineName = "local",
+    ray_address: RayAddress = None,
 ) -> None:
     """Reword every written question as someone would ask it aloud."""
     from data_tools.rewrite import RewriteStep
@@ -127,7 +129,8 @@ def rewrite(
         seed=seed,
     )  # fmt: skip
     options = present(prompt=prompt and read_prompt(prompt), max_words=max_words)
-    run(source, out, RewriteStep(writer=config, **options), max_left_out=max_left_out)
+    step = RewriteStep(writer=config, **options)
+    run(source, out, step, (engine, ray_address), max_left_out=max_left_out)
 
 
 def respond(
@@ -144,6 +147,8 @@ def respond(
     requests_per_minute: PerMinute = None,
     batch_size: BatchSize = None,
     max_left_out: MaxLeftOut = 0.05,
+    engine: EngineName = "local",
+    ray_address: RayAddress = None,
 ) -> None:
     """Answer every question concisely, in words that a synthesiser can say."""
     from data_tools.respond import RespondStep
@@ -154,7 +159,8 @@ def respond(
         concurrency=concurrency, requests_per_minute=requests_per_minute, batch_size=batch_size,
     )  # fmt: skip
     options = present(prompt=prompt and read_prompt(prompt), max_words=max_words)
-    run(source, out, RespondStep(writer=config, **options), max_left_out=max_left_out)
+    step = RespondStep(writer=config, **options)
+    run(source, out, step, (engine, ray_address), max_left_out=max_left_out)
 
 
 def chosen_writer(kind: str, **options: Any) -> WriterConfig:

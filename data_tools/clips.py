@@ -5,11 +5,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from data_tools.nano import write_wav
 from omni.audio import SAMPLE_RATE
 
 FRAME = SAMPLE_RATE // 100  # 10 ms
@@ -47,6 +52,33 @@ class ClipRules:
         low, high = self.letters_per_s
         if not 0 < low < high:
             raise ValueError(f"letters_per_s={self.letters_per_s}: must be (low, high), above 0")
+
+
+def make_once(path: Path, make: Callable[[], np.ndarray]) -> None:
+    """Writes the [samples] at 16 kHz that `make` gives, unless the file is there.
+
+    Any number of workers may want it at once, also on other machines that share the folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".partial")  # what `write_wav` writes before it renames
+    while not path.exists():
+        with aside.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not names(aside, file.fileno()):
+                continue  # whoever held the lock has renamed or removed the file
+            try:
+                if not path.exists():
+                    write_wav(path, make())
+            finally:
+                aside.unlink(missing_ok=True)
+
+
+def names(path: Path, handle: int) -> bool:
+    """Whether the open file is still the one of this name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def measure(waveform: np.ndarray) -> ClipStats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ class LeftOut:
 def alone(journal: Path) -> Iterator[None]:
     """Holds the journal against a second run; the lock ends with the process, however it ends."""
     with journal.with_name(journal.name + ".lock").open("w") as lock:
+        # Workers are forks: one that outlives a killed run for a moment must not keep its lock.
+        os.register_at_fork(after_in_child=lock.close)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -64,6 +64,16 @@ class WriterConfig(Protocol):
         ...
 
     @property
+    def workers(self) -> int | None:
+        """As a `Job`'s: 1 for a writer that itself works on a batch in parallel."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """As a `Job`'s."""
+        ...
+
+    @property
     def label(self) -> str:
         """Short name for the provenance of what it wrote."""
         ...

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 
@@ -34,6 +34,8 @@ class EndpointConfig:
     api_key_env: str = "OPENAI_API_KEY"
     extra: dict[str, Any] = field(default_factory=dict)
     retry: RetryConfig = field(default_factory=RetryConfig)
+    workers: ClassVar[int] = 1
+    device: ClassVar[str] = "cpu"  # the server computes
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from data_tools.journal import LeftOut
 from data_tools.llm import Reply, Request, Writer, chat_key
@@ -26,6 +26,7 @@ class LocalConfig:
     temperature: float = 0.0
     max_tokens: int = 256
     batch_size: int = 16
+    workers: ClassVar[int] = 1
 
     @property
     def label(self) -> str:

@@ -34,7 +34,6 @@ class RespondStep:
     prompt: str = field(default_factory=lambda: read_prompt(PROMPTS / "respond.txt"))
     max_words: int = MAX_WORDS
     name: str = "respond"
-    workers: int | None = 1  # the writer itself works on a batch in parallel
 
     def __post_init__(self) -> None:
         check_words(self.max_words)
@@ -42,6 +41,14 @@ class RespondStep:
     @property
     def batch_size(self) -> int:
         return self.writer.batch_size
+
+    @property
+    def workers(self) -> int | None:
+        return self.writer.workers
+
+    @property
+    def device(self) -> str:
+        return self.writer.device
 
     def settings(self) -> dict[str, Any]:
         writer = self.writer.settings()

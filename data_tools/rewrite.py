@@ -28,7 +28,6 @@ class RewriteStep:
     prompt: str = field(default_factory=lambda: read_prompt(PROMPTS / "rewrite.txt"))
     max_words: int = MAX_WORDS
     name: str = "rewrite"
-    workers: int | None = 1  # the writer itself works on a batch in parallel
 
     def __post_init__(self) -> None:
         check_words(self.max_words)
@@ -36,6 +35,14 @@ class RewriteStep:
     @property
     def batch_size(self) -> int:
         return self.writer.batch_size
+
+    @property
+    def workers(self) -> int | None:
+        return self.writer.workers
+
+    @property
+    def device(self) -> str:
+        return self.writer.device
 
     def settings(self) -> dict[str, Any]:
         writer = self.writer.settings()

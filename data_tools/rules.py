@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from data_tools.journal import LeftOut
 from data_tools.llm import Reply, Request, Writer
@@ -41,6 +41,8 @@ class RulesConfig:
     politeness: float = 0.3
     batch_size: int = 256
     label: str = "rules"
+    workers: ClassVar[None] = None
+    device: ClassVar[str] = "cpu"
 
     def __post_init__(self) -> None:
         for name in ("fillers", "politeness"):

@@ -7,7 +7,6 @@ never kept: the question is spoken by another voice, or the record is left out w
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.clips import ClipRules, can_be_said, faults, measure
+from data_tools.clips import ClipRules, can_be_said, faults, make_once, measure
 from data_tools.journal import LeftOut
 from data_tools.manifest import Record, Turn
-from data_tools.nano import write_wav
 from data_tools.speak import ENGINES, InstalledEngines, TextToSpeech
 from data_tools.steps import digest
 from data_tools.tts import EngineConfig, InstalledConfig, engine_config, settings_of
@@ -26,7 +24,6 @@ from data_tools.voices import ANSWER_VOICE, Voice, random_training_voice
 from omni.errors import UserError
 
 FOLDER = "audio/speech"
-LOCKS = tuple(threading.Lock() for _ in range(256))  # two records may want the same clip at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +83,12 @@ class SpeakStep:
             )
         if self.attempts < 1:
             raise UserError(f"attempts={self.attempts}: must be at least 1")
+
+    @property
+    def device(self) -> str:
+        """Of the one engine that may compute in the worker; the others are programs or servers."""
+        devices = {getattr(side.engine, "device", "cpu") for side in (self.question, self.answer)}
+        return max(devices)  # "cuda" if either needs it
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -167,14 +170,15 @@ class SpeakWork:
         made_by = [settings_of(speaker.engine), self.versions[turn.role, voice.engine]]
         name = digest(made_by, str(voice), text)
         path = f"{FOLDER}/{name[:2]}/{name}.wav"
-        with LOCKS[int(name[:2], 16)]:
-            if not (self.root / path).exists():
-                waveform = engine.speak(text, voice)
-                broken = faults(measure(waveform), text, self.step.rules)
-                if broken:
-                    raise ValueError(f"{voice} spoke {text!r}: {'; '.join(broken.values())}")
-                (self.root / path).parent.mkdir(parents=True, exist_ok=True)
-                write_wav(self.root / path, waveform)
+
+        def speak() -> np.ndarray:
+            waveform = engine.speak(text, voice)
+            broken = faults(measure(waveform), text, self.step.rules)
+            if broken:
+                raise ValueError(f"{voice} spoke {text!r}: {'; '.join(broken.values())}")
+            return waveform
+
+        make_once(self.root / path, speak)  # two records may want the same clip at once
         return path
 
     def engine(self, role: str, speaker: Speaker, voice: Voice) -> TextToSpeech:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from data_tools.journal import LeftOut
 from data_tools.manifest import Record
@@ -32,6 +32,7 @@ class SplitStep:
     name: str = "split"
     batch_size: int = 1024
     workers: int | None = 1
+    device: ClassVar[str] = "cpu"
 
     def __post_init__(self) -> None:
         total = sum(self.shares.values())

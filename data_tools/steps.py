@@ -2,8 +2,8 @@
 
 Every batch that is done goes into a journal, as one line under the hash of all that it depends on.
 A run that was killed loses at most the batches in hand; another setting, a changed record or a
-grown data set redoes exactly what is new. What a step knows about engines stays in its `Work`, so
-that another runner than this one (threads on one machine) can call the same objects.
+grown data set redoes exactly what is new. Who does the batches, this machine or a cluster, is an
+`Engine`'s affair and leaves no trace in the result.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from data_tools.engines import Engine, Job, LocalEngine
 from data_tools.journal import LeftOut, alone, journal_line, read_journal, write_journal
 from data_tools.manifest import Manifest, Record, row_from_record, write_manifest
 from omni.errors import UserError
@@ -27,22 +27,16 @@ from omni.errors import UserError
 FEW = 20  # so many records may be left out, whatever their share
 
 
-class Work(Protocol):
-    """One worker's hold on a step: its engines, model or connection; used by one thread."""
+class Step(Job, Protocol):
+    """A job on records; audio paths are relative to `root` going in and coming out.
 
-    def __call__(self, records: Sequence[Record]) -> Sequence[Record | LeftOut]:
-        """One result per record, in order; equal for equal records, whatever the batch."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class Step(Protocol):
-    """What is done to records; audio paths are relative to `root` going in and coming out."""
+    Its work gives a `Record` or `LeftOut` per record.
+    """
 
     name: str
-    batch_size: int
-    workers: int | None  # None: one per core
+
+    @property
+    def batch_size(self) -> int: ...
 
     def settings(self) -> dict[str, Any]:
         """All that the result depends on besides the record, as JSON holds it."""
@@ -50,10 +44,6 @@ class Step(Protocol):
 
     def size(self, record: Record, root: Path) -> float:
         """Records of like size share a batch."""
-        ...
-
-    def open(self, root: Path) -> Work:
-        """Called once per worker."""
         ...
 
 
@@ -74,11 +64,11 @@ def run_step(
     journal: Path,
     workers: int | None = None,
     max_left_out: float = 0.05,
+    engine: Engine | None = None,
 ) -> StepResult:
     """Does what the journal doesn't hold yet, and leaves the journal holding exactly this result.
 
-    workers: threads, each with a `Work` of its own. They are enough: engines are processes of
-    their own, and torch, numpy's transforms and soxr let go of the interpreter.
+    workers: how many, each with a `Work` of its own; None leaves it to step and engine.
     max_left_out: a larger share without result (and more than 20 records) is an error.
     Raises UserError if so, or if another run holds the journal.
     """
@@ -100,12 +90,19 @@ def run_step(
             ]
             limit = max(FEW, max_left_out * len(records))
             refused = sum(isinstance(known.get(key), LeftOut) for key in keys)
-            count = workers or step.workers or os.cpu_count() or 1
+            running = (engine or LocalEngine()).run(
+                step,
+                [[record for _, record in batch] for batch in batches],
+                root=root,
+                workers=workers,
+            )
             with (
+                closing(running),
                 journal.open("a", encoding="utf-8") as lines,
                 tqdm(total=len(records), initial=len(records) - made, desc=step.name) as bar,
             ):
-                for batch, results in worked(batches, step, root, workers=min(count, len(batches))):
+                for place, results in running:
+                    batch = batches[place]
                     done = [(key, r) for (key, _), r in zip(batch, results, strict=True)]
                     lines.write(journal_line(done))
                     lines.flush()
@@ -136,6 +133,7 @@ def step_over_file(
     *,
     workers: int | None = None,
     max_left_out: float = 0.05,
+    engine: Engine | None = None,
 ) -> StepResult:
     """`run_step` from a manifest into another one; audio that the step makes lies beside `out`.
 
@@ -149,6 +147,7 @@ def step_over_file(
         journal=out.with_name(f".{out.stem}.{step.name}.journal"),
         workers=workers,
         max_left_out=max_left_out,
+        engine=engine,
     )
     write_left_out(out, {step.name: result.left_out})
     write_manifest(out, result.records)
@@ -216,50 +215,6 @@ def is_whole(result: Record | LeftOut, root: Path) -> bool:
     return isinstance(result, LeftOut) or all(
         (root / turn.speech).is_file() for turn in result.turns if turn.speech
     )
-
-
-def worked(
-    batches: Sequence[Sequence[tuple[str, Record]]], step: Step, root: Path, *, workers: int
-) -> Iterator[tuple[Sequence[tuple[str, Record]], Sequence[Record | LeftOut]]]:
-    """(batch, results) as they are done; an error ends the run once the others' batches are."""
-    own = threading.local()
-    opened: list[Work] = []
-
-    def start() -> None:
-        own.work = step.open(root)
-        opened.append(own.work)
-
-    def do(batch: Sequence[tuple[str, Record]]) -> Sequence[Record | LeftOut]:
-        if not hasattr(own, "work"):
-            start()  # here and not as the pool's initializer, which would hide the error
-        return own.work([record for _, record in batch])
-
-    pool = ThreadPoolExecutor(workers)
-    waiting = iter(batches)
-    running: dict[Future[Sequence[Record | LeftOut]], Sequence[tuple[str, Record]]] = {}
-    try:
-        failure: BaseException | None = None
-        while True:
-            while not failure and len(running) < 2 * workers and (batch := next(waiting, None)):
-                running[pool.submit(do, batch)] = batch
-            if not running:
-                break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                batch = running.pop(future)
-                if future.cancelled():
-                    continue
-                if (error := future.exception()) is None:
-                    yield batch, future.result()
-                elif failure is None:
-                    failure = error
-                    for other in running:  # those that have begun are worth their while
-                        other.cancel()
-        if failure:
-            raise failure
-    finally:
-        pool.shutdown(cancel_futures=True)
-        for work in opened:
-            work.close()
 
 
 def too_many(

@@ -17,13 +17,21 @@ from omni.units import UnitExtractor, merge_repeats
 
 @dataclass(frozen=True, kw_only=True)
 class UnitsStep:
-    """Fills `units` of every spoken turn of `roles`; one worker, because torch uses all cores."""
+    """Fills `units` of every spoken turn of `roles`.
+
+    extractor: on the CPU, from where each worker takes it to `device`.
+    """
 
     extractor: UnitExtractor
     roles: tuple[str, ...] = ("assistant",)
+    device: str = "cpu"
     name: str = "units"
     batch_size: int = 16
-    workers: int | None = 1
+
+    @property
+    def workers(self) -> int | None:
+        """A GPU holds the model once; a machine's cores do more as processes than as threads."""
+        return None if self.device == "cpu" else 1
 
     def settings(self) -> dict[str, Any]:
         return {"extractor": self.extractor.fingerprint, "roles": list(self.roles)}
@@ -41,6 +49,7 @@ class UnitsWork:
     def __init__(self, step: UnitsStep, root: Path) -> None:
         self.step = step
         self.root = root
+        step.extractor.to(step.device)
 
     def __call__(self, records: Sequence[Record]) -> list[Record | LeftOut]:
         """All recordings of the records as one padded batch, each clip once."""
@@ -111,5 +120,5 @@ def load_units_step(
 
     folder = Path(units) / "units" if (Path(units) / "units").is_dir() else Path(units)
     loaded = None if encoder is None else load_speech_encoder(str(encoder))
-    extractor = UnitExtractor.load(folder, encoder=loaded).to(device)
-    return UnitsStep(extractor=extractor, roles=roles, batch_size=batch_size)
+    extractor = UnitExtractor.load(folder, encoder=loaded)
+    return UnitsStep(extractor=extractor, roles=roles, device=device, batch_size=batch_size)
