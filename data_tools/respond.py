@@ -9,20 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from data_tools.journal import LeftOut
-from data_tools.llm import Message, Reply, Request, WriterConfig
+from data_tools.llm import Message, Reply, Request
 from data_tools.manifest import Record, Turn
-from data_tools.rules import RulesConfig
 from data_tools.spoken import first_sentences
-from data_tools.text_step import PROMPTS, check_words, filled, open_writer, read_prompt, replies_to
+from data_tools.text_step import PROMPTS, TextStep, filled, open_writer, read_prompt, replies_to
 
 MAX_WORDS = 100  # about 37 s; the published set's responses last 19 s on average
 
 
 @dataclass(frozen=True, kw_only=True)
-class RespondStep:
+class RespondStep(TextStep):
     """Answers every user turn; an answer that has a recording stays.
 
     prompt: text with {instruction} and, to offer the written answer to the LLM, {answer}. Earlier
@@ -30,29 +28,9 @@ class RespondStep:
     whole sentence within them; the record is left out if there is none.
     """
 
-    writer: WriterConfig = field(default_factory=RulesConfig)
     prompt: str = field(default_factory=lambda: read_prompt(PROMPTS / "respond.txt"))
     max_words: int = MAX_WORDS
     name: str = "respond"
-
-    def __post_init__(self) -> None:
-        check_words(self.max_words)
-
-    @property
-    def batch_size(self) -> int:
-        return self.writer.batch_size
-
-    @property
-    def workers(self) -> int | None:
-        return self.writer.workers
-
-    @property
-    def device(self) -> str:
-        return self.writer.device
-
-    def settings(self) -> dict[str, Any]:
-        writer = self.writer.settings()
-        return {"writer": writer, "prompt": self.prompt, "max_words": self.max_words}
 
     def size(self, record: Record, root: Path) -> float:
         return len(record.turns)  # a batch takes as many rounds as its longest dialogue

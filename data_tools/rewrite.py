@@ -5,48 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from data_tools.journal import LeftOut
-from data_tools.llm import Message, Reply, Request, WriterConfig
+from data_tools.llm import Message, Reply, Request
 from data_tools.manifest import Record, Turn
-from data_tools.rules import RulesConfig
-from data_tools.text_step import PROMPTS, check_words, filled, open_writer, read_prompt, replies_to
+from data_tools.text_step import PROMPTS, TextStep, filled, open_writer, read_prompt, replies_to
 
 MAX_WORDS = 60  # about 20 s; the published set's questions last 7.5 s on average
 
 
 @dataclass(frozen=True, kw_only=True)
-class RewriteStep:
+class RewriteStep(TextStep):
     """Rewrites every user turn that has no recording; one that has is spoken already.
 
     prompt: text with {instruction}. max_words: a longer question leaves its record out, as a
     part of a question is another question.
     """
 
-    writer: WriterConfig = field(default_factory=RulesConfig)
     prompt: str = field(default_factory=lambda: read_prompt(PROMPTS / "rewrite.txt"))
     max_words: int = MAX_WORDS
     name: str = "rewrite"
-
-    def __post_init__(self) -> None:
-        check_words(self.max_words)
-
-    @property
-    def batch_size(self) -> int:
-        return self.writer.batch_size
-
-    @property
-    def workers(self) -> int | None:
-        return self.writer.workers
-
-    @property
-    def device(self) -> str:
-        return self.writer.device
-
-    def settings(self) -> dict[str, Any]:
-        writer = self.writer.settings()
-        return {"writer": writer, "prompt": self.prompt, "max_words": self.max_words}
 
     def size(self, record: Record, root: Path) -> float:
         return 0.0

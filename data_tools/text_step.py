@@ -4,15 +4,47 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from data_tools.llm import CachedWriter, Reply, Request, Writer, WriterConfig
+from data_tools.rules import RulesConfig
 from data_tools.spoken import spoken
 from omni.errors import UserError
 
 PROMPTS = Path(__file__).parent / "prompts"
 REPLIES = ".replies.jsonl"  # in the output's folder: what LLMs said, kept over all runs there
 THOUGHTS = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextStep:
+    """A step that a writer does, told what to do by a prompt."""
+
+    writer: WriterConfig = field(default_factory=RulesConfig)
+    prompt: str
+    max_words: int
+
+    def __post_init__(self) -> None:
+        if self.max_words < 1:
+            raise UserError(f"max_words={self.max_words}: must be at least 1")
+
+    @property
+    def batch_size(self) -> int:
+        return self.writer.batch_size
+
+    @property
+    def workers(self) -> int | None:
+        return self.writer.workers
+
+    @property
+    def device(self) -> str:
+        return self.writer.device
+
+    def settings(self) -> dict[str, Any]:
+        writer = self.writer.settings()
+        return {"writer": writer, "prompt": self.prompt, "max_words": self.max_words}
 
 
 def read_prompt(path: str | Path) -> str:
@@ -49,8 +81,3 @@ def replies_to(writer: Writer, requests: Sequence[Request]) -> list[Reply]:
 
 def sayable(reply: str, language: str) -> str:
     return spoken(THOUGHTS.sub("", reply).strip(), language)
-
-
-def check_words(max_words: int) -> None:
-    if max_words < 1:
-        raise UserError(f"max_words={max_words}: must be at least 1")
