@@ -39,6 +39,12 @@ def answer(nano, question, schedule: str = "auto", right: int | None = None, ses
     return done, np.concatenate(chunks)
 
 
+def difference(waveform, sound) -> float:
+    """RMS of the difference, relative to the sound's."""
+    assert waveform.shape == sound.shape
+    return float(np.sqrt(np.mean((waveform - sound) ** 2) / np.mean(sound**2)))
+
+
 def test_every_bundled_recording_has_its_answer_here():
     assert {path.stem for path in QUESTIONS.glob("*.wav")} == set(ANSWERS)
 
@@ -62,15 +68,18 @@ def test_a_written_question_and_one_that_needs_the_turn_before_are_answered(nano
 def test_the_chunk_size_changes_when_sound_comes_and_not_what_is_said(nano):
     question = load_audio(QUESTIONS / "1-capital-of-france.wav")
     whole, sound = answer(nano, question, "all")
-    full = nano[0].vocoder.context_frames
-    # Cut context: 2.9 % over all questions (docs/benchmarks.md), 5 % guards against worse.
-    for right, bound in ((None, 0.05), (full, 1e-4)):
-        replies = {schedule: answer(nano, question, schedule, right) for schedule in ("10", "40")}
-        for done, waveform in replies.values():
-            assert (done.text, done.units) == (whole.text, whole.units)
-            assert waveform.shape == sound.shape
-            assert np.sqrt(np.mean((waveform - sound) ** 2) / np.mean(sound**2)) < bound
-        assert len(replies["10"][0].chunks) > len(replies["40"][0].chunks) > 1
+    replies = {schedule: answer(nano, question, schedule) for schedule in ("10", "40")}
+    for done, waveform in replies.values():
+        assert (done.text, done.units) == (whole.text, whole.units)
+        assert difference(waveform, sound) < 1e-4
+    assert len(replies["10"][0].chunks) > len(replies["40"][0].chunks) > 1
+
+
+def test_the_less_right_context_the_further_from_the_whole(nano):
+    question = load_audio(QUESTIONS / "1-capital-of-france.wav")
+    _, sound = answer(nano, question, "all")
+    errors = [difference(answer(nano, question, "10", right)[1], sound) for right in (17, 8, 2)]
+    assert errors[0] < 1e-4 < errors[1] < errors[2]
 
 
 def test_it_is_small_enough_to_be_embedded():
