@@ -19,6 +19,7 @@ part, folder = sys.argv[1], pathlib.Path(sys.argv[2])
 note = lambda what: open(folder / "events.txt", "a").write(f"{what} {part}\\n")
 note("begin")
 print(f"half of {part}", flush=True)
+open(folder / "sharing.txt", "a").write(f"{part} {sys.argv[3]}\\n")
 time.sleep(0.3)
 if part == "BAD": sys.exit("it broke")
 (folder / part / "done").touch()
@@ -37,7 +38,14 @@ def run(
             folder,
             needs,
             complete=lambda part: (folder / part / "done").is_file(),
-            command=lambda part: [sys.executable, "-c", script, part, str(folder)],
+            command=lambda part, sharing: [
+                sys.executable,
+                "-c",
+                script,
+                part,
+                str(folder),
+                str(sharing),
+            ],
             jobs=jobs,
             **options,
         )
@@ -68,6 +76,12 @@ def test_a_part_begins_after_those_it_needs_and_no_more_run_than_allowed(
         for before in needed:
             assert events.index(f"end {before}") < events.index(f"begin {part}")
     assert at_once(events) == jobs
+
+
+def test_parts_that_begin_together_share_the_machine_and_one_alone_has_it(tmp_path: Path) -> None:
+    run(tmp_path, DIAMOND, jobs=2)
+    sharing = dict(line.split() for line in (tmp_path / "sharing.txt").read_text().splitlines())
+    assert (sharing["a"], sharing["b"], sharing["d"]) == ("2", "2", "1")
 
 
 def test_what_is_complete_is_not_made_again(tmp_path: Path) -> None:

@@ -24,8 +24,9 @@ in speech at once. It shows that every part of the pipeline works on two CPU cor
 domain of a few hundred facts: capitals, continents, opposites, animals, colours, days and months,
 counting, sums and differences of numbers up to ten, spelling, units, definitions, jokes and a few
 follow-up questions. It knows nothing else and answers anything else wrongly. Human voices were not
-trained on and not measured. All its answers stand in its training data, in other questions' words;
-follow-ups work for the pairs of questions that it was trained on.
+trained on, and are understood far less often: docs/benchmarks.md of the project has a measurement.
+All its answers stand in its training data, in other questions' words; follow-ups work for the pairs
+of questions that it was trained on.
 
 ## Recipe and data
 

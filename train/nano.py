@@ -62,20 +62,24 @@ def build_all(folder: Path, *, jobs: int | None = None, threads: int | None = No
     """Make every part that is not complete, `jobs` at a time, each in its own process.
 
     jobs: by default two, or one where a GPU would be shared or there is but one core. threads: of
-    each part; by default the cores are shared out.
+    each part; by default those that begin together share the cores.
     Raises UserError if there is no data or a part fails.
     """
     cores = os.cpu_count() or 1
     jobs = jobs or (1 if torch.cuda.is_available() else min(2, cores))
-    threads = threads or max(1, cores // jobs)
     if not _there(folder, "data"):
         raise _missing(folder, "data", next(iter(NEEDS)))
-    command = [sys.executable, "-m", "train.cli", "nano", str(folder), "--threads", str(threads)]
+
+    def command(part: str, sharing: int) -> list[str]:
+        count = str(threads or max(1, cores // sharing))
+        call = [sys.executable, "-m", "train.cli", "nano", str(folder)]
+        return [*call, "--part", part, "--threads", count]
+
     run_parts(
         folder,
         {part: [need for need in needs if need != "data"] for part, needs in NEEDS.items()},
         complete=lambda part: complete(folder, part),
-        command=lambda part: [*command, "--part", part],
+        command=command,
         jobs=jobs,
         show=StatusLine(),
     )

@@ -36,14 +36,15 @@ def run_parts(
     needs: Mapping[str, Sequence[str]],
     *,
     complete: Callable[[str], bool],
-    command: Callable[[str], Sequence[str]],
+    command: Callable[[str, int], Sequence[str]],
     jobs: int,
     show: Callable[[str], None] | None = None,
 ) -> None:
     """Make all parts, at most `jobs` at a time.
 
-    needs: part -> those that must be complete before it. command: what makes a part, run with its
-    output in the part's log. show: gets what each running part last printed, once a second.
+    needs: part -> those that must be complete before it. command: what makes a part, given how
+    many parts share the machine as it begins; its output goes to the part's log. show: gets what
+    each running part last printed, once a second.
     Raises UserError if a part fails, after those beside it have ended.
     """
     running: dict[str, subprocess.Popen] = {}
@@ -57,8 +58,10 @@ def run_parts(
                         failed.append(part)
             done = [part for part in needs if complete(part)]
             if not failed:
-                for part in ready(needs, done, list(running))[: jobs - len(running)]:
-                    running[part] = _start(folder / part / LOG, command(part))
+                begin = ready(needs, done, list(running))[: jobs - len(running)]
+                sharing = len(running) + len(begin)
+                for part in begin:
+                    running[part] = _start(folder / part / LOG, command(part, sharing))
             if not running:
                 break
             if show is not None:
