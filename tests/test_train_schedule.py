@@ -9,7 +9,7 @@ import pytest
 
 from omni.errors import UserError
 from train.nano import NEEDS
-from train.schedule import LOG, last_line, ready, run_parts
+from train.schedule import last_line, ready, run_parts
 
 DIAMOND = {"a": [], "b": [], "c": ["a"], "d": ["b", "c"]}
 # Notes when it begins and ends in one file that all parts share.
@@ -22,6 +22,7 @@ print(f"half of {part}", flush=True)
 open(folder / "sharing.txt", "a").write(f"{part} {sys.argv[3]}\\n")
 time.sleep(0.3)
 if part == "BAD": sys.exit("it broke")
+(folder / part).mkdir(exist_ok=True)
 (folder / part / "done").touch()
 note("end")
 """
@@ -94,7 +95,7 @@ def test_what_is_complete_is_not_made_again(tmp_path: Path) -> None:
 def test_a_part_that_fails_is_named_with_its_last_words_and_the_one_beside_it_ends(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(UserError, match=r"a: failed: it broke; see .*a/log\.txt"):
+    with pytest.raises(UserError, match=r"a: failed: it broke; see .*logs/a\.txt"):
         run(tmp_path, DIAMOND, jobs=2, bad="a")
     events = (tmp_path / "events.txt").read_text().splitlines()
     assert "end b" in events and not any(event.endswith((" c", " d")) for event in events)
@@ -110,7 +111,7 @@ def test_the_last_line_of_every_running_part_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_progress_bar_written_over_itself_counts_as_one_line(tmp_path: Path) -> None:
-    log = tmp_path / LOG
+    log = tmp_path / "log.txt"
     log.write_text("loading\n 10%|#   \r 20%|##  \r")
     assert last_line(log) == "20%|##"
     log.write_text("")

@@ -227,7 +227,7 @@ def nano(
     """The embedded default from its data to a measured checkpoint, part by part.
 
     Parts that are complete are skipped, so a stopped run goes on where it was. What a part prints
-    goes to DIR/PART/log.txt.
+    goes to DIR/logs/PART.txt.
     """
     set_up(threads)
     from train.nano import PARTS, build, build_all, complete

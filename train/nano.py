@@ -1,7 +1,7 @@
 """The embedded default as one resumable recipe: bases, units, voice, two stages, checkpoint.
 
 Layout of DIR: data/ (by `omni-data nano`), then one folder per part, each complete when its last
-file is there, with log.txt; checkpoint/ is what ships.
+file is there, and logs/; checkpoint/ is what ships.
 """
 
 from __future__ import annotations

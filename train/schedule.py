@@ -1,7 +1,7 @@
 """The nano's parts side by side: each in a process of its own, as soon as what it needs is there.
 
 Most parts are bound to one core (small models), so two of them at once take little longer than
-the longer one. What a part prints goes to DIR/PART/log.txt; its last line is shown here.
+the longer one. What a part prints goes to DIR/logs/PART.txt; its last line is shown here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from omni.errors import UserError
 
-LOG = "log.txt"
+LOGS = "logs"  # beside the parts: saving a checkpoint replaces its folder
 TAIL_BYTES = 2000
 POLL_S = 1.0
 
@@ -61,11 +61,11 @@ def run_parts(
                 begin = ready(needs, done, list(running))[: jobs - len(running)]
                 sharing = len(running) + len(begin)
                 for part in begin:
-                    running[part] = _start(folder / part / LOG, command(part, sharing))
+                    running[part] = _start(log_of(folder, part), command(part, sharing))
             if not running:
                 break
             if show is not None:
-                show("   ".join(f"{part}: {last_line(folder / part / LOG)}" for part in running))
+                show("   ".join(f"{part}: {last_line(log_of(folder, part))}" for part in running))
             time.sleep(POLL_S)
     finally:
         for process in running.values():  # only if this process is being stopped
@@ -73,11 +73,15 @@ def run_parts(
         for process in running.values():
             process.wait()
     if failed:
-        log = folder / failed[0] / LOG
+        log = log_of(folder, failed[0])
         raise UserError(
             f"{failed[0]}: failed: {last_line(log) or 'it printed nothing'}; see {log}; the same "
             "command goes on from here"
         )
+
+
+def log_of(folder: Path, part: str) -> Path:
+    return folder / LOGS / f"{part}.txt"
 
 
 def _start(log: Path, command: Sequence[str]) -> subprocess.Popen:
