@@ -104,6 +104,17 @@ def test_a_crop_is_cut_where_its_units_are(clips):
     assert int(example["durations"].sum()) == len(clips[0].frame_units)
 
 
+def test_the_first_and_last_sounds_of_a_recording_count_about_as_often_as_its_middle(clips):
+    crops = Crops(clips, num_units=4, crop=SMALL_CROP, seed=1)
+    heard = np.zeros(len(clips[0].frame_units))
+    for epoch in range(300):
+        example = crops[Item(epoch, 0)]
+        start = int(example["first_frame"])
+        counted = example["counts"].numpy()[: len(heard) - start]
+        heard[start : start + len(counted)] += counted
+    assert heard.min() > 0.3 * heard.max()
+
+
 def test_a_clip_shorter_than_a_crop_is_padded_outside_of_the_loss(clips):
     example = Crops(clips, num_units=4, crop=CropConfig(frames=40), seed=1)[0]
     assert example["units"].shape == (48,)

@@ -15,6 +15,7 @@ import torch
 
 from data_tools.augment import AugmentConfig
 from data_tools.manifest import read_manifest
+from data_tools.nano_plan import READING
 from omni.bases import load_speech_encoder
 from omni.checkpoint import read_json, write_json
 from omni.errors import UserError
@@ -141,9 +142,11 @@ def _units(folder: Path) -> dict[str, float]:
 def _vocoder(folder: Path) -> dict[str, float]:
     recipe = nano_vocoder()
     training, validation = clips(folder / "units")
+    # What it will say counts for more than what only shows the voice.
+    shares = [1 if READING in clip.path.parts else recipe.answer_share for clip in training]
     return train_vocoder(
-        training, validation, architecture=recipe.architecture, loop=recipe.loop,
-        output=folder / "vocoder",
+        [clip for clip, share in zip(training, shares, strict=True) for _ in range(share)],
+        validation, architecture=recipe.architecture, loop=recipe.loop, output=folder / "vocoder",
     )  # fmt: skip
 
 

@@ -155,12 +155,16 @@ class Crops(Dataset):
         rng = np.random.default_rng((self._seed, place.epoch, place.index))
         edge, frames = self._crop.edge_frames, len(clip.units)
         size = self._crop.frames + 2 * edge
-        start = int(rng.integers(0, max(1, frames - size + 1)))
+        # Drawn over the ends and moved inside: drawn from inside alone, a recording's first and
+        # last sounds would hardly ever count.
+        drawn = int(rng.integers(edge + 1 - size, frames - edge))
+        start = min(max(drawn, 0), max(0, frames - size))
         taken = slice(start, start + size)
         short = max(0, size - frames)  # a clip shorter than a crop is padded at its end
         counts = np.ones(size, dtype=bool)
-        counts[: edge if start else 0] = False  # at the true start there is no context to miss
-        counts[size - max(short, edge) :] = False
+        # At the recording's own ends there is no context to miss.
+        counts[: edge if start else 0] = False
+        counts[size - (short if start + size >= frames else edge) :] = False
         waveform = clip.waveform[start * SAMPLES_PER_FRAME : (start + size) * SAMPLES_PER_FRAME]
         merged, durations = merge(torch.from_numpy(clip.units))
         return {
