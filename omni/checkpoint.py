@@ -10,7 +10,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors.torch import load_file
+import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 Config = TypeVar("Config")
@@ -24,7 +25,8 @@ class CheckpointError(ValueError):
 def replace_folder(folder: str | Path) -> Iterator[Path]:
     """Write a folder aside and rename it when complete: readers never see half of it.
 
-    If writing fails, the folder stays as it was.
+    If writing fails, the folder stays as it was. Its files get the rights that a new file gets:
+    safetensors writes for the owner's eyes alone, and who serves is often another user.
     """
     folder = Path(folder)
     aside = folder.with_name(f".{folder.name}.part")
@@ -38,6 +40,10 @@ def replace_folder(folder: str | Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+    rights = aside.stat().st_mode & 0o666
+    for file in aside.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            file.chmod(file.stat().st_mode | rights)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
@@ -92,6 +98,17 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         return load_file(path)
     except Exception as error:  # safetensors raises its own class, not exported as a public name
         raise CheckpointError(f"{path}: damaged ({error}); copy or download it again") from None
+
+
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], *, dtype: torch.dtype | None = None
+) -> None:
+    """Write a safetensors file. dtype: of the floating-point tensors on disk; None keeps theirs."""
+    state = {
+        name: value.detach().to("cpu", dtype if value.is_floating_point() else None).contiguous()
+        for name, value in tensors.items()
+    }
+    save_file(state, path, metadata={"format": "pt"})
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:

@@ -18,12 +18,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import GenerationConfig
 
 from omni.bases import fetch, load_language_model, load_speech_encoder
-from omni.checkpoint import CheckpointError, load_weights, read_json, read_tensors, replace_folder
+from omni.checkpoint import (
+    CheckpointError,
+    load_weights,
+    read_json,
+    read_tensors,
+    replace_folder,
+    write_tensors,
+)
 from omni.config import OmniConfig
 from omni.language_model import is_lora
 from omni.processor import OmniProcessor
@@ -78,7 +84,7 @@ def write_checkpoint(
         config.save_pretrained(aside)
         for name in ("speech_adapter", "unit_decoder"):
             if part := _part_of(weights, name):
-                _save(part, aside / f"{name}.safetensors", dtype)
+                write_tensors(aside / f"{name}.safetensors", part, dtype=dtype)
         if "speech_encoder" not in config.bases:
             stored = dtype or model.speech_encoder.conv1.weight.dtype
             save_speech_encoder(model.speech_encoder, aside / "speech_encoder", dtype=stored)
@@ -131,11 +137,6 @@ def _in(weights: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, T
         name: value.to(dtype) if dtype and value.is_floating_point() else value
         for name, value in weights.items()
     }
-
-
-def _save(weights: Mapping[str, Tensor], path: Path, dtype: torch.dtype | None) -> None:
-    state = {name: value.cpu().contiguous() for name, value in _in(weights, dtype).items()}
-    save_file(state, path, metadata={"format": "pt"})
 
 
 def _save_language_model(

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoderLayer
 
 from omni.audio import FRAME_RATE, encoder_frames
-from omni.checkpoint import replace_folder
+from omni.checkpoint import replace_folder, write_tensors
 from omni.stages import Frames, lengths_to_mask
 
 
@@ -221,8 +220,4 @@ def save_speech_encoder(
     with replace_folder(folder) as aside:
         encoder.config.architectures = ["WhisperEncoder"]
         encoder.config.save_pretrained(aside)
-        weights = {
-            name: value.to("cpu", dtype).contiguous()
-            for name, value in encoder.state_dict().items()
-        }
-        save_file(weights, aside / "model.safetensors", metadata={"format": "pt"})
+        write_tensors(aside / "model.safetensors", encoder.state_dict(), dtype=dtype)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,11 +17,12 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from omni.audio import log_mel
+from omni.checkpoint import replace_folder, write_json, write_tensors
 from omni.errors import UserError
 from omni.stages import lengths_to_mask
 
@@ -185,15 +185,11 @@ class UnitExtractor:
 
     def save(self, folder: str | Path) -> None:
         """Write config.json and centroids.safetensors; aside first, then renamed."""
-        folder = Path(folder)
-        aside = folder.with_name(folder.name + ".part")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        record = {"format_version": FORMAT_VERSION, **asdict(self.config)}
-        (aside / "config.json").write_text(json.dumps(record, indent=2) + "\n")
-        save_file({"centroids": self.centroids.contiguous().cpu()}, aside / "centroids.safetensors")
-        shutil.rmtree(folder, ignore_errors=True)
-        aside.rename(folder)
+        with replace_folder(folder) as aside:
+            write_json(
+                aside / "config.json", {"format_version": FORMAT_VERSION, **asdict(self.config)}
+            )
+            write_tensors(aside / "centroids.safetensors", {"centroids": self.centroids})
 
     @classmethod
     def load(

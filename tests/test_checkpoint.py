@@ -1,6 +1,7 @@
 """Folders appear whole or not at all, and errors fit on one line."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from omni.checkpoint import (
     read_tensors,
     replace_folder,
     write_json,
+    write_tensors,
 )
 from omni.speech_adapter import SpeechAdapterConfig
 
@@ -40,6 +42,25 @@ def test_writing_that_fails_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     assert (folder / "a.txt").read_text() == "old"
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_whoever_may_read_the_folder_may_read_its_weights(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        with replace_folder(tmp_path / "checkpoint") as aside:
+            write_tensors(aside / "a.safetensors", {"a": torch.ones(2)})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "checkpoint" / "a.safetensors").stat().st_mode & 0o777 == 0o644
+
+
+def test_floating_point_weights_are_written_in_the_type_asked_for_and_others_as_they_are(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, {"w": torch.ones(2), "n": torch.arange(3)}, dtype=torch.float16)
+    read = read_tensors(path)
+    assert (read["w"].dtype, read["n"].dtype) == (torch.float16, torch.int64)
 
 
 def test_a_kill_between_the_renames_loses_nothing(tmp_path: Path) -> None:

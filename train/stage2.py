@@ -13,12 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from data_tools.manifest import Manifest
-from omni.checkpoint import read_json, replace_folder, write_json
+from omni.checkpoint import read_json, replace_folder, write_json, write_tensors
 from omni.ctc import Infeasible, best_units, ctc_loss, infeasible
 from omni.errors import UserError
 from omni.frame_cache import CLEAN, weights_digest
@@ -36,6 +35,7 @@ from train.loop import Item, LoopConfig, train
 from train.stage1 import Stage1, make_ears
 
 log = logging.getLogger(__name__)
+UNIT_DECODER = "unit_decoder.safetensors"
 WRITTEN = -1  # the variant whose questions are put in writing
 NAMED = 3  # infeasible pairs that an error or a warning names
 
@@ -182,7 +182,7 @@ def train_stage2(
         validation=CachedStates(validation, store, (CLEAN,)) if validation else None,
         metrics=unit_errors,
         freeze=Freeze(("unit_decoder",)),
-        save=lambda folder: _write_decoder(unit_decoder, folder / "unit_decoder.safetensors"),
+        save=lambda folder: write_tensors(folder / UNIT_DECODER, unit_decoder.state_dict()),
     )
     add_voice(Path(checkpoint), output / "checkpoint", unit_decoder)
     return result
@@ -192,7 +192,7 @@ def add_voice(source: Path, target: Path, unit_decoder: UnitDecoder) -> None:
     """Stage 1's checkpoint with a unit decoder; every other weight file is copied as it is."""
     with replace_folder(target) as aside:
         shutil.copytree(source, aside, dirs_exist_ok=True)
-        _write_decoder(unit_decoder, aside / "unit_decoder.safetensors")
+        write_tensors(aside / UNIT_DECODER, unit_decoder.state_dict())
         config = read_json(source / "config.json")
         config["unit_decoder"] = asdict(unit_decoder.config)
         config["trained"] = (config.get("trained") or {}) | {"stage2": ["unit_decoder"]}
@@ -301,8 +301,3 @@ def _key(example: Example, variant: int) -> str:
 
 def _units(example: Example) -> list[int]:
     return list(example.answer.units or ())
-
-
-def _write_decoder(unit_decoder: UnitDecoder, path: Path) -> None:
-    state = {name: value.cpu().contiguous() for name, value in unit_decoder.state_dict().items()}
-    save_file(state, path, metadata={"format": "pt"})

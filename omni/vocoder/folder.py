@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from omni.checkpoint import read_json, read_tensors
+from omni.checkpoint import (
+    read_json,
+    read_tensors,
+    replace_folder,
+    write_json,
+    write_tensors,
+)
 from omni.vocoder.base import Vocoder
 from omni.vocoder.hifigan import HifiGanConfig, UnitHifiGan
 from omni.vocoder.nsf import NsfConfig, NsfVocoder
@@ -26,16 +29,9 @@ def save_vocoder(
     vocoder: Vocoder, folder: str | Path, *, dtype: torch.dtype = torch.float16
 ) -> None:
     """Write the folder aside, then rename it; dtype: of the weights on disk."""
-    folder = Path(folder)
-    aside = folder.with_name(folder.name + ".part")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    config = {"kind": vocoder.kind, **asdict(vocoder.config)}
-    (aside / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    weights = {k: v.detach().cpu().to(dtype).contiguous() for k, v in vocoder.state_dict().items()}
-    save_file(weights, aside / "model.safetensors", metadata={"format": "pt"})
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    with replace_folder(folder) as aside:
+        write_json(aside / "config.json", {"kind": vocoder.kind, **asdict(vocoder.config)})
+        write_tensors(aside / "model.safetensors", vocoder.state_dict(), dtype=dtype)
 
 
 def load_vocoder(folder: str | Path) -> Vocoder:
