@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from train.recipes import nano_units
 from train.report import table_rows
 
+UNITS = nano_units()
 SEEN, UNSEEN = "test_seen", "test_unseen"
 
 TEXT = """---
@@ -61,7 +63,10 @@ Right answers by skill (seen, unseen): {skills}.
 PARTS = {
     "lm": ("Llama 256 x 4, byte-pair vocabulary of 1,024, on the dialogues as text", "eval_exact"),
     "encoder": ("Whisper encoder 256 x 4, CTC on letters", "eval_cer"),
-    "units": ("k-means, 200 clusters of encoder layer 3", "merged_units_per_second"),
+    "units": (
+        f"k-means, {UNITS.clusters} clusters of encoder layer {UNITS.layer}",
+        "merged_units_per_second",
+    ),
     "vocoder": ("NSF vocoder, 2.8 M parameters, by reconstruction", "eval_loss"),
     "stage1": ("adapter and LLM, cross-entropy on the answer", "eval_exact"),
     "stage2": ("unit decoder 256 x 2, CTC", "eval_unit_error_rate"),

@@ -80,11 +80,7 @@ class VocoderRecipe:
 
 
 def nano_units() -> UnitsRecipe:
-    """A lower layer and 500 clusters: above it the encoder keeps letters and forgets sounds.
-
-    Words heard wrongly in what a vocoder made of the units (docs/decisions.md): 9.3 % with layer 3
-    and 200 clusters, 6.7 % with layer 2 and 500, 4.9 % with layer 1 and 500.
-    """
+    """A low layer: further up the encoder keeps letters and forgets sounds (docs/decisions.md)."""
     return UnitsRecipe(layer=1, clusters=500, smooth_frames=1)
 
 
