@@ -127,6 +127,8 @@ class UnitDecoder(nn.Module):
         Padding follows the states, and nothing looks ahead: each row comes out as if alone.
         """
         x = self._steps_of(states)  # [B, S, width]
+        if x.shape[1] == 0:  # attention refuses what is empty
+            return self._scores(x, states.lengths)
         positions = torch.arange(x.shape[1], device=x.device)[None, :]
         rotation = self._rotation(x, positions)
         for layer in self.layers:

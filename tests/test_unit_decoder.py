@@ -269,6 +269,11 @@ def test_a_row_without_new_states_keeps_its_place():
     assert_same(scores.values[0], DECODER(states).values[0, 10:])
 
 
+def test_replies_without_any_state_have_no_units():
+    whole = tiny_decoder()(random_states([0, 0]))
+    assert whole.values.shape[:2] == (2, 0) and whole.lengths.tolist() == [0, 0]
+
+
 def test_the_cache_grows_in_blocks_and_not_with_every_token():
     state = DECODER.initial_state(1)
     capacities, token = [], random_states([1])
