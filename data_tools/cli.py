@@ -1,13 +1,12 @@
 """The `omni-data` command: make, import and convert spoken dialogues."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from data_tools import cli_build, cli_speech, cli_text
-from data_tools.manifest import read_folder, read_manifest, write_manifest
+from data_tools.manifest import read_manifest, write_manifest
 from data_tools.nano import QUESTIONS, build_nano
 from data_tools.nano_domain import dialogues
 from omni.errors import UserError, friendly
@@ -31,20 +30,6 @@ def nano(
     for name in ("answers", "reading"):
         typer.echo(f"{name:<12} {made.hours[name]:21.2f} h")
     typer.echo(f"{folder / 'records.jsonl'}: {made.clips} clips, {made.made_clips} of them new")
-
-
-@app.command()
-@friendly
-def import_folder(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="NAME.wav with NAME.txt.")],
-    out: Annotated[Path, Manifest],
-    language: Annotated[str, typer.Option(help="Language code of the recordings.")] = "en",
-    split: Annotated[str, typer.Option(help="Split of the records.")] = "train",
-) -> None:
-    """Write a manifest of a folder of recordings; NAME.answer.txt and .wav may add answers."""
-    records = [replace(record, language=language, split=split) for record in read_folder(folder)]
-    write_manifest(out, records)
-    typer.echo(f"{out}: {len(records)} records")
 
 
 @app.command()

@@ -321,7 +321,7 @@ def test_the_command_makes_the_set_and_tells_what_lies_there(
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     for arguments in (
         ("nano", tmp_path / "data", "--questions", 0),
-        ("import-folder", tmp_path / "missing", tmp_path / "out.jsonl"),
+        ("import", tmp_path / "missing", tmp_path / "out.jsonl"),
         ("convert", tmp_path / "missing.jsonl", tmp_path / "out.parquet"),
         ("convert", tmp_path / "missing.csv", tmp_path / "out.parquet"),
     ):
@@ -334,8 +334,8 @@ def test_omni_debug_shows_where_an_error_comes_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMNI_DEBUG", "1")
-    with pytest.raises(ValueError, match="not a folder"):
-        arguments = ["import-folder", str(tmp_path / "missing"), str(tmp_path / "out.jsonl")]
+    with pytest.raises(ValueError, match="no such file or folder"):
+        arguments = ["import", str(tmp_path / "missing"), str(tmp_path / "out.jsonl")]
         CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
@@ -343,7 +343,7 @@ def test_a_folder_is_imported_and_converted_there_and_back(tmp_path: Path) -> No
     (tmp_path / "a.wav").touch()
     (tmp_path / "a.txt").write_text("Wie geht es?")
     first, parquet, again = (tmp_path / name for name in ("r.jsonl", "r.parquet", "s.jsonl"))
-    assert run("import-folder", tmp_path, first, "--language", "de", "--split", "test")[0] == 0
+    assert run("import", tmp_path, first, "--language", "de", "--split", "test")[0] == 0
     assert run("convert", first, parquet)[0] == 0
     assert run("convert", parquet, again)[0] == 0
     assert again.read_bytes() == first.read_bytes()

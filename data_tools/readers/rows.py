@@ -19,6 +19,8 @@ def file_rows(path: Path) -> Iterator[tuple[str, Any]]:
 
     Raises ValueError for a file that isn't what its name says.
     """
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; check the path")
     if path.suffix not in SUFFIXES:
         raise UserError(f"{path}: must end in {', '.join(SUFFIXES)}; convert or rename it")
     if path.suffix == ".parquet":
