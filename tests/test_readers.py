@@ -169,6 +169,7 @@ def test_json_lists_are_read_as_json_reads_them(tmp_path: Path, text: str) -> No
     ("source", "options", "words"),
     [
         ("x.csv", {}, ["x.csv", ".parquet"]),
+        ("missing.csv", {}, ["missing.csv", "no such file or folder"]),
         ("u.jsonl", {"format": "csv"}, ["'csv'", "alpaca"]),
         ("u.jsonl", {"limit": 0}, ["limit=0"]),
         ("odd.jsonl", {}, ["odd.jsonl:1", "['colour']", "fit no format"]),
@@ -179,6 +180,7 @@ def test_what_can_not_be_read_is_refused_with_what_can(
 ) -> None:
     write(tmp_path / "u.jsonl", {"id": "a", "data": ["x", "y"]})
     write(tmp_path / "odd.jsonl", {"colour": "red"})
+    (tmp_path / "x.csv").touch()
     with pytest.raises(ValueError) as raised:
         read(str(tmp_path / source), **options)
     assert all(word in str(raised.value) for word in words), raised.value
