@@ -93,8 +93,12 @@ def units(
     ],
     speech_encoder: Encoder,
     output: Output,
-    clusters: Annotated[int | None, typer.Option(min=2, help="How many units.")] = None,
-    layer: Annotated[int | None, typer.Option(min=0, help="Features after this layer.")] = None,
+    clusters: Annotated[
+        int | None, typer.Option(min=2, help="How many units; default: the nano's.")
+    ] = None,
+    layer: Annotated[
+        int | None, typer.Option(min=0, help="Of the features; default: the nano's, a low one.")
+    ] = None,
     threads: Threads = None,
 ) -> None:
     """Fit the k-means on the recorded answers, and write the manifests anew with their units.
