@@ -14,7 +14,6 @@ from data_tools.voices import ANSWER_VOICE, HELD_OUT_VOICE, Voice, random_traini
 VALIDATION_VOICES = 2  # seen voices for each held-out phrasing of validation
 SOURCE = "nano_domain"
 LICENCE = "made by this project; speech by flite, festival and espeak-ng"
-READING = "reading"  # folder of the questions that the voice of the answers reads aloud
 
 
 class Dialogue(Protocol):
@@ -115,7 +114,7 @@ def plan(dialogues: Sequence[Dialogue], *, questions: int, seed: int) -> list[Sp
 def reading(dialogues: Sequence[Dialogue]) -> list[Clip]:
     """Every question of training once, in the voice of the answers."""
     clips = [
-        answered(READING, question)
+        answered("reading", question)
         for dialogue in dialogues
         if dialogue.split == "train"
         for question, _ in dialogue.turns

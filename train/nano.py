@@ -15,7 +15,6 @@ import torch
 
 from data_tools.augment import AugmentConfig
 from data_tools.manifest import read_manifest
-from data_tools.nano_plan import READING
 from omni.bases import load_speech_encoder
 from omni.checkpoint import read_json, write_json
 from omni.errors import UserError
@@ -37,7 +36,7 @@ from train.schedule import StatusLine, run_parts
 from train.stage1 import train_stage1
 from train.stage2 import train_stage2
 from train.vocoder import train_vocoder
-from train.voice import clips, make_units
+from train.voice import answers, clips, make_units
 
 MARKER = "complete.json"  # written last in each part's folder; holds its validation's numbers
 
@@ -143,7 +142,8 @@ def _vocoder(folder: Path) -> dict[str, float]:
     recipe = nano_vocoder()
     training, validation = clips(folder / "units")
     # What it will say counts for more than what only shows the voice.
-    shares = [1 if READING in clip.path.parts else recipe.answer_share for clip in training]
+    said = set(answers([read_manifest(folder / "units" / "records.jsonl")]))
+    shares = [recipe.answer_share if clip.path.resolve() in said else 1 for clip in training]
     return train_vocoder(
         [clip for clip, share in zip(training, shares, strict=True) for _ in range(share)],
         validation, architecture=recipe.architecture, loop=recipe.loop, output=folder / "vocoder",
