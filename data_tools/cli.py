@@ -11,7 +11,11 @@ from data_tools.nano import QUESTIONS, build_nano
 from data_tools.nano_domain import dialogues
 from omni.errors import UserError, friendly
 
-app = typer.Typer(no_args_is_help=True, help="Make, import and convert spoken dialogues.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Make, import and convert spoken dialogues.",
+)
 Manifest = typer.Argument(metavar="MANIFEST", help="A file that ends in .jsonl or .parquet.")
 
 

@@ -53,6 +53,9 @@ def import_(
     format: Annotated[str, typer.Option(help="Default: by the fields of the first row.")] = "auto",
     language: Annotated[str, typer.Option(help="Language code of the texts.")] = "en",
     split: Annotated[str, typer.Option(help="Split of the records.")] = "train",
+    validation: Annotated[
+        float, typer.Option(help="Share of the questions to hold out as split validation.")
+    ] = 0.0,
     licence: Annotated[str | None, typer.Option(help="Licence of the data, kept with it.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Rows to read.")] = None,
     max_turns: Annotated[
@@ -73,6 +76,7 @@ def import_(
             format=format,
             language=language,
             split=split,
+            validation=validation,
             licence=licence,
             limit=limit,
             max_turns=max_turns,

@@ -86,7 +86,7 @@ def as_html(check: Check) -> str:
     for result in check.results:
         if result.worst:
             rule = RULES[result.rule]
-            parts.append(f"<h2>{result.rule}: {result.records} records</h2><p>{rule.meaning}.</p>")
+            parts.append(f"<h2>{result.rule} ({result.records})</h2><p>{rule.meaning}.</p>")
             parts += [example(check, by_id[f.record], f) for f in result.worst[:WORST]]
     parts.append("<h2>Ordinary records</h2>")
     order = np.random.default_rng(check.config.seed).permutation(len(check.manifest.records))

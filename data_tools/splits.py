@@ -56,7 +56,8 @@ class SplitStep:
     def split_of(self, record: Record) -> str:
         if record.split != self.rest:
             return record.split
-        place = int(digest(self.seed, asked(record), length=12), 16) / 16**12  # 0 to 1
+        # One that has a recording and no words is known by its id.
+        place = int(digest(self.seed, asked(record) or record.id, length=12), 16) / 16**12  # 0 to 1
         for split, share in self.shares.items():
             if place < share:
                 return split

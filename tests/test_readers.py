@@ -107,6 +107,43 @@ def test_a_dialogue_is_cut_to_its_first_questions_with_their_answers(tmp_path: P
     assert len(read(source, max_turns=9)[0].turns) == 6
 
 
+def test_a_share_of_the_questions_is_held_out_and_equal_questions_stay_together(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        {"id": f"{voice}-{number}", "question": f"What is {number}?", "answer": f"{number}."}
+        for voice in ("a", "b")
+        for number in range(200)
+    ]
+    records = read(write(tmp_path / "s.jsonl", *rows), validation=0.25, split="own")
+    split = {record.id: record.split for record in records}
+    assert {split[f"a-{n}"] == split[f"b-{n}"] for n in range(200)} == {True}
+    assert set(split.values()) == {"own", "validation"}
+    assert 70 <= list(split.values()).count("validation") <= 130
+
+
+def test_questions_without_words_are_held_out_by_their_ids(tmp_path: Path) -> None:
+    asked = {"from": "human", "value": "<speech>"}
+    rows = [
+        {"id": str(n), "speech": "q.wav", "conversations": [asked, SHARED[1]]} for n in range(60)
+    ]
+    records = read(write(tmp_path / "q.jsonl", *rows), validation=0.5)
+    assert {record.split for record in records} == {"train", "validation"}
+
+
+def test_a_split_that_came_along_is_kept(tmp_path: Path) -> None:
+    turns = [{"role": "user", "text": QUESTION}, {"role": "assistant", "text": ANSWER}]
+    rows = [{"id": str(n), "turns": turns, "split": "test"} for n in range(9)]
+    records = read(write(tmp_path / "r.jsonl", *rows), validation=0.9)
+    assert {record.split for record in records} == {"test"}
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_that_leaves_nothing_to_train_on_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match=f"validation={share}: a share, at least 0 and below 1"):
+        ImportConfig(validation=share)
+
+
 BAD_ROWS = [
     ({"id": "b", "conversations": SHARED[::-1]}, ["turn 1", "start with 'user'"]),
     ({"id": "b", "conversations": [{"from": "tool", "value": "x"}]}, ["'tool'", "must be one of"]),

@@ -80,7 +80,9 @@ def stage2(
         Path, typer.Argument(metavar="MANIFEST", help="What `omni-train units` wrote.")
     ],
     output: Output,
-    recipe: Annotated[str, typer.Option(help="nano, llama-3.2-1b or llama-3.1-8b.")] = "nano",
+    recipe: Annotated[
+        str, typer.Option(help="nano, llama-3.2-1b, llama-3.1-8b, qwen or smollm.")
+    ] = "nano",
     voice: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="A vocoder, such as `omni-train vocoder` left; it joins."),

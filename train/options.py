@@ -83,10 +83,11 @@ def named(table: dict, name: str):
 
 
 def tell(result: dict[str, float], folder: Path) -> None:
+    """What the last validation measured; nothing if nothing was held out."""
     shown = {
         name.removeprefix("eval_"): value
         for name, value in result.items()
         if not name.endswith(("runtime", "_per_second")) and name != "epoch"
     }
     numbers = ", ".join(f"{name} {value:.3f}" for name, value in shown.items())
-    typer.echo(f"{folder}: {numbers or 'done'}")
+    typer.echo(f"{folder}: {numbers or 'done; nothing was held out to measure it on'}")

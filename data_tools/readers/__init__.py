@@ -10,6 +10,7 @@ from typing import Any
 from data_tools.manifest import Record, read_folder
 from data_tools.readers.formats import FORMATS, Place, format_of
 from data_tools.readers.rows import file_rows, hub_rows
+from data_tools.splits import SplitStep
 from omni.errors import UserError
 
 HUB = "hub:"
@@ -20,15 +21,17 @@ class ImportConfig:
     """format: one of FORMATS, or "auto" by the first row. language, split, licence: said of all
     records; those of our own manifests keep what they say themselves.
 
-    limit: rows read. max_turns: questions kept of a dialogue, with their answers. skip_bad: leaves
-    out rows that break a rule instead of ending there. hub_config, hub_split: of a hub data set.
-    audio_folder: for audio that comes as bytes; needed only then.
+    validation: share of the questions that goes to the split of that name, equal questions
+    together. limit: rows read. max_turns: questions kept of a dialogue, with their answers.
+    skip_bad: leaves out rows that break a rule instead of ending there. hub_config, hub_split: of
+    a hub data set. audio_folder: for audio that comes as bytes; needed only then.
     """
 
     format: str = "auto"
     language: str = "en"
     split: str = "train"
     licence: str | None = None
+    validation: float = 0.0
     limit: int | None = None
     max_turns: int | None = None
     skip_bad: bool = False
@@ -43,6 +46,17 @@ class ImportConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name}={value}: must be at least 1; leave it out for all")
+        if not 0 <= self.validation < 1:
+            raise UserError(f"validation={self.validation}: a share, at least 0 and below 1")
+
+    def split_of(self, record: Record) -> str:
+        """What a record says itself stays, for "train" is what it says if it says nothing."""
+        if record.split != "train":
+            return record.split
+        if not self.validation:
+            return self.split
+        shares = {"validation": self.validation}
+        return SplitStep(shares=shares, rest=self.split).split_of(replace(record, split=self.split))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +155,6 @@ def described(record: Record, source: str, config: ImportConfig) -> Record:
     return replace(
         record,
         language=config.language if record.language == "en" else record.language,
-        split=config.split if record.split == "train" else record.split,
+        split=config.split_of(record),
         provenance=origin | record.provenance,
     )
