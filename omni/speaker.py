@@ -25,14 +25,6 @@ class SpeakerState:
     vocoder: StreamState | None
 
 
-@dataclass(frozen=True)
-class Spoken:
-    """What one step brought: new units, and the chunks of sound that became due."""
-
-    units: list[int]
-    chunks: list[AudioChunk]
-
-
 class Speaker:
     """A unit decoder and, where the checkpoint has one, a vocoder behind a chunk schedule."""
 
