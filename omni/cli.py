@@ -47,7 +47,7 @@ Threads = Annotated[
 def ask(
     question: Annotated[
         Path | None,
-        typer.Argument(metavar="[QUESTION.wav]", help="A recording: wav, flac, ogg or mp3."),
+        typer.Argument(metavar="QUESTION.wav", help="A recording: wav, flac, ogg or mp3."),
     ] = None,
     text: Annotated[str | None, typer.Option(help="A written question instead.")] = None,
     out: Annotated[
@@ -129,7 +129,7 @@ def demo(
 @friendly
 def info(
     checkpoint: Annotated[
-        str | None, typer.Argument(metavar="[DIR_OR_HUB_ID]", help="Default: the embedded nano.")
+        str | None, typer.Argument(metavar="DIR_OR_HUB_ID", help="Default: the embedded nano.")
     ] = None,
 ) -> None:
     """Describe a checkpoint: its stages, their sizes and bases, and what was trained."""

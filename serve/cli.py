@@ -34,7 +34,7 @@ def tune(
     ] = None,
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="More of them, as in --questions *.wav"),
+        typer.Argument(metavar="FILE", help="More of them, as in --questions *.wav"),
     ] = None,
     checkpoint: Annotated[
         str | None,
