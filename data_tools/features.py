@@ -54,7 +54,9 @@ def extract_features(
             f"{manifest.root}: no recorded question in split {' or '.join(config.augmented)}; "
             "speak the data set first, or name another split"
         )
-    settings = OmniConfig(audio_config=encoder.config.to_dict(), pad_to_window=config.pad_to_window)
+    settings = OmniConfig(
+        audio_config=encoder.config.to_whisper(), pad_to_window=config.pad_to_window
+    )
     return cache_frames(
         encoder,
         OmniProcessor(None, settings),  # type: ignore[arg-type]  # hears, and reads no text

@@ -21,7 +21,7 @@ from transformers import (
 from omni.checkpoint import CheckpointError, check_weights, load_weights, read_tensors
 from omni.convert.hubert import read_hubert
 from omni.convert.whisper import read_whisper
-from omni.speech_encoder import SpeechEncoder
+from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 
 OPENAI_NAMES = (
     "tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en",
@@ -75,7 +75,7 @@ def load_speech_encoder(source: str, *, block_frames: int | None = None) -> Spee
     return encoder
 
 
-def _read_transformers(folder: Path) -> tuple[WhisperConfig, dict[str, Tensor]]:
+def _read_transformers(folder: Path) -> tuple[SpeechEncoderConfig, dict[str, Tensor]]:
     try:
         config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
@@ -92,7 +92,7 @@ def _read_transformers(folder: Path) -> tuple[WhisperConfig, dict[str, Tensor]]:
     for prefix in ("model.encoder.", "encoder.", ""):
         part = {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
         if "conv1.weight" in part:
-            return config, part
+            return SpeechEncoderConfig.from_whisper(config.to_dict()), part
     raise CheckpointError(f"{folder}: no weight named conv1.weight; is this a Whisper model?")
 
 

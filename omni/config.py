@@ -11,6 +11,7 @@ from transformers import AutoConfig, GenerationConfig, PretrainedConfig, Whisper
 from omni.checkpoint import CheckpointError, build_config
 from omni.prompt import PromptConfig
 from omni.speech_adapter import SpeechAdapterConfig
+from omni.speech_encoder import SpeechEncoderConfig
 from omni.unit_decoder import UnitDecoderConfig
 
 FORMAT_VERSION = 1
@@ -99,6 +100,12 @@ class OmniConfig(PretrainedConfig):
         return values
 
     @property
+    def encoder(self) -> SpeechEncoderConfig:
+        return _foreign(
+            SpeechEncoderConfig.from_whisper, self.audio_config.to_dict(), where="audio_config"
+        )
+
+    @property
     def adapter(self) -> SpeechAdapterConfig:
         return build_config(SpeechAdapterConfig, self.speech_adapter, where="speech_adapter")
 
@@ -119,20 +126,20 @@ class OmniConfig(PretrainedConfig):
 
 
 def _foreign(kind: Callable[..., Any], values: dict[str, Any], *, where: str) -> Any:
-    """A configuration of transformers from JSON values, its complaints told in one line."""
+    """A configuration from JSON values in transformers' words, its complaints told in one line."""
     try:
-        return kind(**values)
+        return kind(values)
     except Exception as error:  # each field may be refused by a class of its own
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{where}: {reason}; compare with a fresh config.json") from None
 
 
-def _whisper_config(model_type: str = "whisper", **values: Any) -> WhisperConfig:
-    return WhisperConfig(**values)
+def _whisper_config(values: dict[str, Any]) -> WhisperConfig:
+    return WhisperConfig(**{name: value for name, value in values.items() if name != "model_type"})
 
 
-def _causal_lm_config(model_type: str = "llama", **values: Any) -> PretrainedConfig:
-    return AutoConfig.for_model(model_type, **values)
+def _causal_lm_config(values: dict[str, Any]) -> PretrainedConfig:
+    return AutoConfig.for_model(**{"model_type": "llama", **values})
 
 
 def _refuse_unknown(keys: Iterable[str]) -> None:

@@ -90,7 +90,7 @@ def read_export(
         tensors |= {names[part][name]: tensor for name, tensor in stored[part].items()}
     if encoder_inside:
         encoder = read_folder(folder / "speech_encoder")
-        check_weights(expected_encoder(config.audio_config), encoder, where=f"{folder}, encoder")
+        check_weights(expected_encoder(config.encoder), encoder, where=f"{folder}, encoder")
         prefix = PREFIXES["speech_encoder"]
         tensors |= {prefix + openai_name(name): tensor for name, tensor in encoder.items()}
     dtype = tensors["model.embed_tokens.weight"].dtype

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
-from transformers.cache_utils import Cache
+from transformers import Cache, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+# What a causal LM calls its keys and values: "cache" since transformers 5.24, before that
+# "past_key_values".
+_NAMES = {field.name for field in fields(CausalLMOutputWithPast)}
+CACHE_NAME = "cache" if "cache" in _NAMES else "past_key_values"
 
 
 @dataclass(frozen=True)
@@ -37,14 +42,14 @@ def run_language_model(
     output = model(
         inputs_embeds=embeddings,
         attention_mask=attention_mask,
-        past_key_values=cache,
         use_cache=use_cache,
         output_hidden_states=True,
         return_dict=True,
+        **{CACHE_NAME: cache},
         **kwargs,
     )
     return LanguageModelOutput(
-        output.hidden_states[-1], output.logits, output.past_key_values if use_cache else None
+        output.hidden_states[-1], output.logits, output[CACHE_NAME] if use_cache else None
     )
 
 

@@ -16,14 +16,14 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoProcessor,
+    Cache,
     GenerationMixin,
     PreTrainedModel,
 )
-from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from omni.config import OmniConfig
-from omni.language_model import LanguageModelOutput, embed, run_language_model
+from omni.language_model import CACHE_NAME, LanguageModelOutput, embed, run_language_model
 from omni.processor import OmniProcessor
 from omni.prompt import IGNORE
 from omni.speech_adapter import SpeechAdapter, splice
@@ -59,7 +59,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
             config.text_config = copy.deepcopy(config.text_config)
         super().__init__(config)
         self.speech_encoder = speech_encoder or SpeechEncoder(
-            config.audio_config, block_frames=config.block_frames
+            config.encoder, block_frames=config.block_frames
         )
         self.language_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
         # How to end and how to sample is the LLM's: a Llama has several end tokens.
@@ -143,6 +143,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         encoder_lengths: Tensor | None = None,
         labels: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        cache: Cache | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         position_ids: Tensor | None = None,
@@ -156,12 +157,14 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         and input_features_mask [R, M] (or encoder_frames [R, F, D] and encoder_lengths [R], the
         frozen encoder's output read from a cache); labels [B, T], -100 where no loss looks.
         num_items_in_batch: labels in all micro-batches of an optimiser's step, which the loss is
-        divided by; None counts those of this batch.
+        divided by; None counts those of this batch. cache: keys and values so far; releases of
+        transformers before 5.24 call it past_key_values.
         """
         output = self._language_states(
             input_ids, attention_mask, input_features, input_features_mask, encoder_frames,
-            encoder_lengths, inputs_embeds=inputs_embeds, cache=past_key_values,
-            use_cache=bool(use_cache), position_ids=position_ids, logits_to_keep=logits_to_keep,
+            encoder_lengths, inputs_embeds=inputs_embeds,
+            cache=past_key_values if cache is None else cache, use_cache=bool(use_cache),
+            position_ids=position_ids, logits_to_keep=logits_to_keep,
         )  # fmt: skip
         loss = None
         if labels is not None:
@@ -172,11 +175,8 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
             loss = total / (
                 (targets != IGNORE).sum() if num_items_in_batch is None else num_items_in_batch
             )
-        return CausalLMOutputWithPast(
-            loss=loss,  # type: ignore[arg-type]
-            logits=output.logits,  # type: ignore[arg-type]
-            past_key_values=output.cache,
-        )
+        named: dict[str, Any] = {"loss": loss, "logits": output.logits, CACHE_NAME: output.cache}
+        return CausalLMOutputWithPast(**named)
 
     def _language_states(
         self,

@@ -210,7 +210,7 @@ def read_checkpoint(
     for what, found, told in (
         ("LLM width", language_model.config.get_text_config().hidden_size, config.hidden_size),
         ("encoder width", speech_encoder.width, config.audio_config.d_model),
-        ("log-mel bins", speech_encoder.config.num_mel_bins, config.audio_config.num_mel_bins),
+        ("log-mel bins", speech_encoder.config.n_mels, config.audio_config.num_mel_bins),
     ):
         if found != told:
             raise CheckpointError(

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache
+from transformers import Cache
 
 from omni.audio import SAMPLE_RATE
 from omni.events import AudioDelta, Chunk, Done, Event, TextDelta, Timings

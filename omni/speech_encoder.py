@@ -1,13 +1,13 @@
 """Stage 1 of 5, the ears: a frozen Whisper encoder that encodes no more than was said.
 
-The layers are transformers' own; the forward is ours, because Whisper's insists on 30 s of
-input. Audio of n frames uses the first n positions, so a 3 s question costs 3 s. Parameter names
-are those of transformers' `WhisperEncoder`: its state dict loads unchanged.
+Whisper's own code insists on 30 s of input. Here audio of n frames uses the first n positions, so
+a 3 s question costs 3 s. Parameter names are those of transformers' `WhisperEncoder`: its state
+dict loads unchanged.
 """
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,59 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import WhisperConfig
-from transformers.models.whisper.modeling_whisper import WhisperEncoderLayer
 
 from omni.audio import FRAME_RATE, encoder_frames
-from omni.checkpoint import replace_folder, write_tensors
+from omni.checkpoint import replace_folder, write_json, write_tensors
 from omni.stages import Frames, lengths_to_mask
+
+# Our names of the sizes -> those of transformers' WhisperConfig.
+_WHISPER_NAMES = {
+    "n_mels": "num_mel_bins",
+    "width": "d_model",
+    "layers": "encoder_layers",
+    "heads": "encoder_attention_heads",
+    "ffn": "encoder_ffn_dim",
+    "max_frames": "max_source_positions",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechEncoderConfig:
+    """Sizes of the encoder half of a Whisper."""
+
+    n_mels: int
+    width: int
+    layers: int
+    heads: int
+    ffn: int
+    max_frames: int = 1500  # positions; 30 s
+
+    def __post_init__(self) -> None:
+        for name in _WHISPER_NAMES:
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"speech_encoder.{name}={value}: must be at least 1")
+        if self.width % self.heads:
+            raise ValueError(
+                f"speech_encoder.width={self.width}: must be a multiple of heads={self.heads}; "
+                "change one of them"
+            )
+
+    @classmethod
+    def from_whisper(cls, values: Mapping[str, Any]) -> SpeechEncoderConfig:
+        """The encoder's part of a transformers WhisperConfig, as a mapping of its fields.
+
+        Raises ValueError for an activation other than GELU: no Whisper has another.
+        """
+        if (activation := values.get("activation_function", "gelu")) != "gelu":
+            raise ValueError(
+                f"activation_function={activation!r}: a Whisper encoder has 'gelu'; this is not one"
+            )
+        return cls(**{ours: int(values[theirs]) for ours, theirs in _WHISPER_NAMES.items()})
+
+    def to_whisper(self) -> dict[str, Any]:
+        """The same sizes in the words of transformers' WhisperConfig."""
+        sizes = {theirs: getattr(self, ours) for ours, theirs in _WHISPER_NAMES.items()}
+        return {"model_type": "whisper", **sizes}
 
 
 @dataclass(frozen=True)
@@ -46,23 +93,20 @@ class SpeechEncoder(nn.Module):
     `initial_state`, `step` and `finish`, for encoding while the user still speaks.
     """
 
-    def __init__(self, config: WhisperConfig, *, block_frames: int | None = None) -> None:
+    def __init__(self, config: SpeechEncoderConfig, *, block_frames: int | None = None) -> None:
         super().__init__()
         if block_frames is not None and block_frames < 1:
             raise ValueError(
                 f"block_frames={block_frames}: must be at least 1; None looks at the whole input"
             )
-        # A copy: the mask below is a dense one, whatever kernel the language model asks for.
-        self.config = config = copy.deepcopy(config)
-        config._attn_implementation = "sdpa"
+        self.config = config
         self.block_frames = block_frames
-        self.width = config.d_model
-        self.max_frames = config.max_source_positions
-        self.conv1 = nn.Conv1d(config.num_mel_bins, self.width, kernel_size=3, padding=1)
+        self.width = config.width
+        self.conv1 = nn.Conv1d(config.n_mels, self.width, kernel_size=3, padding=1)
         self.conv2 = nn.Conv1d(self.width, self.width, kernel_size=3, stride=2, padding=1)
-        self.embed_positions = nn.Embedding(self.max_frames, self.width)
+        self.embed_positions = nn.Embedding(config.max_frames, self.width)
         self.layers = nn.ModuleList(
-            WhisperEncoderLayer(config) for _ in range(config.encoder_layers)
+            SpeechEncoderLayer(self.width, config.heads, config.ffn) for _ in range(config.layers)
         )
         self.layer_norm = nn.LayerNorm(self.width)
 
@@ -79,11 +123,11 @@ class SpeechEncoder(nn.Module):
         # Padding must be zero before each convolution, as it would be at the end of a lone row.
         x = input_features.to(self.conv1.weight.dtype) * mel_mask[:, None, :]
         x = F.gelu(self.conv1(x)) * mel_mask[:, None, :]
-        x = F.gelu(self.conv2(x)).transpose(1, 2)[:, : self.max_frames]  # [B, F, D]
+        x = F.gelu(self.conv2(x)).transpose(1, 2)[:, : self.config.max_frames]  # [B, F, D]
         x = x + self.embed_positions.weight[: x.shape[1]].to(x.dtype)
         attend = self._attention_mask(lengths, x.shape[1], x.dtype)
         for layer in self.layers:
-            x = layer(x, attend)
+            x, _, _ = layer(x, attend)
         return Frames(self.layer_norm(x), lengths)
 
     def initial_state(self) -> SpeechEncoderState:
@@ -93,7 +137,7 @@ class SpeechEncoder(nn.Module):
                 "block_frames=None: an encoder that looks at the whole question cannot begin "
                 "before its end; train and load it with block_frames"
             )
-        weight, heads = self.conv1.weight, self.config.encoder_attention_heads
+        weight, heads = self.conv1.weight, self.config.heads
         empty = weight.new_zeros(len(self.layers), 1, heads, 0, self.width // heads)
         return SpeechEncoderState(
             weight.new_zeros(self.conv1.in_channels, 0), 0, empty, empty.clone()
@@ -140,8 +184,7 @@ class SpeechEncoder(nn.Module):
         allowed = blocks[None, :] <= blocks[start:, None]  # [n, end]
         keys, values = [], []
         for place, layer in enumerate(self.layers):
-            past = state.keys[place], state.values[place]
-            x, key, value = _extend_layer(layer, x, *past, allowed)
+            x, key, value = layer(x, allowed, (state.keys[place], state.values[place]))
             keys.append(key)
             values.append(value)
         drop = _first_mel(end) - _first_mel(start)
@@ -149,10 +192,10 @@ class SpeechEncoder(nn.Module):
         return self.layer_norm(x)[0], after
 
     def _check_length(self, frames: int) -> None:
-        if frames > self.max_frames:
+        if frames > self.config.max_frames:
             raise ValueError(
                 f"{frames / FRAME_RATE:.1f} s of audio: this encoder has positions for "
-                f"{self.max_frames / FRAME_RATE:.0f} s; split the question"
+                f"{self.config.max_frames / FRAME_RATE:.0f} s; split the question"
             )
 
     def _attention_mask(self, lengths: Tensor, size: int, dtype: torch.dtype) -> Tensor | None:
@@ -174,40 +217,59 @@ def _first_mel(frame: int) -> int:
     return max(0, 2 * frame - 2)
 
 
-def _extend_layer(
-    layer: Any, x: Tensor, past_keys: Tensor, past_values: Tensor, allowed: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """transformers' encoder layer over new frames [1, n, D], its keys and values kept.
+class SpeechEncoderLayer(nn.Module):
+    """Attention and a feed-forward net, each behind a norm and beside a residual."""
 
-    past_keys, past_values: [1, heads, frames, head_dim]; allowed: [n, frames + n] bool.
-    Returns the layer's output and all keys and values.
-    """
-    attention = layer.self_attn
-    normed = layer.self_attn_layer_norm(x)
-    queries, keys, values = (
-        project(normed).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
-        for project in (attention.q_proj, attention.k_proj, attention.v_proj)
-    )
-    keys = torch.cat([past_keys, keys], dim=2)
-    values = torch.cat([past_values, values], dim=2)
-    seen = F.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed)
-    x = x + attention.out_proj(seen.transpose(1, 2).flatten(2))
-    hidden = layer.activation_fn(layer.fc1(layer.final_layer_norm(x)))
-    return x + layer.fc2(hidden), keys, values
+    def __init__(self, width: int, heads: int, ffn: int) -> None:
+        super().__init__()
+        self.self_attn = SelfAttention(width, heads)
+        self.self_attn_layer_norm = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, ffn)
+        self.fc2 = nn.Linear(ffn, width)
+        self.final_layer_norm = nn.LayerNorm(width)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, past: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Frames [B, n, D] -> the layer's output, and the keys and values of all frames so far.
+
+        mask: what each frame may look at, bool or additive; None for everything.
+        past: keys and values [B, heads, p, head_dim] of frames before, if any.
+        """
+        seen, keys, values = self.self_attn(self.self_attn_layer_norm(x), mask, past)
+        x = x + seen
+        x = x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))
+        if x.dtype == torch.float16:
+            # A large Whisper's residuals reach beyond what float16 holds; infinity would spread.
+            limit = torch.finfo(x.dtype).max - 1000
+            x = x.clamp(-limit, limit)
+        return x, keys, values
 
 
-def whisper_config(
-    *, n_mels: int, width: int, layers: int, heads: int, ffn: int, max_frames: int = 1500
-) -> WhisperConfig:
-    """A Whisper encoder's configuration in the words of this project."""
-    return WhisperConfig(
-        num_mel_bins=n_mels,
-        d_model=width,
-        encoder_layers=layers,
-        encoder_attention_heads=heads,
-        encoder_ffn_dim=ffn,
-        max_source_positions=max_frames,
-    )
+class SelfAttention(nn.Module):
+    """Whisper's: keys have no bias."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width)
+        self.q_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, past: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, n, D] -> the same shape, and the keys and values [B, heads, p + n, head_dim]."""
+        queries, keys, values = (
+            project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        if past is not None:
+            keys = torch.cat([past[0], keys], dim=2)
+            values = torch.cat([past[1], values], dim=2)
+        seen = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        return self.out_proj(seen.transpose(1, 2).flatten(2)), keys, values
 
 
 def save_speech_encoder(
@@ -218,6 +280,11 @@ def save_speech_encoder(
     dtype: of the weights on disk; published Whisper weights fit fp16 exactly.
     """
     with replace_folder(folder) as aside:
-        encoder.config.architectures = ["WhisperEncoder"]
-        encoder.config.save_pretrained(aside)
+        write_encoder_config(encoder.config, aside)
         write_tensors(aside / "model.safetensors", encoder.state_dict(), dtype=dtype)
+
+
+def write_encoder_config(config: SpeechEncoderConfig, folder: str | Path) -> None:
+    """The config.json of a transformers WhisperEncoder folder."""
+    values = {"architectures": ["WhisperEncoder"], **config.to_whisper()}
+    write_json(Path(folder) / "config.json", values)

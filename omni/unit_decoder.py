@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import LlamaConfig
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
 
+from omni.llama_layers import LlamaLayer, RotaryPositions, rotary_frequencies
 from omni.stages import Frames, lengths_to_mask
 
 CACHE_BLOCK = 512  # steps; a cache grows by at least this much, and at least doubles
@@ -50,26 +49,11 @@ class UnitDecoderConfig:
                 f"unit_decoder.width={self.width}: must be a multiple of 2 * heads="
                 f"{2 * self.heads}, for rotary positions turn pairs; change width or heads"
             )
+        rotary_frequencies(self.head_dim, self.rope_theta, self.rope_scaling)  # a kind we know?
 
-    def llama(self) -> LlamaConfig:
-        """The same sizes in transformers' words."""
-        llama = LlamaConfig(
-            hidden_size=self.width,
-            intermediate_size=self.ffn,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            num_key_value_heads=self.heads,
-            head_dim=self.width // self.heads,
-            rms_norm_eps=self.rms_norm_eps,
-            max_position_embeddings=131_072,
-            rope_parameters={
-                "rope_type": "default",
-                **self.rope_scaling,
-                "rope_theta": self.rope_theta,
-            },
-        )
-        llama._attn_implementation = "sdpa"  # takes the boolean mask of `step`
-        return llama
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.heads
 
 
 @dataclass(frozen=True)
@@ -109,17 +93,20 @@ class UnitDecoder(nn.Module):
         self.config = config
         self.upsample = config.upsample
         self.blank = config.units  # the last class
-        self._llama = config.llama()
         self.input_proj = nn.Linear(config.input_width, config.width)
         self.layers = nn.ModuleList(
-            LlamaDecoderLayer(self._llama, index) for index in range(config.layers)
+            LlamaLayer(
+                width=config.width,
+                heads=config.heads,
+                ffn=config.ffn,
+                rms_norm_eps=config.rms_norm_eps,
+            )
+            for _ in range(config.layers)
         )
         self.output_proj = nn.Linear(config.width, config.units + 1)
         if config.step_embedding:
             self.step_embedding = nn.Embedding(config.upsample, config.width)
-        # No child module: casting the model to bfloat16 or building it on the meta device would
-        # spoil the frequencies, which must stay float32.
-        self._rotary: dict[torch.device, LlamaRotaryEmbedding] = {}
+        self._rotary = RotaryPositions(config.head_dim, config.rope_theta, config.rope_scaling)
 
     def forward(self, states: Frames) -> Frames:
         """[B, N, H] -> float32 log-probabilities [B, N * upsample, K + 1].
@@ -130,17 +117,15 @@ class UnitDecoder(nn.Module):
         if x.shape[1] == 0:  # attention refuses what is empty
             return self._scores(x, states.lengths)
         positions = torch.arange(x.shape[1], device=x.device)[None, :]
-        rotation = self._rotation(x, positions)
+        rotation = self._rotary(positions, x.dtype)
         for layer in self.layers:
-            x = layer(x, position_embeddings=rotation)  # causal, for no mask is given
+            x = layer(x, rotation)
         return self._scores(x, states.lengths)
 
     def initial_state(self, batch: int) -> UnitDecoderState:
         """The state before the first LLM state of `batch` replies."""
         weight, config = self.output_proj.weight, self.config
-        empty = weight.new_zeros(
-            config.layers, batch, config.heads, 0, config.width // config.heads
-        )
+        empty = weight.new_zeros(config.layers, batch, config.heads, 0, config.head_dim)
         lengths = torch.zeros(batch, dtype=torch.int64, device=weight.device)
         return UnitDecoderState(empty, empty.clone(), lengths)
 
@@ -161,15 +146,11 @@ class UnitDecoder(nn.Module):
         if x.shape[1] == 0:
             return self._scores(x, states.lengths), state
         new = states.lengths * self.upsample  # [B]
-        cache = _Cache(state, new, x.shape[1])
         positions = state.lengths[:, None] + torch.arange(x.shape[1], device=x.device)  # [B, s]
-        slots = torch.arange(cache.longest, device=x.device)
-        allowed = (slots <= positions[:, :, None])[:, None]  # [B, 1, s, longest]
-        rotation = self._rotation(x, positions)
-        for layer in self.layers:
-            x = layer(
-                x, attention_mask=allowed, position_embeddings=rotation, past_key_values=cache
-            )
+        cache = _Cache(state, new, positions)
+        rotation = self._rotary(positions, x.dtype)
+        for index, layer in enumerate(self.layers):
+            x = layer(x, rotation, cache, index)
         after = UnitDecoderState(cache.keys, cache.values, state.lengths + new)
         return self._scores(x, states.lengths), after
 
@@ -189,26 +170,21 @@ class UnitDecoder(nn.Module):
         log_probs = F.log_softmax(self.output_proj(x).float(), dim=-1)
         return Frames(log_probs, state_lengths * self.upsample)
 
-    def _rotation(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [B or 1, S, head_dim] of the positions."""
-        if x.device not in self._rotary:
-            with torch.device(x.device):
-                self._rotary[x.device] = LlamaRotaryEmbedding(self._llama)
-        return self._rotary[x.device](x, positions)
-
 
 class _Cache:
-    """What Llama's attention sees as `past_key_values` during one step."""
+    """The state, open for one step: a `KeyValueCache` of the layers."""
 
-    def __init__(self, state: UnitDecoderState, new: Tensor, size: int) -> None:
-        """new: [B] real steps of each row; size: s, with padding."""
+    def __init__(self, state: UnitDecoderState, new: Tensor, positions: Tensor) -> None:
+        """new: [B] real steps of each row; positions: [B, s] of the steps, with padding."""
         self.longest = int((state.lengths + new).max())
+        slots = torch.arange(self.longest, device=positions.device)
+        self.allowed = (slots <= positions[:, :, None])[:, None]  # [B, 1, s, longest]
         capacity = state.keys.shape[3]
         if self.longest > capacity:
             capacity = max(self.longest, 2 * capacity, CACHE_BLOCK)
         self.keys = _enlarged(state.keys, capacity)
         self.values = _enlarged(state.values, capacity)
-        self._rows, self._columns = lengths_to_mask(new, size).nonzero(as_tuple=True)
+        self._rows, self._columns = lengths_to_mask(new, positions.shape[1]).nonzero(as_tuple=True)
         self._slots = state.lengths[self._rows] + self._columns
 
     def update(self, keys: Tensor, values: Tensor, layer: int) -> tuple[Tensor, Tensor]:

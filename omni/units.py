@@ -88,7 +88,7 @@ class SpeechEncoderFeatures:
     @torch.no_grad()
     def __call__(self, waveforms: Sequence[np.ndarray]) -> list[Tensor]:
         mels = [
-            log_mel(_waveform(samples, self._normalize), self._encoder.config.num_mel_bins)
+            log_mel(_waveform(samples, self._normalize), self._encoder.config.n_mels)
             for samples in waveforms
         ]
         lengths = torch.tensor([mel.shape[1] for mel in mels])

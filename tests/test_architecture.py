@@ -4,6 +4,7 @@ import ast
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,28 @@ def test_no_file_names_a_machine() -> None:
         for number, line in enumerate(text.splitlines(), 1):
             found = forbidden.search(line)
             assert found is None, f"{name_of(path)}:{number} names {found and found.group()!r}"
+
+
+def test_the_parts_that_are_ours_stand_on_torch_alone() -> None:
+    """They can serve other engines, and no release of transformers can break them."""
+    code = """
+import sys
+sys.modules["transformers"] = None  # importing it raises ImportError from now on
+import torch
+from omni.ctc import best_units
+from omni.speech_adapter import SpeechAdapter, SpeechAdapterConfig
+from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig
+from omni.stages import Frames
+from omni.unit_decoder import UnitDecoder, UnitDecoderConfig
+from omni.vocoder import NsfConfig, NsfVocoder, UnitHifiGan, vocode
+sizes = dict(width=8, layers=1, heads=2, ffn=8)
+encoder = SpeechEncoder(SpeechEncoderConfig(n_mels=4, **sizes))
+adapter = SpeechAdapter(SpeechAdapterConfig(stack=5, hidden=8), input_width=8, output_width=8)
+decoder = UnitDecoder(UnitDecoderConfig(input_width=8, units=9, **sizes))
+frames = encoder(torch.randn(1, 4, 40), torch.ones(1, 40, dtype=torch.bool))
+print(len(best_units(decoder(adapter(frames)))))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr

@@ -36,8 +36,8 @@ def logits(model) -> torch.Tensor:
 
 def test_an_openai_file_gives_an_encoder_of_its_size() -> None:
     encoder = load_speech_encoder(str(OPENAI))
-    assert (encoder.width, encoder.max_frames, len(encoder.layers)) == (64, 1500, 2)
-    assert encoder.config.num_mel_bins == 128
+    assert (encoder.width, encoder.config.max_frames, len(encoder.layers)) == (64, 1500, 2)
+    assert encoder.config.n_mels == 128
     stored = torch.load(OPENAI, weights_only=True)["model_state_dict"]
     torch.testing.assert_close(
         encoder.layers[1].fc1.weight, stored["encoder.blocks.1.mlp.0.weight"].float()

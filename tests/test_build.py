@@ -19,7 +19,7 @@ from data_tools.cli import app
 from data_tools.manifest import Record, Turn, read_manifest, write_manifest
 from data_tools.splits import SplitStep, asked
 from omni.errors import UserError
-from omni.speech_encoder import SpeechEncoder, save_speech_encoder, whisper_config
+from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, save_speech_encoder
 from omni.units import UnitExtractor, UnitsConfig
 
 WORDS = "one two three four five six seven eight nine ten eleven twelve".split()
@@ -54,7 +54,9 @@ def kitchen(tmp_path_factory) -> Path:
     ]
     write_manifest(folder / "text.jsonl", records)
     torch.manual_seed(0)
-    encoder = SpeechEncoder(whisper_config(n_mels=20, width=16, layers=1, heads=2, ffn=32)).eval()
+    encoder = SpeechEncoder(
+        SpeechEncoderConfig(n_mels=20, width=16, layers=1, heads=2, ffn=32)
+    ).eval()
     save_speech_encoder(encoder, folder / "encoder")
     config = UnitsConfig(kind="speech_encoder", name="tiny", layer=1)
     UnitExtractor(config, torch.randn(20, 16), encoder).save(folder / "units")

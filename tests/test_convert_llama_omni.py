@@ -253,7 +253,7 @@ def test_the_encoder_is_found_where_config_json_says(tmp_path):
     beside = tmp_path / "models" / "speech_encoder"
     beside.mkdir(parents=True)
     shutil.copy(ENCODER, beside / "tiny-random-128mel.pt")
-    assert read_llama_omni(source).encoder.config.d_model == 64
+    assert read_llama_omni(source).encoder.config.width == 64
 
 
 def test_an_encoder_that_is_not_the_one_inside_is_refused(tmp_path):

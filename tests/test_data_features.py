@@ -12,7 +12,7 @@ from omni.audio import log_mel, save_wav
 from omni.config import OmniConfig
 from omni.errors import UserError
 from omni.processor import OmniProcessor
-from omni.speech_encoder import SpeechEncoder, whisper_config
+from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from train.features import CachedEars, cached_ears
 
 CONFIG = FeaturesConfig(variants=2, batch_size=2, seed=5)
@@ -21,7 +21,7 @@ CONFIG = FeaturesConfig(variants=2, batch_size=2, seed=5)
 @pytest.fixture(scope="module")
 def encoder() -> SpeechEncoder:
     torch.manual_seed(0)
-    return SpeechEncoder(whisper_config(n_mels=20, width=16, layers=1, heads=2, ffn=32)).eval()
+    return SpeechEncoder(SpeechEncoderConfig(n_mels=20, width=16, layers=1, heads=2, ffn=32)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_what_was_done_before_a_stop_is_not_done_again(encoder, manifest, tmp_pa
 
 def stage1_ears(encoder: SpeechEncoder, manifest: Manifest, folder, **changes) -> CachedEars:
     """As stage 1 opens its cache."""
-    processor = OmniProcessor(None, OmniConfig(audio_config=encoder.config.to_dict()))  # type: ignore[arg-type]
+    processor = OmniProcessor(None, OmniConfig(audio_config=encoder.config.to_whisper()))  # type: ignore[arg-type]
     paths = [manifest.root / f"{number}.wav" for number in range(4)]
     options = {"augmentation": AugmentConfig(), "variants": 2, "seed": 5} | changes
     return cached_ears(

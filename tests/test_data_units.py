@@ -11,7 +11,7 @@ from data_tools.manifest import Manifest, Record, Turn
 from data_tools.steps import run_step
 from data_tools.units import UnitsStep, load_units_step
 from omni.audio import SAMPLE_RATE, load_audio, save_wav
-from omni.speech_encoder import SpeechEncoder, save_speech_encoder, whisper_config
+from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, save_speech_encoder
 from omni.units import UnitExtractor, UnitsConfig
 
 CONFIG = UnitsConfig(kind="speech_encoder", name="tiny", layer=1)
@@ -21,7 +21,7 @@ LONGEST_S = 4
 @pytest.fixture(scope="module")
 def extractor() -> UnitExtractor:
     torch.manual_seed(0)
-    config = whisper_config(
+    config = SpeechEncoderConfig(
         n_mels=20, width=16, layers=1, heads=2, ffn=32, max_frames=50 * LONGEST_S
     )
     encoder = SpeechEncoder(config).eval()

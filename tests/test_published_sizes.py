@@ -60,7 +60,7 @@ def test_the_vocoder_has_its_published_size(name):
 def test_the_stages_fit_together(name):
     recipe, model = PUBLISHED[name](), built(name)
     adapter = model.speech_adapter
-    assert adapter.linear1.in_features == 5 * recipe.encoder.d_model
+    assert adapter.linear1.in_features == 5 * recipe.encoder.width
     assert adapter.linear2.out_features == model.config.hidden_size
     assert model.unit_decoder.input_proj.in_features == model.config.hidden_size
     assert recipe.stage2 == STAGE2[name]()

@@ -20,7 +20,7 @@ from data_tools.engines import Job, engine_of
 from data_tools.manifest import Record, Turn, read_manifest, write_manifest
 from data_tools.ray_engine import RayEngine, SharedJob, gpus_per_worker, shared
 from omni.errors import UserError
-from omni.speech_encoder import SpeechEncoder, save_speech_encoder, whisper_config
+from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, save_speech_encoder
 from omni.units import UnitExtractor, UnitsConfig
 
 pytestmark = pytest.mark.timeout(400)  # on a busy machine; a minute at most on an idle one
@@ -94,7 +94,9 @@ def test_two_nodes_make_the_data_set_of_one_machine(cluster, tmp_path):
     ]
     write_manifest(tmp_path / "text.jsonl", records)
     torch.manual_seed(0)
-    encoder = SpeechEncoder(whisper_config(n_mels=20, width=16, layers=1, heads=2, ffn=32)).eval()
+    encoder = SpeechEncoder(
+        SpeechEncoderConfig(n_mels=20, width=16, layers=1, heads=2, ffn=32)
+    ).eval()
     save_speech_encoder(encoder, tmp_path / "encoder")
     config = UnitsConfig(kind="speech_encoder", name="tiny", layer=1)
     UnitExtractor(config, torch.randn(20, 16), encoder).save(tmp_path / "units")

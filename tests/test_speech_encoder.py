@@ -1,5 +1,6 @@
 """The encoder is Whisper's at 30 s, and no longer than the question otherwise."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -9,11 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
+from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from omni.audio import load_audio, log_mel, pad_to_window
 from omni.bases import load_speech_encoder
-from omni.speech_encoder import SpeechEncoder, save_speech_encoder, whisper_config
+from omni.speech_encoder import (
+    SpeechEncoder,
+    SpeechEncoderConfig,
+    SpeechEncoderLayer,
+    save_speech_encoder,
+)
 from omni.stages import Frames
 
 GOLDEN = Path(__file__).parent / "data" / "llama_omni"
@@ -24,7 +30,7 @@ torch.set_num_threads(1)
 @cache
 def encoder(block_frames: int | None = None) -> SpeechEncoder:
     torch.manual_seed(0)
-    config = whisper_config(n_mels=8, width=32, layers=2, heads=2, ffn=64, max_frames=100)
+    config = SpeechEncoderConfig(n_mels=8, width=32, layers=2, heads=2, ffn=64, max_frames=100)
     built = SpeechEncoder(config, block_frames=block_frames).eval()
     for parameter in built.parameters():  # fresh weights hardly attend: spread them
         torch.nn.init.normal_(parameter, std=0.3)
@@ -51,8 +57,11 @@ def encode(rows: list[Tensor], block_frames: int | None = None, padding: float =
 @torch.no_grad()
 def test_a_window_of_30_s_is_encoded_as_transformers_does() -> None:
     torch.manual_seed(0)
-    config = whisper_config(n_mels=80, width=32, layers=2, heads=2, ffn=64)
-    ours, theirs = SpeechEncoder(config).eval(), WhisperEncoder(config).eval()
+    config = SpeechEncoderConfig(n_mels=80, width=32, layers=2, heads=2, ffn=64)
+    whisper = WhisperForConditionalGeneration(
+        WhisperConfig(**config.to_whisper(), decoder_attention_heads=2)
+    ).eval()
+    ours, theirs = SpeechEncoder(config).eval(), whisper.get_encoder()
     theirs.load_state_dict(ours.state_dict())
     mel = torch.randn(1, 80, 3000)
     frames = ours(mel, torch.ones(1, 3000, dtype=torch.bool))
@@ -124,11 +133,37 @@ def test_a_block_of_no_frames_is_refused() -> None:
         SpeechEncoder(encoder().config, block_frames=0)
 
 
-def test_building_an_encoder_leaves_the_given_configuration_alone() -> None:
-    config = whisper_config(n_mels=8, width=32, layers=1, heads=2, ffn=64, max_frames=10)
-    config._attn_implementation = "flash_attention_2"
-    SpeechEncoder(config)
-    assert config._attn_implementation == "flash_attention_2"
+def test_whispers_words_for_the_sizes_are_read_as_they_are_written() -> None:
+    config = encoder().config
+    theirs = WhisperConfig(**config.to_whisper())
+    assert SpeechEncoderConfig.from_whisper(theirs.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"layers": 0}, "layers=0: must be at least 1"),
+        ({"width": 33}, "width=33: must be a multiple of heads=2"),
+    ],
+)
+def test_sizes_that_make_no_encoder_are_refused(change: dict[str, int], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        replace(encoder().config, **change)
+
+
+def test_an_encoder_with_another_activation_is_no_whisper() -> None:
+    values = WhisperConfig(activation_function="relu").to_dict()
+    with pytest.raises(ValueError, match="activation_function='relu'"):
+        SpeechEncoderConfig.from_whisper(values)
+
+
+@torch.no_grad()
+def test_in_float16_residuals_beyond_its_range_stay_finite() -> None:
+    torch.manual_seed(0)
+    layer = SpeechEncoderLayer(8, heads=2, ffn=16).half()
+    layer.fc2.bias.fill_(6e4)
+    huge = torch.full((1, 3, 8), 6e4, dtype=torch.float16)
+    assert torch.isfinite(layer(huge, None)[0]).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])

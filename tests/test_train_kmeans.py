@@ -9,7 +9,7 @@ import torch
 import train.kmeans
 from omni.audio import load_audio, save_wav
 from omni.errors import UserError
-from omni.speech_encoder import SpeechEncoder, whisper_config
+from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from omni.units import UnitExtractor, UnitsConfig
 from train.kmeans import fit_units, label_corpus, read_frame_units
 
@@ -20,7 +20,9 @@ CLUSTERS = 6
 @pytest.fixture(scope="module")
 def encoder():
     torch.manual_seed(0)
-    encoder = SpeechEncoder(whisper_config(n_mels=20, width=16, layers=2, heads=2, ffn=32)).eval()
+    encoder = SpeechEncoder(
+        SpeechEncoderConfig(n_mels=20, width=16, layers=2, heads=2, ffn=32)
+    ).eval()
     encoder.embed_positions.weight.data.mul_(0.01)  # random positions would drown the sound
     return encoder
 

@@ -18,7 +18,7 @@ from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
 from omni.prompt import SPEECH, PromptConfig
 from omni.speech_adapter import SpeechAdapterConfig
-from omni.speech_encoder import save_speech_encoder, whisper_config
+from omni.speech_encoder import SpeechEncoderConfig, save_speech_encoder
 from omni.unit_decoder import UnitDecoderConfig
 from omni.vocoder import HifiGanConfig, NsfConfig, NsfVocoder, UnitHifiGan, Vocoder
 from train.lm import SmallLlama, build_tokenizer, llama_config
@@ -52,7 +52,9 @@ def tiny_config(*, block_frames: int | None = None, pad_to_window: bool = False)
         input_width=32, width=32, layers=2, heads=2, ffn=64, units=UNITS, upsample=5
     )
     return OmniConfig(
-        audio_config=whisper_config(n_mels=20, width=32, layers=2, heads=2, ffn=64, max_frames=500),
+        audio_config=SpeechEncoderConfig(
+            n_mels=20, width=32, layers=2, heads=2, ffn=64, max_frames=500
+        ).to_whisper(),
         text_config=llama_config(size, tokenizer),
         speech_adapter=asdict(SpeechAdapterConfig(stack=5, hidden=32)),
         unit_decoder=asdict(units),

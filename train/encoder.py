@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import Dataset
-from transformers import WhisperConfig
 
 from data_tools.augment import AugmentConfig, augment, augment_rng
 from data_tools.manifest import Manifest
 from omni.audio import SAMPLE_RATE, load_audio, log_mel
-from omni.speech_encoder import SpeechEncoder, save_speech_encoder
+from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, save_speech_encoder
 from train.loop import Item, LoopConfig, main_process, train
 
 LETTERS = " 'abcdefghijklmnopqrstuvwxyz"  # class 0 is the CTC blank, class i+1 is LETTERS[i]
@@ -66,10 +66,10 @@ def unspell(classes: list[int]) -> str:
 class EncoderForCTC(nn.Module):
     """The encoder with a linear letter head on top (Graves et al. 2006)."""
 
-    def __init__(self, config: WhisperConfig) -> None:
+    def __init__(self, config: SpeechEncoderConfig) -> None:
         super().__init__()
         self.encoder = SpeechEncoder(config)
-        self.head = nn.Linear(config.d_model, len(LETTERS) + 1)
+        self.head = nn.Linear(config.width, len(LETTERS) + 1)
         initialise(self.encoder)
 
     def forward(
@@ -80,7 +80,9 @@ class EncoderForCTC(nn.Module):
         label_lengths: Tensor,
     ) -> dict[str, Tensor]:
         """[B, n_mels, M], [B, M], [B, L], [B] -> the mean loss per letter and the best classes."""
-        frames = self.encoder(input_features, input_features_mask)
+        # Short utterances: the fused kernel's backward pass takes half of a step on CPUs.
+        with sdpa_kernel(SDPBackend.MATH):
+            frames = self.encoder(input_features, input_features_mask)
         # float32: CTC sums over many paths, and bfloat16 loses the small ones.
         log_probs = F.log_softmax(self.head(frames.values).float(), dim=-1)
         loss = F.ctc_loss(
@@ -98,7 +100,7 @@ def initialise(encoder: SpeechEncoder) -> None:
     With the usual small weights the positions drown the sound, and CTC rests on a plateau (loss
     about 1.1 per letter) for hundreds of steps.
     """
-    width, positions = encoder.width, encoder.max_frames
+    width, positions = encoder.width, encoder.config.max_frames
     rate = torch.exp(-torch.arange(width // 2) * (np.log(10_000) / (width // 2 - 1)))
     angle = torch.arange(positions)[:, None] * rate[None, :]
     encoder.embed_positions.weight.copy_(torch.cat([angle.sin(), angle.cos()], dim=1))
@@ -189,7 +191,7 @@ def train_encoder(
     utterances: list[Utterance],
     validation: list[Utterance],
     *,
-    architecture: WhisperConfig,
+    architecture: SpeechEncoderConfig,
     loop: LoopConfig,
     output: Path,
     clean_epochs: int = 1,
@@ -197,9 +199,7 @@ def train_encoder(
 ) -> dict[str, float]:
     """Train, and leave the encoder in `output/encoder` as a transformers folder."""
     module = EncoderForCTC(architecture)
-    # Short utterances: the fused kernel's backward pass takes half of a step on CPUs.
-    module.encoder.config._attn_implementation = "eager"
-    n_mels = architecture.num_mel_bins
+    n_mels = architecture.n_mels
     result = train(
         module,
         config=replace(loop, warmup=max(loop.warmup, 0.03)),

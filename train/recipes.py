@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from transformers import WhisperConfig
-
 from data_tools.augment import AugmentConfig
 from omni.prompt import PromptConfig
 from omni.speech_adapter import SpeechAdapterConfig
-from omni.speech_encoder import whisper_config
+from omni.speech_encoder import SpeechEncoderConfig
 from omni.vocoder import HifiGanConfig, NsfConfig
 from train.lm import NANO_PROMPT, SmallLlama
 from train.loop import LoopConfig
@@ -25,7 +23,7 @@ from train.stage2 import Stage2
 class BaseRecipe:
     """How the two bases of a model without published ones are made."""
 
-    encoder: WhisperConfig
+    encoder: SpeechEncoderConfig
     encoder_loop: LoopConfig
     encoder_clean_epochs: int
     lm: SmallLlama
@@ -35,7 +33,9 @@ class BaseRecipe:
 def nano_bases() -> BaseRecipe:
     """A Whisper encoder of 256 x 4 and a Llama of 256 x 4, for about an hour of two cores."""
     return BaseRecipe(
-        encoder=whisper_config(n_mels=80, width=256, layers=4, heads=4, ffn=1024, max_frames=1000),
+        encoder=SpeechEncoderConfig(
+            n_mels=80, width=256, layers=4, heads=4, ffn=1024, max_frames=1000
+        ),
         # batch 32: more steps count for more than larger batches while CTC finds its alignment
         encoder_loop=LoopConfig(
             epochs=18,

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 
-from transformers import LlamaConfig, PretrainedConfig, Qwen2Config, WhisperConfig
+from transformers import LlamaConfig, PretrainedConfig, Qwen2Config
 
 from omni.config import OmniConfig
-from omni.speech_encoder import whisper_config
+from omni.speech_encoder import SpeechEncoderConfig
 from omni.units import UnitsConfig
 from omni.vocoder import HifiGanConfig
 from train.recipes import STAGE2
@@ -41,7 +41,7 @@ class PublishedRecipe:
     """
 
     speech_encoder: str
-    encoder: WhisperConfig
+    encoder: SpeechEncoderConfig
     language_model: str
     text: PretrainedConfig
     stage2: Stage2
@@ -53,7 +53,7 @@ class PublishedRecipe:
         """The finished model's, after both stages."""
         hearing = self.stage2.hearing
         return OmniConfig(
-            audio_config=self.encoder,
+            audio_config=self.encoder.to_whisper(),
             text_config=self.text,
             speech_adapter=asdict(hearing.adapter),
             unit_decoder=asdict(self.stage2.decoder(int(self.text.hidden_size))),
@@ -63,14 +63,14 @@ class PublishedRecipe:
         )
 
 
-def whisper_large_v3() -> WhisperConfig:
+def whisper_large_v3() -> SpeechEncoderConfig:
     """openai/whisper-large-v3, the encoder."""
-    return whisper_config(n_mels=128, width=1280, layers=32, heads=20, ffn=5120)
+    return SpeechEncoderConfig(n_mels=128, width=1280, layers=32, heads=20, ffn=5120)
 
 
-def whisper_small() -> WhisperConfig:
+def whisper_small() -> SpeechEncoderConfig:
     """openai/whisper-small, the encoder."""
-    return whisper_config(n_mels=80, width=768, layers=12, heads=12, ffn=3072)
+    return SpeechEncoderConfig(n_mels=80, width=768, layers=12, heads=12, ffn=3072)
 
 
 def llama_3_1_8b() -> PublishedRecipe:

@@ -110,7 +110,7 @@ def join_bases(
     llm = load_language_model(language_model, dtype=_training_dtype())
     config = OmniConfig(
         # As dictionaries: a configuration that two models share is changed by either.
-        audio_config=encoder.config.to_dict(),
+        audio_config=encoder.config.to_whisper(),
         text_config=llm.config.to_dict(),
         speech_adapter=asdict(recipe.adapter),
         prompt=asdict(recipe.prompt),

@@ -37,7 +37,7 @@ from omni.convert.stream import (
 from omni.convert.vocoder import VocoderWeights
 from omni.convert.whisper import EncoderWeights, expected_encoder, openai_name, read_whisper
 from omni.prompt import add_speech_token
-from omni.speech_encoder import whisper_config
+from omni.speech_encoder import SpeechEncoderConfig
 
 # Llama 3's turns, as the original lays them out: it trims nothing.
 CHAT_TEMPLATE = (
@@ -165,7 +165,7 @@ def _encoder_inside(folder: Path, inside: Mapping[str, StoredTensor]) -> Encoder
         raise CheckpointError(
             f"{folder}: the speech encoder inside is not whole ({error}); give --whisper FILE"
         ) from None
-    config = whisper_config(
+    config = SpeechEncoderConfig(
         n_mels=n_mels, width=width, layers=layers, heads=max(1, width // 64), ffn=4 * width,
         max_frames=max_frames,
     )  # fmt: skip

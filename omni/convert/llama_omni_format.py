@@ -80,13 +80,13 @@ def omni_config(
         adapter = SpeechAdapterConfig(stack=raw["speech_encoder_ds_rate"])
     except KeyError as error:
         raise CheckpointError(f"{where}: {error} is missing; get the whole checkpoint") from None
-    if width != encoder.config.d_model:
+    if width != encoder.config.width:
         raise CheckpointError(
             f"{where}: speech_encoder_hidden_size is {width}, the encoder has "
-            f"{encoder.config.d_model}; give the encoder that the checkpoint was trained with"
+            f"{encoder.config.width}; give the encoder that the checkpoint was trained with"
         )
     return OmniConfig(
-        audio_config=encoder.config,
+        audio_config=encoder.config.to_whisper(),
         text_config=text,
         speech_adapter=asdict(adapter),
         unit_decoder=asdict(decoder) if decoder else None,

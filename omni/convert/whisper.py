@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import WhisperConfig
 
 from omni.checkpoint import CheckpointError, check_weights, replace_folder
 from omni.convert.stream import Progress, StoredTensor, total_bytes, write_safetensors
 from omni.convert.torch_files import read_mapping, state_dict
-from omni.speech_encoder import SpeechEncoder, whisper_config
+from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, write_encoder_config
 
 # transformers' names -> openai-whisper's; convolutions are called alike.
 _RENAMED = (
@@ -35,7 +34,7 @@ _DIMENSIONS = ("n_mels", "n_audio_state", "n_audio_layer", "n_audio_head", "n_au
 class EncoderWeights:
     """A Whisper encoder that still lies in its file; tensors by transformers' names."""
 
-    config: WhisperConfig
+    config: SpeechEncoderConfig
     tensors: dict[str, StoredTensor]
 
     @property
@@ -45,8 +44,7 @@ class EncoderWeights:
     def write(self, folder: str | Path, progress: Progress | None = None) -> None:
         """The folder that `load_speech_encoder` reads; aside first, then renamed."""
         with replace_folder(folder) as aside:
-            self.config.architectures = ["WhisperEncoder"]
-            self.config.save_pretrained(aside)
+            write_encoder_config(self.config, aside)
             write_safetensors(aside / "model.safetensors", self.tensors, progress)
 
 
@@ -57,7 +55,7 @@ def openai_name(name: str) -> str:
     return name
 
 
-def expected_encoder(config: WhisperConfig) -> dict[str, torch.Tensor]:
+def expected_encoder(config: SpeechEncoderConfig) -> dict[str, torch.Tensor]:
     """Names and shapes (on the meta device) of the encoder's weights."""
     with torch.device("meta"):
         return SpeechEncoder(config).state_dict()
@@ -74,7 +72,7 @@ def read_whisper(path: str | Path) -> EncoderWeights:
     for name in _DIMENSIONS:
         if not isinstance(dims, dict) or not isinstance(dims.get(name), int):
             raise CheckpointError(f"{path}: no {what}, for dims.{name} is no number")
-    config = whisper_config(
+    config = SpeechEncoderConfig(
         n_mels=dims["n_mels"],
         width=dims["n_audio_state"],
         layers=dims["n_audio_layer"],
