@@ -10,6 +10,7 @@ import typer
 
 from omni.convert_cli import register as register_conversion
 from omni.errors import UserError, friendly
+from omni.process import wait_without_spinning, without_garbage_collection
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from omni.processor import OmniProcessor
     from omni.session import SessionConfig
 
+wait_without_spinning()
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Ask by voice or text, hear the answer."
 )
@@ -72,11 +74,13 @@ def ask(
         _check_schedule(chunk_units)
     if not text_only:
         _check_writable(out)
-    from omni.audio import load_audio, save_wav
-    from omni.start import start, warm_up
+    with without_garbage_collection():
+        from omni.audio import load_audio, save_wav
 
-    asked = load_audio(question) if question is not None else str(text)
-    model, processor = start(checkpoint, threads=threads)
+        asked = load_audio(question) if question is not None else str(text)
+        from omni.start import start, warm_up
+
+        model, processor = start(checkpoint, threads=threads)
     if model.vocoder is None and not text_only:
         raise UserError(
             f"{checkpoint}: has no vocoder, so no voice; ask with --text-only, or convert it with "
@@ -107,11 +111,12 @@ def demo(
     questions = sorted((Path(__file__).parent / "nano" / "questions").glob("*.wav"))
     if not questions:
         raise UserError("omni/nano/questions: no recordings there; install omni again")
-    from omni.audio import load_audio, save_wav
-    from omni.start import start, warm_up
-
     out.mkdir(parents=True, exist_ok=True)
-    model, processor = start(checkpoint, threads=threads)
+    with without_garbage_collection():
+        from omni.audio import load_audio, save_wav
+        from omni.start import start, warm_up
+
+        model, processor = start(checkpoint, threads=threads)
     config = _config(model, chunk_units, 256, speak=True)
     warm_up(model, processor, config, probe_threads=threads is None)
     timings = []

@@ -16,9 +16,9 @@ from omni.model import OmniForConditionalGeneration
 from omni.pretrained import load
 from omni.processor import OmniProcessor
 from omni.session import SessionConfig, SpeechSession
+from omni.threads import choose_threads
 
 WARM_UP_TOKENS = 8  # enough to run every stage
-SMALL_MODEL = 200_000_000  # parameters; above, threads pay and a probe takes long
 
 
 def quieten() -> None:
@@ -51,9 +51,7 @@ def warm_up(
     """Answer a second of noise in a session of its own, in small chunks, and forget it.
 
     The first forward of a program pays for set-up that no later one pays.
-    probe_threads: try one CPU thread against torch's choice, and keep the faster: a small model's
-    threads wait for each other, up to ten times longer where other programs run. Large models and
-    GPUs keep torch's choice.
+    probe_threads: take the number of CPU threads that answers soonest; see choose_threads.
     """
     noise = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)
     short = replace(config, schedule=Fixed(4), max_new_tokens=WARM_UP_TOKENS)
@@ -65,11 +63,5 @@ def warm_up(
         return clock() - started
 
     answer()
-    many = torch.get_num_threads()
-    small = model.device.type == "cpu" and model.num_parameters() < SMALL_MODEL
-    if probe_threads and small and many > 1:
-        took = dict.fromkeys((many, 1), 0.0)
-        for threads in (many, 1, many, 1):  # in turns: a passing load hits both
-            torch.set_num_threads(threads)
-            took[threads] += answer()
-        torch.set_num_threads(min(took, key=lambda threads: took[threads]))
+    if probe_threads:
+        choose_threads(model, answer)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from omni.errors import UserError, friendly
+from omni.process import wait_without_spinning, without_garbage_collection
 
 if TYPE_CHECKING:
     from serve.tune import Report
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
+wait_without_spinning()
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
@@ -71,14 +73,15 @@ def tune(
 
     from tqdm import tqdm
 
-    from omni.audio import load_audio
-    from omni.checkpoint import write_json
-    from omni.chunking import parse_schedule
-    from omni.pretrained import NANO
-    from omni.session import SessionConfig
-    from omni.start import start, warm_up
-    from serve.plot import plot
-    from serve.tune import measure, report, write_schedule
+    with without_garbage_collection():
+        from omni.audio import load_audio
+        from omni.checkpoint import write_json
+        from omni.chunking import parse_schedule
+        from omni.pretrained import NANO
+        from omni.session import SessionConfig
+        from omni.start import start, warm_up
+        from serve.plot import plot
+        from serve.tune import measure, report, write_schedule
 
     schedules = [parse_schedule(word.strip().replace("-", ",")) for word in omegas.split(",")]
     sources = [*(questions or []), *(files or [])] or [NANO.parent / "questions"]

@@ -18,8 +18,6 @@ from tiny import tiny_model, tiny_processor
 from typer.testing import CliRunner
 
 from omni.cli import app
-from omni.session import SessionConfig
-from omni.start import warm_up
 
 RATE = 16_000
 SPEECH = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
@@ -143,24 +141,6 @@ def test_info_tells_stages_sizes_and_training(checkpoint: Path) -> None:
         assert name in result.stdout
     total = sum(weight.numel() for weight in tiny_model().parameters())
     assert f"{total:,} parameters" in result.stdout
-
-
-@pytest.mark.parametrize("faster", [1, 2])
-def test_the_faster_number_of_threads_is_kept(faster: int) -> None:
-    now = 0.0
-
-    def clock() -> float:  # each look at it takes a second, or ten with the slower number
-        nonlocal now
-        now += 1.0 if torch.get_num_threads() == faster else 10.0
-        return now
-
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        warm_up(tiny_model(), tiny_processor(), SessionConfig(), probe_threads=True, clock=clock)
-        assert torch.get_num_threads() == faster
-    finally:
-        torch.set_num_threads(before)
 
 
 # ------------------------------------------------------------------------------- bad input
