@@ -60,14 +60,15 @@ def ask(
     max_new_tokens: MaxNewTokens = 256,
     text_only: Annotated[bool, typer.Option(help="No sound, no ANSWER.wav.")] = False,
     threads: Threads = None,
+    warm: Annotated[
+        bool,
+        typer.Option("--warm-up", help="Answer noise first: the times are a running program's."),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object and nothing else.")
     ] = False,
 ) -> None:
-    """Ask one question; the text streams to the terminal, the speech goes to ANSWER.wav.
-
-    Times are those of a running program: a short warm-up comes before the question.
-    """
+    """Ask one question; the text streams to the terminal, the speech goes to ANSWER.wav."""
     if (question is None) == (text is None):
         raise UserError("question: give a recording or --text, one of the two")
     if chunk_units is not None:
@@ -78,7 +79,7 @@ def ask(
         from omni.audio import load_audio, save_wav
 
         asked = load_audio(question) if question is not None else str(text)
-        from omni.start import start, warm_up
+        from omni.start import settle_threads, start, warm_up
 
         model, processor = start(checkpoint, threads=threads)
     if model.vocoder is None and not text_only:
@@ -87,7 +88,10 @@ def ask(
             "--vocoder"
         )
     config = _config(model, chunk_units, max_new_tokens, speak=not text_only)
-    warm_up(model, processor, config, probe_threads=threads is None)
+    if threads is None:
+        settle_threads(model, processor, config)
+    if warm:
+        warm_up(model, processor, config)
     done, waveform = _answer(model, processor, config, asked, echo=not as_json)
     if not text_only:
         save_wav(out, waveform)
@@ -114,11 +118,13 @@ def demo(
     out.mkdir(parents=True, exist_ok=True)
     with without_garbage_collection():
         from omni.audio import load_audio, save_wav
-        from omni.start import start, warm_up
+        from omni.start import settle_threads, start, warm_up
 
         model, processor = start(checkpoint, threads=threads)
     config = _config(model, chunk_units, 256, speak=True)
-    warm_up(model, processor, config, probe_threads=threads is None)
+    if threads is None:
+        settle_threads(model, processor, config)
+    warm_up(model, processor, config)
     timings = []
     for question in questions:
         typer.echo(f"\n{question}\n  > ", nl=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -40,28 +39,27 @@ def start(
     return load(checkpoint, device_map="cuda" if torch.cuda.is_available() else None)
 
 
+def settle_threads(
+    model: OmniForConditionalGeneration, processor: OmniProcessor, config: SessionConfig
+) -> None:
+    """Take the number of CPU threads that answers soonest; see choose_threads."""
+
+    def seconds() -> float:
+        started = time.perf_counter()
+        warm_up(model, processor, config)
+        return time.perf_counter() - started
+
+    choose_threads(model, seconds)
+
+
 def warm_up(
-    model: OmniForConditionalGeneration,
-    processor: OmniProcessor,
-    config: SessionConfig,
-    *,
-    probe_threads: bool = False,
-    clock: Callable[[], float] = time.perf_counter,
+    model: OmniForConditionalGeneration, processor: OmniProcessor, config: SessionConfig
 ) -> None:
     """Answer a second of noise in a session of its own, in small chunks, and forget it.
 
     The first forward of a program pays for set-up that no later one pays.
-    probe_threads: take the number of CPU threads that answers soonest; see choose_threads.
     """
     noise = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)
     short = replace(config, schedule=Fixed(4), max_new_tokens=WARM_UP_TOKENS)
-
-    def answer() -> float:
-        started = clock()
-        for _ in SpeechSession(model, processor, short).ask(noise):
-            pass
-        return clock() - started
-
-    answer()
-    if probe_threads:
-        choose_threads(model, answer)
+    for _ in SpeechSession(model, processor, short).ask(noise):
+        pass

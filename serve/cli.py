@@ -79,7 +79,7 @@ def tune(
         from omni.chunking import parse_schedule
         from omni.pretrained import NANO
         from omni.session import SessionConfig
-        from omni.start import start, warm_up
+        from omni.start import settle_threads, start, warm_up
         from serve.plot import plot
         from serve.tune import measure, report, write_schedule
 
@@ -89,7 +89,9 @@ def tune(
     model, processor = start(checkpoint, threads=threads)
     config = SessionConfig(right_context_frames=right_context_frames)
     load_before = os.getloadavg()[0]
-    warm_up(model, processor, config, probe_threads=threads is None)
+    if threads is None:
+        settle_threads(model, processor, config)
+    warm_up(model, processor, config)
     with tqdm(total=len(schedules) * len(recordings) * repeats, unit="reply") as bar:
         found = report(
             list(
