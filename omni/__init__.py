@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from omni import auto
+
 if TYPE_CHECKING:
     from omni.chunking import parse_schedule
     from omni.config import OmniConfig
@@ -40,3 +42,6 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'omni' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+auto.announce()  # AutoConfig, AutoModel, AutoProcessor ... of transformers, whenever they come

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -53,6 +53,43 @@ def load_audio(source: str | Path | bytes, *, name: str | None = None) -> np.nda
             f"{label}: not readable as audio ({error}); convert it to wav, flac, ogg or mp3"
         ) from None
     return prepare(samples, rate, name=label)
+
+
+def read_audio(source: Any, rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Audio in any form that transformers' processors take -> [samples] float32, 16 kHz mono.
+
+    source: [samples] or [samples, channels] at `rate` Hz, as an array, a tensor or a list; or a
+    file at its own rate, as a path, the address of one on the web, or bytes.
+    Raises AudioError as `load_audio` does, and for what is none of these.
+    """
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
+        return load_audio(_download(source), name=source)
+    if isinstance(source, (str, Path, bytes)):
+        return load_audio(source)
+    if isinstance(source, Tensor):
+        source = source.detach().float().cpu().numpy()
+    try:
+        samples = np.asarray(source, dtype=np.float32)
+    except (TypeError, ValueError):
+        samples = np.empty(())
+    if samples.ndim not in (1, 2):
+        raise AudioError(
+            f"audio: {type(source).__name__} holds no recording; give [samples] as an array, the "
+            "path of a file or its web address"
+        )
+    return prepare(samples, rate)
+
+
+def _download(address: str) -> bytes:
+    import httpx
+
+    try:
+        return httpx.get(address, follow_redirects=True, timeout=30).raise_for_status().content
+    except httpx.HTTPError as error:
+        raise AudioError(
+            f"{address}: not to be had ({error}); check the address, or download it and give the "
+            "file"
+        ) from None
 
 
 def prepare(samples: np.ndarray, rate: int, *, name: str = "audio") -> np.ndarray:

@@ -29,10 +29,14 @@ OPENAI_NAMES = (
 )  # fmt: skip
 
 
-def fetch(source: str, *, revision: str | None = None) -> Path:
+# What transformers' `from_pretrained` says of a hub id, in huggingface_hub's words.
+HUB_KEYWORDS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
+
+
+def fetch(source: str, **hub: Any) -> Path:
     """A local folder or file as it is; anything else is a hub id, fetched by huggingface_hub.
 
-    revision: of a hub id, its branch, tag or commit. Raises CheckpointError if it is neither.
+    hub: HUB_KEYWORDS, for a hub id. Raises CheckpointError if it is neither.
     """
     path = Path(source).expanduser()
     if path.exists():
@@ -45,7 +49,7 @@ def fetch(source: str, *, revision: str | None = None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(source, revision=revision))
+        return Path(snapshot_download(source, **hub))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(

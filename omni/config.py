@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig, WhisperConfig
 
+from omni.auto import MODEL_TYPE, register
 from omni.checkpoint import CheckpointError, build_config
 from omni.prompt import PromptConfig
 from omni.speech_adapter import SpeechAdapterConfig
@@ -44,7 +45,7 @@ class OmniConfig(PretrainedConfig):
     trained: which parts each stage trained, for `omni info`.
     """
 
-    model_type = "omni"
+    model_type = MODEL_TYPE
     sub_configs: ClassVar = {  # type: ignore[assignment]
         "audio_config": WhisperConfig,
         "text_config": AutoConfig,
@@ -151,5 +152,4 @@ def _refuse_unknown(keys: Iterable[str]) -> None:
             )
 
 
-# At home here, so that whoever can name the class can also read its folder by AutoConfig.
-AutoConfig.register(OmniConfig.model_type, OmniConfig, exist_ok=True)
+register(OmniConfig)

@@ -17,12 +17,17 @@ CACHE_NAME = "cache" if "cache" in _NAMES else "past_key_values"
 
 @dataclass(frozen=True)
 class LanguageModelOutput:
-    """hidden: [B, T, H] after the final norm; logits: [B, T, vocabulary] float; cache: the keys
-    and values so far, or None where none was asked for."""
+    """layers: [B, T, H] of the embeddings and after each layer; logits: [B, T, vocabulary] float;
+    cache: the keys and values so far, or None where none was asked for."""
 
-    hidden: Tensor
+    layers: tuple[Tensor, ...]
     logits: Tensor
     cache: Cache | None
+
+    @property
+    def hidden(self) -> Tensor:
+        """[B, T, H]: the last layer's, after the final norm; what the unit decoder reads."""
+        return self.layers[-1]
 
 
 def run_language_model(
@@ -37,7 +42,6 @@ def run_language_model(
     """One forward over embeddings.
 
     embeddings: [B, T, H] of the new positions; attention_mask: [B, past + T], 1 where real.
-    `hidden` is what the unit decoder reads: transformers' last hidden state, final norm applied.
     """
     output = model(
         inputs_embeds=embeddings,
@@ -49,7 +53,7 @@ def run_language_model(
         **kwargs,
     )
     return LanguageModelOutput(
-        output.hidden_states[-1], output.logits, output[CACHE_NAME] if use_cache else None
+        output.hidden_states, output.logits, output[CACHE_NAME] if use_cache else None
     )
 
 

@@ -12,19 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import (
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoProcessor,
-    Cache,
-    GenerationMixin,
-    PreTrainedModel,
-)
+from transformers import AutoModelForCausalLM, Cache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from omni.config import OmniConfig
+from omni.generation import generate_speech, speaks
 from omni.language_model import CACHE_NAME, LanguageModelOutput, embed, run_language_model
-from omni.processor import OmniProcessor
 from omni.prompt import IGNORE
 from omni.speech_adapter import SpeechAdapter, splice
 from omni.speech_encoder import SpeechEncoder
@@ -42,6 +35,8 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     config_class = OmniConfig
     main_input_name = "input_ids"
+    input_modalities = ("audio", "text")
+    output_modalities = ("text", "audio")
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -85,8 +80,8 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """Read a checkpoint folder or hub id; see omni.pretrained.read_checkpoint."""
         from omni.pretrained import read_checkpoint
 
-        for name in ("_from_auto", "adapter_kwargs", "trust_remote_code"):  # of the Auto classes
-            kwargs.pop(name, None)
+        for name in ("_from_auto", "_from_pipeline", "adapter_kwargs", "trust_remote_code"):
+            kwargs.pop(name, None)  # of the Auto classes and pipelines
         return read_checkpoint(cls, source, **kwargs)
 
     def save_pretrained(self, folder: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
@@ -149,6 +144,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         position_ids: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: Tensor | int | None = None,
+        output_hidden_states: bool | None = None,
         return_dict: bool = True,  # generate asks for it; there is no other form
     ) -> CausalLMOutputWithPast:
         """Stage 1: cross-entropy on the response.
@@ -176,7 +172,22 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 (targets != IGNORE).sum() if num_items_in_batch is None else num_items_in_batch
             )
         named: dict[str, Any] = {"loss": loss, "logits": output.logits, CACHE_NAME: output.cache}
-        return CausalLMOutputWithPast(**named)
+        layers: Any = output.layers if output_hidden_states else None
+        return CausalLMOutputWithPast(**named, hidden_states=layers)
+
+    def generate(  # type: ignore[override]
+        self,
+        *args: Any,
+        return_audio: bool | None = None,
+        generation_mode: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """transformers' `generate`; with return_audio=True (or generation_mode="audio", as its
+        pipelines say) the replies are also spoken, see omni.generation.generate_speech."""
+        theirs: Any = super()
+        if not speaks(return_audio, generation_mode):
+            return theirs.generate(*args, **kwargs)
+        return generate_speech(self, theirs.generate, *args, **kwargs)
 
     def _language_states(
         self,
@@ -234,7 +245,3 @@ def response_states(hidden: Tensor, predicts: Tensor) -> Frames:
     """
     rows = [states[chosen] for states, chosen in zip(hidden, predicts, strict=True)]
     return Frames(nn.utils.rnn.pad_sequence(rows, batch_first=True), predicts.sum(-1))
-
-
-AutoModel.register(OmniConfig, OmniForConditionalGeneration, exist_ok=True)
-AutoProcessor.register(OmniConfig, OmniProcessor, exist_ok=True)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from omni.bases import fetch, load_language_model, load_speech_encoder
+from omni.bases import HUB_KEYWORDS, fetch, load_language_model, load_speech_encoder
 from omni.checkpoint import (
     CheckpointError,
     load_weights,
@@ -180,17 +180,19 @@ def read_checkpoint(
     attn_implementation: str | None = None,
     quantization_config: Any = None,
     config: OmniConfig | None = None,
-    revision: str | None = None,
+    **hub: Any,
 ) -> OmniForConditionalGeneration:
     """Build the model that a folder or hub id describes; every weight is checked.
 
     dtype: of all weights but the vocoder's, which computes phases and stays float32; None is
     float32 on a CPU and the stored type elsewhere. device_map, attn_implementation and
     quantization_config go to the LLM; the other stages follow its device.
-    config: takes the place of the folder's config.json. revision: of a hub id.
+    config: takes the place of the folder's config.json. hub: see omni.bases.HUB_KEYWORDS.
     Raises CheckpointError for anything missing, surplus or misshaped.
     """
-    folder = fetch(str(source), revision=revision)
+    if surplus := sorted(hub.keys() - set(HUB_KEYWORDS)):
+        raise TypeError(f"from_pretrained() got an unexpected keyword argument {surplus[0]!r}")
+    folder = fetch(str(source), **hub)
     if config is None:
         config = _read_config(folder)
     if dtype is None:

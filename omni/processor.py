@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,33 +22,62 @@ from omni.audio import (
     encoder_frames,
     log_mel,
     pad_to_window,
-    prepare,
+    read_audio,
 )
+from omni.chat import read_chat, rows_of
 from omni.checkpoint import CheckpointError, read_json
 from omni.config import OmniConfig
-from omni.prompt import Message, PromptIds, encode_prompt
+from omni.prompt import (
+    SPEECH,
+    Message,
+    PromptIds,
+    control_token_in,
+    encode_prompt,
+    encode_rendered,
+)
 from omni.speech_adapter import SpeechAdapterConfig
+
+CALL_KEYWORDS = ("sampling_rate", "padding")  # of the processor's call, beside a template's own
 
 
 class OmniProcessor(ProcessorMixin):
     """Everything between a user's files and the model's tensors, built from the model's config."""
 
+    audio_token = SPEECH  # the names that the processors of transformers' speech models have
+    sampling_rate = SAMPLE_RATE
+
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: OmniConfig) -> None:
         # ProcessorMixin's own handling of keywords changes between releases: neither is used.
         self.tokenizer = tokenizer
         self.config = config
-        self.chat_template = None
         self.n_mels = int(config.audio_config.num_mel_bins)
         self.max_seconds = config.audio_config.max_source_positions / FRAME_RATE
         self._adapter: SpeechAdapterConfig = config.adapter
         self._prompt = config.prompt_config
 
-    @classmethod
-    def from_pretrained(cls, folder: str | Path, **_: Any) -> OmniProcessor:  # type: ignore[override]
-        """Read tokenizer and settings from a checkpoint folder."""
-        from omni.bases import fetch
+    @property
+    def audio_token_id(self) -> int:
+        return self.config.speech_token_id
 
-        path = fetch(str(folder))
+    @property
+    def chat_template(self) -> Any:
+        """The tokenizer's: there is no other."""
+        return self.tokenizer.chat_template
+
+    @chat_template.setter
+    def chat_template(self, template: Any) -> None:
+        self.tokenizer.chat_template = template
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return ["input_ids", "attention_mask", "input_features", "input_features_mask"]
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> OmniProcessor:  # type: ignore[override]
+        """Read tokenizer and settings from a checkpoint folder or hub id."""
+        from omni.bases import HUB_KEYWORDS, fetch
+
+        path = fetch(str(folder), **{k: v for k, v in kwargs.items() if k in HUB_KEYWORDS})
         read_json(path / "config.json")  # first: its errors name the file
         try:
             tokenizer = AutoTokenizer.from_pretrained(path)
@@ -98,49 +127,128 @@ class OmniProcessor(ProcessorMixin):
     def __call__(
         self,
         text: str | Sequence[str | None] | None = None,
-        audio: np.ndarray | Sequence[np.ndarray | None] | None = None,
+        images: None = None,
+        videos: None = None,
+        audio: Any = None,
         *,
         sampling_rate: int = SAMPLE_RATE,
+        return_tensors: str | None = "pt",
+        padding: bool | str = True,
     ) -> BatchFeature:
-        """One-turn questions, spoken or written, as the batch that `generate` takes.
+        """Prompts and what is heard in them, as the batch that `generate` takes.
 
-        audio: [samples] arrays at `sampling_rate` Hz; text: questions. Each row has one of the two.
+        text: one per row. A text that holds `<speech>` or another control token is a prompt that
+        the chat template has rendered; audio fills its `<speech>`, in order. Any other text is a
+        bare question, which is put into the template here; never pass a stranger's words so, but
+        by `apply_chat_template`, which refuses control tokens in them. None, or no text at all:
+        the row is a spoken question.
+        audio: recordings, in the order of their placeholders over the whole batch, each as
+        omni.audio.read_audio takes it; arrays are at `sampling_rate` Hz. Or one entry per row:
+        a recording, a list of them, or None.
+        return_tensors: "pt" (None too) or "np".
         Returns input_ids, attention_mask [B, T] (padded on the left, as generation needs) and,
         where there is audio, input_features [R, n_mels, M] and input_features_mask [R, M].
         """
-        texts = [text] if isinstance(text, str) else list(text or [])
-        audios = [audio] if isinstance(audio, np.ndarray) else list(audio or [])
-        rows = max(len(texts), len(audios))
-        if rows == 0:
-            raise ValueError("no question: give text or audio")
-        texts += [None] * (rows - len(texts))
-        audios += [None] * (rows - len(audios))
+        if images is not None or videos is not None:
+            raise ValueError("images, videos: this model hears and reads; give audio or text")
+        if return_tensors not in (None, "pt", "np"):
+            raise ValueError(f"return_tensors={return_tensors!r}: must be 'pt' or 'np'")
         mels, prompts = [], []
-        for question, waveform in zip(texts, audios, strict=True):
-            if (question is None) == (waveform is None):
-                raise ValueError("each row needs either text or audio, not both and not neither")
-            if waveform is None:
-                prompts.append(self.prompt([Message(role="user", text=str(question))]))
-                continue
-            mel = self.features(prepare(waveform, sampling_rate))
-            mels.append(mel)
-            message = Message(role="user", positions=self.positions(mel.shape[1]))
-            prompts.append(self.prompt([message]))
+        for words, sources in rows_of(text, audio):
+            heard = [self.features(read_audio(one, sampling_rate)) for one in sources]
+            mels += heard
+            prompts.append(self._row(words, [self.positions(mel.shape[1]) for mel in heard]))
+        if padding in (False, "do_not_pad") and len({len(ids) for ids in prompts}) > 1:
+            raise ValueError(
+                f"padding={padding!r}: rows of different lengths make no tensor; use padding=True"
+            )
         pad = self.tokenizer.pad_token_id
         # Any id serves as padding, for it is masked; a Llama's tokenizer may name none.
-        batch = left_padded([prompt.ids for prompt in prompts], 0 if pad is None else int(pad))
-        return BatchFeature(batch | (pad_features(mels) if mels else {}))
+        batch = left_padded(prompts, 0 if pad is None else int(pad))
+        batch |= pad_features(mels) if mels else {}
+        if return_tensors == "np":
+            return BatchFeature({name: value.numpy() for name, value in batch.items()})
+        return BatchFeature(batch)
 
-    def decode(self, ids: Sequence[int]) -> str:  # type: ignore[override]
+    def _row(self, words: str | None, lengths: list[int]) -> list[int]:
+        """Ids of one prompt, whose recordings take `lengths` positions."""
+        if words is None:
+            return self.prompt([Message(role="user", positions=lengths[0])]).ids
+        if control_token_in(words, self.tokenizer):
+            return encode_rendered(self.tokenizer, words, lengths, self._prompt)
+        return self.prompt([Message(role="user", text=words)]).ids
+
+    def apply_chat_template(  # type: ignore[override]
+        self,
+        conversation: Sequence[Any],
+        chat_template: str | None = None,
+        *,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+        tokenize: bool = False,
+        return_dict: bool = False,
+        return_tensors: str | None = "pt",
+        processor_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """A conversation, or a list of them, as the prompt that the checkpoint's template makes.
+
+        Content is a string or a list of {"type": "text", "text": ...} and {"type": "audio", ...},
+        the latter with its recording under "audio", "path", "url" or "base64" (see omni.chat).
+        tokenize=False gives the text, where `<speech>` stands for each recording; tokenize=True
+        input_ids, and with return_dict=True what `__call__` gives.
+        processor_kwargs: of `__call__`, also taken from kwargs; other kwargs go to the template.
+        Raises ValueError for text that holds a control token.
+        """
+        batched = bool(conversation) and not isinstance(conversation[0], Mapping)
+        conversations = conversation if batched else [conversation]
+        chats = [read_chat(one, self.tokenizer, self._prompt) for one in conversations]
+        settings = {name: kwargs.pop(name) for name in CALL_KEYWORDS if name in kwargs}
+        texts = [
+            str(
+                self.tokenizer.apply_chat_template(
+                    chat.messages, chat_template=chat_template, tokenize=False,
+                    add_generation_prompt=add_generation_prompt,
+                    continue_final_message=continue_final_message, **kwargs,
+                )
+            )
+            for chat in chats
+        ]  # fmt: skip
+        if not tokenize:
+            return texts if batched else texts[0]
+        settings |= {"return_tensors": return_tensors} | (processor_kwargs or {})
+        batch = self(text=texts, audio=[chat.audio for chat in chats], **settings)
+        return batch if return_dict else batch["input_ids"]
+
+    def post_process_multimodal_output(
+        self,
+        generated_outputs: Any,
+        skip_special_tokens: bool = True,
+        generation_mode: str | None = None,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """What `generate` gave -> a text per row, or with generation_mode="audio" a waveform.
+
+        Waveforms are [W] float32 numpy arrays at `sampling_rate` Hz.
+        """
+        if generation_mode == "audio":
+            waveforms = generated_outputs[1]
+            rows = waveforms if isinstance(waveforms, (list, tuple)) else [waveforms]
+            return [waveform.detach().float().cpu().numpy() for waveform in rows]
+        if generation_mode not in (None, "text"):
+            raise ValueError(f"generation_mode={generation_mode!r}: must be 'text' or 'audio'")
+        ids = generated_outputs[0] if isinstance(generated_outputs, tuple) else generated_outputs
+        settings = {"clean_up_tokenization_spaces": False} | kwargs
+        return self.tokenizer.batch_decode(ids, skip_special_tokens=skip_special_tokens, **settings)
+
+    def decode(self, ids: Any, **kwargs: Any) -> str:  # type: ignore[override]
         """Token ids -> text, without special tokens.
 
         Nothing is tidied up: the text of the first ids must begin the text of all.
+        kwargs: of the tokenizer's `decode`.
         """
-        return str(
-            self.tokenizer.decode(
-                list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-        )
+        settings = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False} | kwargs
+        return self.tokenizer.decode(ids, **settings)  # type: ignore[return-value]
 
 
 def pad_features(mels: Sequence[Tensor]) -> dict[str, Tensor]:

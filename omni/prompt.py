@@ -110,6 +110,22 @@ def encode_prompt(
     return _expand(ids, start, slot, lengths)
 
 
+def encode_rendered(
+    tokenizer: PreTrainedTokenizerBase, text: str, lengths: list[int], config: PromptConfig
+) -> list[int]:
+    """Ids of a prompt that a chat template has rendered already.
+
+    lengths: LLM positions of the recordings that fill its `<speech>`, as many as these.
+    """
+    ids = _encode(tokenizer, text, config.extra_bos)
+    return _expand(ids, len(ids), _speech_id(tokenizer), lengths).ids
+
+
+def control_token_in(text: str, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The first control token of this tokenizer that a text holds, `<speech>` among them."""
+    return next((token for token in _control_tokens(tokenizer).values() if token in text), None)
+
+
 def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
     """Tokens that steer and are never said, by id: ends of turns, headers, the speech slot."""
     added = tokenizer.added_tokens_decoder.items()
@@ -119,24 +135,26 @@ def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
 def _check(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> None:
     if not messages:
         raise ValueError("conversation: no messages; give at least one question")
-    control = _control_tokens(tokenizer).values()
     for place, message in enumerate(messages):
         expected = ("user", "assistant")[place % 2]
         if message.role != expected:
             raise ValueError(
                 f"message {place}: role {message.role!r}, expected {expected!r}; turns alternate"
             )
-        if SPEECH in message.text:
-            raise ValueError(f"message {place}: text holds {SPEECH}, which stands for audio only")
-        if held := next((token for token in control if token in message.text), None):
-            raise ValueError(
-                f"message {place}: text holds {held}, a control token of this tokenizer; remove it"
-            )
+        check_said(message.text, place, tokenizer)
         if message.positions is not None and message.positions < 1:
             raise ValueError(
                 f"message {place}: {message.positions} speech positions; the audio is too short, "
                 "record at least 0.1 s"
             )
+
+
+def check_said(text: str, place: int, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ValueError if what was said in message number `place` would steer the model."""
+    if held := control_token_in(text, tokenizer):
+        raise ValueError(
+            f"message {place}: text holds {held}, a control token of this tokenizer; remove it"
+        )
 
 
 def _content(message: Message, config: PromptConfig) -> str:
@@ -147,7 +165,11 @@ def _tokenize(
     tokenizer: PreTrainedTokenizerBase, chat: list[dict], *, generation: bool, extra_bos: bool
 ) -> list[int]:
     text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generation)
-    ids = tokenizer.encode(str(text), add_special_tokens=False)
+    return _encode(tokenizer, str(text), extra_bos)
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, text: str, extra_bos: bool) -> list[int]:
+    ids = tokenizer.encode(text, add_special_tokens=False)
     return [tokenizer.bos_token_id] * extra_bos + ids  # type: ignore[operator]
 
 

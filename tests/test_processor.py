@@ -69,8 +69,13 @@ def test_padding_to_30_s_makes_every_question_equally_long() -> None:
 def test_neither_text_nor_audio_is_refused() -> None:
     with pytest.raises(ValueError, match="no question"):
         tiny_processor()()
-    with pytest.raises(ValueError, match="either text or audio"):
+
+
+def test_audio_beside_a_text_that_has_no_place_for_it_is_refused() -> None:
+    with pytest.raises(ValueError, match="text: 0 <speech> for 1 recordings; put one"):
         tiny_processor()(text="Hi", audio=question())
+    with pytest.raises(ValueError, match="row 0: 1 <speech> for 0 recordings"):
+        tiny_processor()(text=[None, "Hi"], audio=[None, question()])
 
 
 def test_audio_longer_than_the_encoder_hears_is_refused() -> None:
