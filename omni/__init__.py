@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from omni.config import OmniConfig
     from omni.events import AudioDelta, Done, TextDelta
     from omni.model import OmniForConditionalGeneration
-    from omni.pretrained import load
+    from omni.pretrained import NANO, load
     from omni.processor import OmniProcessor
     from omni.session import SessionConfig, SpeechSession
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "NANO": "omni.pretrained",
     "AudioDelta": "omni.events",
     "Done": "omni.events",
     "OmniConfig": "omni.config",

@@ -35,7 +35,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     config_class = OmniConfig
     main_input_name = "input_ids"
-    input_modalities = ("audio", "text")
+    input_modalities = ("audio", "text")  # type: ignore[assignment]
     output_modalities = ("text", "audio")
     supports_gradient_checkpointing = True
     _supports_sdpa = True
@@ -146,6 +146,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         num_items_in_batch: Tensor | int | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool = True,  # generate asks for it; there is no other form
+        tokenizer: Any = None,  # generate's, where it looks for stop strings
     ) -> CausalLMOutputWithPast:
         """Stage 1: cross-entropy on the response.
 

@@ -5,6 +5,7 @@ first; whoever needs another private name adds it here with its reason, or finds
 """
 
 import ast
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import transformers
 from transformers import GenerationConfig
 
+from omni.auto import AUTO
 from omni.config import OmniConfig
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
@@ -46,13 +48,22 @@ ATTRIBUTES = {
 DOCUMENTED = {
     "transformers.audio_utils": {"mel_filter_bank"},
     "transformers.modeling_outputs": {"CausalLMOutputWithPast"},
-    "transformers.utils": {"logging"},
+    "transformers.utils": {"ModelOutput", "logging"},
 }
 # Modules of single models, whose content is nobody's promise.
 UNDOCUMENTED = {
     # Whisper's text normaliser: the word error rates of the field are counted after it.
     "transformers.models.whisper.english_normalizer": {"EnglishTextNormalizer"},
 }
+# What omni/auto.py finds in modules of transformers that it never imports itself.
+AWAITED = {
+    "configuration_auto": {"AutoConfig", "CONFIG_MAPPING"},
+    # The last: names that the any-to-any pipeline compares with, which `register` leaves out.
+    "modeling_auto": {
+        "AutoModel", "AutoModelForMultimodalLM", "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES",
+    },
+    "processing_auto": {"AutoProcessor"},
+}  # fmt: skip
 
 
 def imports(path: Path) -> Iterator[tuple[str, str]]:
@@ -127,6 +138,13 @@ def test_the_mark_on_generation_settings_still_has_its_name() -> None:
     derived = GenerationConfig.from_model_config(transformers.LlamaConfig())
     assert derived._from_model_config is True
     assert not GenerationConfig()._from_model_config
+
+
+@pytest.mark.parametrize("module", AWAITED)
+def test_the_modules_of_the_auto_classes_are_where_they_were(module: str) -> None:
+    found = importlib.import_module(f"{AUTO}.{module}")
+    assert {name for name in AWAITED[module] if not hasattr(found, name)} == set()
+    assert f"{{AUTO}}.{module}" in (ROOT / "omni" / "auto.py").read_text()
 
 
 def test_everything_listed_is_used() -> None:

@@ -2,11 +2,14 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
 import typer
+from any_to_any import REFUSED
 from tiny import tiny_model, tiny_processor
 
 import data_tools.cli
@@ -87,6 +90,27 @@ def test_the_python_example_runs(
     soundfile.write("question.wav", np.random.default_rng(0).normal(0, 0.1, 16_000), 16_000)
     exec(example, {})
     assert "first sound after" in capsys.readouterr().out
+
+
+def test_the_calls_of_transformers_that_a_page_shows_run_on_the_nano(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = Path(omni.__file__).parent / "nano" / "questions"
+    for name, stem in (("question", "1-capital-of-france"), ("another", "7-after-february")):
+        shutil.copy(questions / f"{stem}.wav", tmp_path / f"{name}.wav")
+    monkeypatch.chdir(tmp_path)
+    page = blocks(ROOT / "docs" / "transformers.md", "python")
+    names: dict[str, Any] = {}
+    for block in page:
+        if "pipeline(" in block and REFUSED:
+            with pytest.raises(ImportError, match="librosa"):
+                exec(block, names)
+            continue
+        exec(block, names)
+    assert len(page) > 4
+    assert names["answer"] == "The capital of France is Paris."
+    assert names["answers"] == ["The capital of France is Paris.", "March comes after February."]
+    assert soundfile.info("answer.wav").duration > 1
 
 
 def tour() -> str:
