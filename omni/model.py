@@ -82,6 +82,8 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
         for name in ("_from_auto", "_from_pipeline", "adapter_kwargs", "trust_remote_code"):
             kwargs.pop(name, None)  # of the Auto classes and pipelines
+        if "torch_dtype" in kwargs:  # its name before transformers 5
+            kwargs["dtype"] = kwargs.pop("torch_dtype")
         return read_checkpoint(cls, source, **kwargs)
 
     def save_pretrained(self, folder: str | Path, **kwargs: Any) -> None:  # type: ignore[override]

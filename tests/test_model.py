@@ -251,6 +251,16 @@ def test_the_auto_classes_of_transformers_know_a_saved_folder(tmp_path: Path) ->
         )
 
 
+def test_auto_classes_pass_on_what_a_model_takes_and_nothing_else(tmp_path: Path) -> None:
+    model().save_pretrained(tmp_path / "omni", self_contained=True, processor=processor())
+    for name in ("dtype", "torch_dtype"):
+        half = AutoModel.from_pretrained(tmp_path / "omni", **{name: torch.bfloat16})
+        assert half.language_model.dtype == torch.bfloat16
+    AutoModel.from_pretrained(tmp_path / "omni", local_files_only=True, token="none", revision=None)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+        AutoModel.from_pretrained(tmp_path / "omni", colour="red")
+
+
 def test_a_model_without_bases_is_built_from_its_configuration_alone() -> None:
     fresh = OmniForConditionalGeneration(tiny_model().config)
     frames = Frames(torch.randn(1, 10, 32), torch.tensor([10]))
