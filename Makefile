@@ -1,24 +1,36 @@
-# make demo     a spoken answer within minutes: asks the bundled recordings, writes demo/*.wav
-# make test     lint, types and tests
-# make nano     train the embedded default anew, from its data on (hours; resumable)
-# make lint     ruff and pyright alone
-# make clean    remove the virtual environment, caches and what demo wrote
+# make demo         a spoken answer within minutes: asks the bundled recordings, writes demo/*.wav
+# make test         lint, types and tests
+# make nano         train the embedded default anew, from its data on (hours; resumable)
+# make lint         ruff and pyright alone
+# make wheel-test   build the wheel, install it into an empty environment, use it there
+# make test-oldest  the tests with the lowest versions that pyproject.toml takes
+# make test-newest  the tests with the newest ones
+# make constraints  write constraints.txt anew, from what test-newest has just passed with
+# make clean        remove the virtual environments, caches and what demo wrote
 #
-# Every target makes its own virtual environment. PIP_ARGS goes to `pip install`: a PC without a
+# Every target makes its own virtual environment, with the versions of constraints.txt where it
+# does not say otherwise (docs/releasing.md). PIP_ARGS goes to `pip install`: a PC without a
 # GPU saves gigabytes with PIP_ARGS="--extra-index-url URL", URL being the index of torch's CPU
 # wheels that PyTorch's "Get started" page names.
 
 PIP_ARGS ?=
 VENV ?= .venv
+OLDEST := .venv-oldest
+NEWEST := .venv-newest
 NANO_DIR ?= runs/nano
 TEST_ARGS ?=
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+# Twice quiet: errors alone. pip's warnings are about its own configuration, nothing to act on.
+PIP_INSTALL := -m pip install --disable-pip-version-check -qq
+PYTEST := -m pytest -n 2 $(TEST_ARGS)
+# test_packaging compares constraints.txt with the ranges, whatever is installed: with it, a range
+# that has just been raised could never be tested.
+ENDS_PYTEST := $(PYTEST) --ignore tests/test_packaging.py
 # Speech synthesis for data_tools: the nano's data, and the tests of how it is made.
 SPEECH_PACKAGES := flite espeak-ng festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts
 
-.PHONY: demo test nano lint clean
+.PHONY: demo test nano lint wheel-test test-oldest test-newest constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.core
@@ -28,7 +40,7 @@ test: $(VENV)/.test | speech-packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -39,30 +51,68 @@ nano: $(VENV)/.test | speech-packages
 	$(BIN)/omni-data nano $(NANO_DIR)/data
 	$(BIN)/omni-train nano $(NANO_DIR)
 
-clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .ruff_cache .hypothesis
+wheel-test: $(VENV)/.test
+	$(BIN)/python -m pytest .ci/test_wheel.py
 
-# Stamps: an environment is up to date when its stamp is younger than pyproject.toml.
-$(VENV)/.core: pyproject.toml | $(BIN)/python
+test-oldest: $(OLDEST)/.installed | speech-packages
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python $(ENDS_PYTEST)
+
+# Made anew each time: what is newest changes without any file of ours.
+test-newest: | speech-packages
+	rm -rf $(NEWEST)
+	@$(MAKE) --no-print-directory $(NEWEST)/.installed
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python $(ENDS_PYTEST)
+
+# Without the build's tag (torch's +cpu, +cu130): other indexes have other builds of a version.
+constraints: test-newest
+	@$(NEWEST)/bin/python -m pip freeze --all --exclude-editable --exclude pip >$(NEWEST)/frozen.txt
+	@{ echo "# Versions that passed all tests together: core and the extras that [test] installs."; \
+	    echo "# Written by \`make constraints\` (docs/releasing.md), not by hand:" \
+	        "$$($(NEWEST)/bin/python --version), $$(uname -sm)."; \
+	    sed 's/+[^ ]*$$//' $(NEWEST)/frozen.txt; } >$(NEWEST)/constraints.txt
+	@mv $(NEWEST)/constraints.txt constraints.txt
+
+clean:
+	rm -rf $(VENV) $(OLDEST) $(NEWEST) demo build dist .pytest_cache .ruff_cache .hypothesis
+
+# Stamps: an environment is up to date when its stamp is younger than the files that it depends on.
+$(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing omni into $(VENV) (a few minutes, about 1.2 GB) ..."
-	$(PIP) $(PIP_ARGS) --editable .
+	$(BIN)/python $(PIP_INSTALL) $(PIP_ARGS) --constraint constraints.txt --editable .
 	@touch $@
 
-$(VENV)/.test: pyproject.toml | $(BIN)/python
+$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing omni and its test tools into $(VENV) (a few minutes, about 2 GB) ..."
-	$(PIP) $(PIP_ARGS) --editable ".[test]"
+	$(BIN)/python $(PIP_INSTALL) $(PIP_ARGS) --constraint constraints.txt --editable ".[test]"
 	@touch $@ $(VENV)/.core
 
+# uv finds the lowest versions that go together; pip, which keeps to its own settings, takes them.
+$(OLDEST)/.installed: pyproject.toml
+	rm -rf $(OLDEST)
+	@$(MAKE) --no-print-directory $(OLDEST)/bin/python
+	@echo "Installing omni and its test tools into $(OLDEST) (minutes; 6 GB with CUDA) ..."
+	$(OLDEST)/bin/python $(PIP_INSTALL) uv
+	$(OLDEST)/bin/uv pip compile --quiet --resolution lowest-direct --extra test \
+	    --python $(OLDEST)/bin/python pyproject.toml --output-file $(OLDEST)/lowest.txt
+	$(OLDEST)/bin/python $(PIP_INSTALL) $(PIP_ARGS) \
+	    --constraint $(OLDEST)/lowest.txt --editable ".[test]"
+	@touch $@
+
+$(NEWEST)/.installed: | $(NEWEST)/bin/python
+	@echo "Installing omni and its test tools into $(NEWEST) (a few minutes, about 2 GB) ..."
+	$(NEWEST)/bin/python $(PIP_INSTALL) $(PIP_ARGS) --editable ".[test]"
+	@touch $@
+
 # The first Python that is new enough and works; a name on PATH may be only a shim.
-$(BIN)/python:
+%/bin/python:
 	@if command -v dpkg >/dev/null && ! command -v python3 >/dev/null; then \
 	    $(call install_packages,python3-venv); fi
 	@for python in python3.11 python3.12 python3.13 python3; do \
 	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	        if ! $$python -c 'import ensurepip' 2>/dev/null; then \
 	            $(call install_packages,python3-venv); fi; \
-	        echo "Making $(VENV) with $$($$python --version)"; \
-	        exec $$python -m venv $(VENV); \
+	        echo "Making $* with $$($$python --version)"; \
+	        exec $$python -m venv $*; \
 	    fi; \
 	done; \
 	echo "error: no Python 3.11 or later on PATH; install one (Debian 12: python3 python3-venv)" >&2; \
