@@ -1,69 +1,32 @@
 """Numbers as an English speaker says them, in American style: no "and", hyphens in tens."""
 
-ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen"
-).split()
-TENS = "- ten twenty thirty forty fifty sixty seventy eighty ninety".split()
-SCALES = "- thousand million billion trillion quadrillion quintillion sextillion septillion".split()
-LARGEST = 1000 ** len(SCALES) - 1
-IRREGULAR_ORDINALS = {
-    "one": "first", "two": "second", "three": "third", "five": "fifth",
-    "eight": "eighth", "nine": "ninth", "twelve": "twelfth",
-}  # fmt: skip
+from num2words import num2words
+
+LARGEST = 10**27 - 1  # who says more than septillions?
 
 
 def cardinal(number: int) -> str:
     """-21 -> "minus twenty-one". Raises ValueError beyond LARGEST; say its digits instead."""
-    if number < 0:
-        return f"minus {cardinal(-number)}"
-    if number > LARGEST:
-        raise ValueError(f"{number}: has no name up to {SCALES[-1]}; say its digits")
-    if number == 0:
-        return ONES[0]
-    groups = []
-    for scale in SCALES:
-        number, group = divmod(number, 1000)
-        if group:
-            groups.append(below_thousand(group) + ("" if scale == "-" else f" {scale}"))
-        if not number:
-            break
-    return " ".join(reversed(groups))
-
-
-def below_thousand(number: int) -> str:
-    hundreds, rest = divmod(number, 100)
-    words = [f"{ONES[hundreds]} hundred"] if hundreds else []
-    if rest:
-        words.append(below_hundred(rest))
-    return " ".join(words)
-
-
-def below_hundred(number: int) -> str:
-    if number < len(ONES):
-        return ONES[number]
-    tens, ones = divmod(number, 10)
-    return TENS[tens] + (f"-{ONES[ones]}" if ones else "")
+    if abs(number) > LARGEST:
+        raise ValueError(f"{number}: has no name up to {LARGEST:.0e}; say its digits")
+    return _american(num2words(number))
 
 
 def ordinal(number: int) -> str:
     """21 -> "twenty-first". number: at least 0."""
-    words = cardinal(number)
-    cut = max(words.rfind(" "), words.rfind("-")) + 1
-    last = words[cut:]
-    if last in IRREGULAR_ORDINALS:
-        return words[:cut] + IRREGULAR_ORDINALS[last]
-    return words[:cut] + (f"{last[:-1]}ieth" if last.endswith("y") else f"{last}th")
+    return _american(num2words(number, to="ordinal"))
 
 
 def year(number: int) -> str:
     """1905 -> "nineteen oh five", 2007 -> "two thousand seven", 2024 -> "twenty twenty-four"."""
-    century, rest = divmod(number, 100)
-    if not 11 <= century <= 99 or (century % 10 == 0 and rest < 10):
+    if not 1100 <= number <= 9999 or number % 1000 < 10:
         return cardinal(number)
-    if not rest:
-        return f"{below_hundred(century)} hundred"
-    return f"{below_hundred(century)} {'oh ' if rest < 10 else ''}{below_hundred(rest)}"
+    return _american(num2words(number, to="year")).replace("oh-", "oh ")
+
+
+def _american(words: str) -> str:
+    """num2words speaks British English: "one thousand, two hundred and five"."""
+    return words.replace(",", "").replace(" and ", " ")
 
 
 def decade(number: int) -> str:
@@ -74,7 +37,7 @@ def decade(number: int) -> str:
 
 def digits(text: str) -> str:
     """Each digit of the text: "007" -> "zero zero seven"."""
-    return " ".join(ONES[int(character)] for character in text if character.isdecimal())
+    return " ".join(num2words(int(character)) for character in text if character.isdecimal())
 
 
 def number_words(text: str) -> str:
@@ -85,7 +48,7 @@ def number_words(text: str) -> str:
     """
     sign, text = ("minus ", text[1:]) if text.startswith(("-", "\N{MINUS SIGN}")) else ("", text)
     whole, point, fraction = text.replace(",", "").partition(".")
-    if (len(whole) > 1 and whole.startswith("0")) or len(whole) > 3 * len(SCALES):
+    if (len(whole) > 1 and whole.startswith("0")) or len(whole) > len(str(LARGEST)):
         words = digits(whole)
     else:
         words = cardinal(int(whole or 0))

@@ -9,9 +9,6 @@ from hypothesis import strategies as st
 
 from data_tools.numbers import (
     LARGEST,
-    ONES,
-    SCALES,
-    TENS,
     cardinal,
     decade,
     number_words,
@@ -20,6 +17,12 @@ from data_tools.numbers import (
 )
 from data_tools.spoken import first_sentences, holds_code, spoken
 
+ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen"
+).split()
+TENS = "- ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+SCALES = "- thousand million billion trillion quadrillion quintillion sextillion septillion".split()
 VALUES = {word: value for value, word in enumerate(ONES)} | {
     word: 10 * value for value, word in enumerate(TENS)
 }
