@@ -26,7 +26,7 @@ from data_tools.clips import ClipRules
 from data_tools.engines import Engine
 from data_tools.manifest import Record, write_manifest
 from data_tools.speak_step import SpeakStep, speaker_of
-from data_tools.splits import SplitStep
+from data_tools.splits import SplitStep, counts, hold_out
 from data_tools.steps import Step, run_step, write_left_out
 from omni.errors import UserError
 
@@ -51,10 +51,12 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """made: step -> records that were new in this run. left_out: step -> id -> reason."""
+    """splits: how many records each has, as text. made: step -> records that were new in this run.
+    left_out: step -> id -> reason."""
 
     manifest: Path
     records: int
+    splits: str
     made: dict[str, int]
     left_out: dict[str, dict[str, str]]
 
@@ -110,12 +112,20 @@ def build(path: str | Path, engine: Engine | None = None) -> Built:
             engine=engine,
         )
         records, made[name] = result.records, result.made
+        if isinstance(step, SplitStep):  # of few questions, a split may have got none
+            records = hold_out(records, step)
         if result.left_out:
             left_out[name] = result.left_out
     manifest = out / recipe.manifest
     write_left_out(manifest, left_out)
     write_manifest(manifest, records)
-    return Built(manifest=manifest, records=len(records), made=made, left_out=left_out)
+    return Built(
+        manifest=manifest,
+        records=len(records),
+        splits=counts(records),
+        made=made,
+        left_out=left_out,
+    )
 
 
 def read_source(options: Options, folder: Path, out: Path) -> list[Record]:

@@ -42,7 +42,7 @@ def build(
     for step, made in built.made.items():
         left_out = len(built.left_out.get(step, {}))
         typer.echo(f"{step:<14} {made:8} new" + (f", {left_out} left out" if left_out else ""))
-    typer.echo(f"{built.manifest}: {built.records} records")
+    typer.echo(f"{built.manifest}: {built.records} records; {built.splits}")
     options = read_recipe(recipe).check
     if options is not None:
         config, count_tokens = check_config(options)

@@ -69,6 +69,7 @@ def import_(
     """Write a manifest of a text instruction set, or of recordings."""
     from data_tools.manifest import write_manifest
     from data_tools.readers import ImportConfig, import_records
+    from data_tools.splits import counts
 
     found = import_records(
         source,
@@ -92,7 +93,8 @@ def import_(
         typer.echo(f"left out: {bad}", err=True)
     notes = [f"{len(found.bad)} bad rows left out"] if found.bad else []
     notes += [f"{found.repeated} repeated rows"] if found.repeated else []
-    typer.echo(", ".join([f"{out}: {len(records)} records", *notes]))
+    told = ", ".join([f"{out}: {len(records)} records", *notes])
+    typer.echo("; ".join([told, counts(records)] if records else [told]))
 
 
 def beside(record: Record, folder: Path) -> Record:

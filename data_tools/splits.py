@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,13 +57,57 @@ class SplitStep:
     def split_of(self, record: Record) -> str:
         if record.split != self.rest:
             return record.split
-        # One that has a recording and no words is known by its id.
-        place = int(digest(self.seed, asked(record) or record.id, length=12), 16) / 16**12  # 0 to 1
+        place = self.place(record)
         for split, share in self.shares.items():
             if place < share:
                 return split
             place -= share
         return self.rest
 
+    def place(self, record: Record) -> float:
+        """From 0 to 1, by seed and question."""
+        return int(digest(self.seed, question_of(record), length=12), 16) / 16**12
+
     def close(self) -> None:
         pass
+
+
+def question_of(record: Record) -> str:
+    """What may stand on one side only; a record that has a recording and no words is its id."""
+    return asked(record) or record.id
+
+
+def hold_out(records: Sequence[Record], step: SplitStep) -> list[Record]:
+    """Deals the records out by `step`; each of its splits, and its rest, gets at least one question.
+
+    Of few questions a share by hash may come to none: then the largest of the others gives its
+    question with the lowest hash. Raises UserError for fewer questions than splits.
+    """
+    places = {question_of(r): step.place(r) for r in records if r.split == step.rest}
+    if not places:
+        return list(records)  # all of them came with a split of their own
+    split_of = {question_of(r): step.split_of(r) for r in records if r.split == step.rest}
+    wanted = (step.rest, *step.shares)
+    if len(places) < len(wanted):
+        raise UserError(
+            f"{len(places)} questions: too few for {', '.join(wanted)}, which get one each at "
+            "least; bring more, or ask for fewer splits"
+        )
+    for split in wanted:
+        sizes = Counter(split_of.values())
+        if not sizes[split]:
+            largest = max(wanted, key=lambda name: sizes[name])
+            given = min((q for q in places if split_of[q] == largest), key=places.__getitem__)
+            split_of[given] = split
+    return [
+        replace(record, split=split_of[question_of(record)])
+        if record.split == step.rest
+        else record
+        for record in records
+    ]
+
+
+def counts(records: Sequence[Record]) -> str:
+    """How many records each split has: "train 8, validation 2"."""
+    found = Counter(record.split for record in records)
+    return ", ".join(f"{split} {count}" for split, count in found.most_common())

@@ -162,6 +162,18 @@ def test_questions_asked_alike_fall_into_the_same_split():
         SplitStep(shares={"test": 0.6, "validation": 0.4})
 
 
+def test_every_split_that_a_recipe_asks_for_gets_a_question(tmp_path: Path) -> None:
+    rows = [{"instruction": f"Question {n}?", "output": "Yes."} for n in range(5)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    (tmp_path / "recipe.yaml").write_text(
+        "{read: rows.json, steps: [split: {validation: 0.01, test: 0.01}], out: out, check: null}"
+    )
+    built = build(tmp_path / "recipe.yaml")
+    assert built.splits == "train 3, validation 1, test 1"
+    splits = [record.split for record in read_manifest(built.manifest).records]
+    assert sorted(splits) == ["test", "train", "train", "train", "validation"]
+
+
 def test_the_recipe_of_the_documentation_is_one(tmp_path):
     page = (Path(__file__).parents[1] / "docs/data.md").read_text()
     text = next(part for part in page.split("```") if part.startswith("yaml\nread:"))

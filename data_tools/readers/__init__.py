@@ -10,7 +10,7 @@ from typing import Any
 from data_tools.manifest import Record, read_folder
 from data_tools.readers.formats import FORMATS, Place, format_of
 from data_tools.readers.rows import file_rows, hub_rows
-from data_tools.splits import SplitStep
+from data_tools.splits import SplitStep, hold_out
 from omni.errors import UserError
 
 HUB = "hub:"
@@ -21,8 +21,8 @@ class ImportConfig:
     """format: one of FORMATS, or "auto" by the first row. language, split, licence: said of all
     records; those of our own manifests keep what they say themselves.
 
-    validation: share of the questions that goes to the split of that name, equal questions
-    together. limit: rows read. max_turns: questions kept of a dialogue, with their answers.
+    validation: share of the questions that goes to the split of that name, at least one, equal
+    questions together. limit: rows read. max_turns: questions kept of a dialogue, with answers.
     skip_bad: leaves out rows that break a rule instead of ending there. hub_config, hub_split: of
     a hub data set. audio_folder: for audio that comes as bytes; needed only then.
     """
@@ -51,12 +51,7 @@ class ImportConfig:
 
     def split_of(self, record: Record) -> str:
         """What a record says itself stays, for "train" is what it says if it says nothing."""
-        if record.split != "train":
-            return record.split
-        if not self.validation:
-            return self.split
-        shares = {"validation": self.validation}
-        return SplitStep(shares=shares, rest=self.split).split_of(replace(record, split=self.split))
+        return self.split if record.split == "train" else record.split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +89,9 @@ def import_records(source: str, config: ImportConfig | None = None) -> Imported:
                 f"{place}: id {item.id!r} is already that of {seen[item.id][0]}, with other "
                 "contents; records are joined by id: rename one"
             )
+    if config.validation:
+        step = SplitStep(shares={"validation": config.validation}, rest=config.split)
+        found = replace(found, records=hold_out(found.records, step))
     return found
 
 
