@@ -78,7 +78,7 @@ def question_of(record: Record) -> str:
 
 
 def hold_out(records: Sequence[Record], step: SplitStep) -> list[Record]:
-    """Deals the records out by `step`; each of its splits, and its rest, gets at least one question.
+    """Deals the records out by `step`; its splits and its rest get at least one question each.
 
     Of few questions a share by hash may come to none: then the largest of the others gives its
     question with the lowest hash. Raises UserError for fewer questions than splits.
