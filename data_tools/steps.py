@@ -8,7 +8,6 @@ grown data set redoes exactly what is new. Who does the batches, this machine or
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from data_tools.engines import Engine, Job, LocalEngine
 from data_tools.journal import LeftOut, alone, journal_line, read_journal, write_journal
 from data_tools.manifest import Manifest, Record, row_from_record, write_manifest
 from omni.errors import UserError
+from omni.fingerprint import digest_of
 
 FEW = 20  # so many records may be left out, whatever their share
 
@@ -188,8 +188,7 @@ def rebased(record: Record, old: Path, new: Path) -> Record:
 
 def digest(*parts: Any, length: int = 24) -> str:
     """Hex digits that change with any part; parts are what JSON holds."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
+    return digest_of(*parts, length=length)
 
 
 def content_keys(records: Sequence[Record], step: Step, root: Path) -> list[str]:

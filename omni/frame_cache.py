@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from omni.fingerprint import file_digest
 from omni.processor import OmniProcessor, pad_features
 from omni.ragged import RaggedStore, fill
 from omni.speech_encoder import SpeechEncoder
@@ -55,8 +56,8 @@ def cache_frames(
     encoder, augmentation or seed.
     """
     sizes = {path: path.stat().st_size for path in (*recordings, *clean_only)}
-    # A recording that was made anew is, most often, of another size, and then encoded anew.
-    names = {path: f"{size} {path.resolve()}" for path, size in sizes.items()}
+    # A recording that was made anew is encoded anew. Its name counts: augmentation is drawn by it.
+    names = {path: f"{file_digest(path)} {path.name}" for path in sizes}
     # Recordings of like length share a batch: little padding.
     by_size = sorted(sizes, key=lambda path: (sizes[path], str(path)))
     augmented = set(recordings)

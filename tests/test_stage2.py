@@ -154,7 +154,7 @@ def test_a_tolerated_share_of_impossible_pairs_is_left_out_and_named(
 ) -> None:
     long = with_units(manifest, "dialogue-2", tuple(range(UNITS)) * 10)
     recipe = replace(RECIPE, max_infeasible=0.2, loop=replace(RECIPE.loop, max_steps=1))
-    with caplog.at_level(logging.WARNING, "train.stage2"):
+    with caplog.at_level(logging.WARNING, "train.speakable"):
         train_stage2(stage1, long, recipe=recipe, output=tmp_path)
     assert "1 of 8 pairs have no CTC path" in caplog.text and "dialogue-2#0" in caplog.text
     assert "dialogue-2#0" not in (tmp_path / "states" / "index.jsonl").read_text()

@@ -19,8 +19,11 @@ from torch.utils.data import Dataset
 from data_tools.augment import AugmentConfig, augment, augment_rng
 from data_tools.manifest import Manifest
 from omni.audio import SAMPLE_RATE, load_audio, log_mel
+from omni.fingerprint import digest_of, files_digest
 from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, save_speech_encoder
+from train.fingerprint import plain
 from train.loop import Item, LoopConfig, main_process, train
+from train.run import begin_run
 
 LETTERS = " 'abcdefghijklmnopqrstuvwxyz"  # class 0 is the CTC blank, class i+1 is LETTERS[i]
 BLANK = 0
@@ -196,8 +199,37 @@ def train_encoder(
     output: Path,
     clean_epochs: int = 1,
     augmentation: AugmentConfig | None = None,
+    restart: bool = False,
 ) -> dict[str, float]:
-    """Train, and leave the encoder in `output/encoder` as a transformers folder."""
+    """Train, and leave the encoder in `output/encoder` as a transformers folder.
+
+    Resumes from what `output` holds; restart: removes that first. Raises UserError if it holds a
+    run of something else.
+    """
+    heard = [*utterances, *validation]
+    run = begin_run(
+        output,
+        "encoder",
+        {
+            "data": {
+                "records": {"train": len(utterances), "validation": len(validation)},
+                "texts": digest_of([utterance.text for utterance in heard]),
+                "recordings": files_digest(utterance.path for utterance in heard),
+            },
+            "recipe": {
+                "architecture": plain(architecture),
+                "loop": plain(loop),
+                "clean_epochs": clean_epochs,
+                "augmentation": plain(augmentation),
+            },
+        },
+        product="encoder",
+        also_writes=("checkpoint-*", "runs"),
+        restart=restart,
+    )
+    if run.result is not None:
+        return run.result
+    torch.manual_seed(loop.seed)  # of the first weights
     module = EncoderForCTC(architecture)
     n_mels = architecture.n_mels
     result = train(
@@ -218,4 +250,4 @@ def train_encoder(
     )
     if main_process():
         save_speech_encoder(module.encoder, output / "encoder")
-    return result
+    return run.finish(result)

@@ -5,7 +5,6 @@ Every measurement is kept in a journal, so a stopped evaluation goes on where it
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,10 +29,12 @@ from omni.vocoder.streaming import StreamingVocoder
 from train.answering import generate, in_writing, speak_answers, stream, with_others_audio
 from train.batches import Collate, Dialogues, Example, Prepared, examples
 from train.features import LiveEars
+from train.fingerprint import data_of
 from train.journal import Journal
 from train.judge import Judge
 from train.quality import load_dnsmos
 from train.report import Spoken, report_speech, report_text, report_timing, right_share
+from train.run import begin_run
 
 FULL_EARS = ("domain", "full")  # the judges: with the domain's bigram, with pocketsphinx's model
 
@@ -58,23 +59,35 @@ class Evaluation:
     """One checkpoint on one manifest."""
 
     def __init__(
-        self, checkpoint: str | Path, manifest: Manifest, config: EvaluationConfig, output: Path
+        self,
+        checkpoint: str | Path,
+        manifest: Manifest,
+        config: EvaluationConfig,
+        output: Path,
+        *,
+        restart: bool = False,
     ) -> None:
+        """Raises UserError if `output` holds results of another checkpoint or other questions;
+        restart: removes them. More chunks or answers join what was measured before."""
         self.config = config
         self.model, self.processor = load(checkpoint)
         self.manifest = manifest
         self.items = {split: last_answers(examples(manifest, split)) for split in config.splits}
+        voice = self.model.vocoder is not None
+        made_of = {
+            "data": data_of(manifest, *config.splits),
+            "checkpoint": weights_digest(self.model, voice=voice),
+            "max_new_tokens": config.max_new_tokens,
+        }
+        begin_run(
+            output, "evaluate", made_of, product="report.json", also_writes=["results.jsonl"],
+            restart=restart, names={"checkpoint": str(checkpoint), "data": str(manifest.root)},
+        )  # fmt: skip
         self._first = self.items[config.splits[0]]
         self._judges: dict[str, Judge] = {}
         self._dnsmos = load_dnsmos()
         self.ears = LiveEars(self.processor, augmentation=None, seed=0)
-        self.journal = Journal(
-            output / "results.jsonl",
-            {
-                "model": weights_digest(self.model, voice=self.model.vocoder is not None),
-                "questions": _digest(list(self.items.values())),
-            },
-        )
+        self.journal = Journal(output / "results.jsonl", made_of)
 
     def run(self) -> dict[str, Any]:
         """Measure what is not in the journal yet; the report of all of it."""
@@ -270,11 +283,6 @@ def last_answers(items: Sequence[Example]) -> list[Example]:
     to be referred to and may be put in words that were trained on."""
     last = {item.id.rpartition("#")[0]: item for item in items}
     return list(last.values())
-
-
-def _digest(splits: list[list[Example]]) -> str:
-    said = repr([[(item.id, item.turns, item.recordings) for item in items] for items in splits])
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def _spread(items: list[Example], count: int) -> list[Example]:

@@ -15,10 +15,12 @@ from torch import nn
 from torch.utils.data import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from data_tools.manifest import Record
+from data_tools.manifest import Manifest, Record
 from omni.checkpoint import replace_folder
 from omni.prompt import IGNORE, Message, PromptConfig, add_speech_token, encode_prompt
+from train.fingerprint import data_of, plain
 from train.loop import Item, LoopConfig, train
+from train.run import begin_run
 
 BEGIN, USER, ASSISTANT, END, PAD = "<|begin|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"
 CHAT_TEMPLATE = (
@@ -150,17 +152,37 @@ def exact_answers(prediction) -> dict[str, float]:
 
 
 def train_lm(
-    records: Sequence[Record],
+    manifest: Manifest,
     *,
     size: SmallLlama,
     loop: LoopConfig,
     output: Path,
     prompt: PromptConfig = NANO_PROMPT,
+    restart: bool = False,
 ) -> dict[str, float]:
-    """Train tokenizer and LLM on the split "train"; leave both in `output/language_model`."""
+    """Train tokenizer and LLM on the split "train"; leave both in `output/language_model`.
+
+    Resumes from what `output` holds; restart: removes that first. Raises UserError if it holds a
+    run of something else.
+    """
+    records = manifest.records
     parts = {s: [r for r in records if r.split == s] for s in ("train", "validation")}
     if not parts["train"]:
         raise ValueError("records: none has split 'train'; mark at least one")
+    run = begin_run(
+        output,
+        "lm",
+        {
+            "data": data_of(manifest, "train", "validation", recordings=False),
+            "recipe": {"size": plain(size), "loop": plain(loop), "prompt": plain(prompt)},
+        },
+        product="language_model",
+        also_writes=("checkpoint-*", "runs"),
+        restart=restart,
+        names={"data": str(manifest.root)},
+    )
+    if run.result is not None:
+        return run.result
     texts = [turn.text for record in parts["train"] for turn in record.turns]
     tokenizer = build_tokenizer(texts, size.vocabulary)
     torch.manual_seed(loop.seed)
@@ -180,4 +202,4 @@ def train_lm(
     with replace_folder(output / "language_model") as folder:
         model.half().save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    return result
+    return run.finish(result)

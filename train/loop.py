@@ -19,9 +19,17 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import Dataset, Sampler
-from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
 
 from train.freeze import Freeze
+from train.progress import ProgressTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +50,8 @@ class LoopConfig:
     workers: int = 0  # processes that prepare batches beside the training one
     max_steps: int = -1  # stop early; -1 runs all epochs
     deepspeed: str | None = None  # path of a DeepSpeed JSON
+    device: str = "auto"  # as omni/devices.py chooses it
+    dtype: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -212,7 +222,7 @@ def train(
         ddp_backend="gloo" if launched and not torch.cuda.is_available() else None,
         ddp_find_unused_parameters=False,
     )
-    callbacks: list[TrainerCallback] = [_EpochOfSampler(sampler)]
+    callbacks: list[TrainerCallback] = [_EpochOfSampler(sampler), ProgressTable()]
     if freeze is not None:
         callbacks.append(_FrozenStaysFrozen(freeze, module))
     trainer = OmniTrainer(
@@ -227,6 +237,8 @@ def train(
         compute_metrics=metrics,
         callbacks=callbacks,
     )
+    for raw in (PrinterCallback, ProgressCallback):  # our own table instead
+        trainer.remove_callback(raw)
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(output))
     return trainer.evaluate() if validation is not None else {}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,7 +25,9 @@ from omni.vocoder import load_vocoder
 from train.card import model_card
 from train.encoder import train_encoder, transcribed
 from train.evaluate import Evaluation, EvaluationConfig
+from train.fingerprint import data_of, plain
 from train.lm import train_lm
+from train.loop import LoopConfig
 from train.recipes import (
     nano_bases,
     nano_stage1,
@@ -32,12 +35,14 @@ from train.recipes import (
     nano_units,
     nano_vocoder,
 )
-from train.schedule import StatusLine, run_parts
+from train.run import FILE, begin_run
+from train.schedule import LOGS, StatusLine, run_parts
 from train.stage1 import train_stage1
 from train.stage2 import train_stage2
 from train.vocoder import train_vocoder
 from train.voice import answers, clips, make_units
 
+SEED = 1
 MARKER = "complete.json"  # written last in each part's folder; holds its validation's numbers
 
 
@@ -46,11 +51,35 @@ def complete(folder: Path, part: str) -> bool:
     return (folder / part / MARKER).is_file()
 
 
+def begin(folder: Path, *, seed: int | None = None, restart: bool = False) -> None:
+    """Take DIR for this data, recipe and seed, or see that it was made of them.
+
+    seed: of every part; None takes the one that DIR was begun with. restart: removes every part.
+    Raises UserError if there is no data, or if DIR's parts were made of something else.
+    """
+    if not _there(folder, "data"):
+        raise _missing(folder, "data", next(iter(NEEDS)))
+    known = folder / FILE
+    if seed is None:
+        seed = _seed(folder) if known.is_file() and not restart else SEED
+    data = {name: data_of(read_manifest(folder / "data" / name)) for name in DATA}
+    parts = (nano_bases(), nano_units(), nano_vocoder(), nano_stage1(), nano_stage2())
+    begin_run(
+        folder,
+        "nano",
+        {"seed": seed, "data": data, "recipe": {type(part).__name__: plain(part) for part in parts}},
+        product="checkpoint",
+        also_writes=(*(part for part in PARTS if part != "checkpoint"), LOGS),
+        restart=restart,
+    )
+
+
 def build(folder: Path, part: str) -> None:
     """Make one part, going on where it was stopped.
 
-    Raises UserError if a part that it needs is not complete.
+    Raises UserError if a part that it needs is not complete, or DIR was made of something else.
     """
+    begin(folder)
     for needed in NEEDS[part]:
         if not _there(folder, needed):
             raise _missing(folder, needed, part)
@@ -67,8 +96,7 @@ def build_all(folder: Path, *, jobs: int | None = None, threads: int | None = No
     """
     cores = os.cpu_count() or 1
     jobs = jobs or (1 if torch.cuda.is_available() else min(2, cores))
-    if not _there(folder, "data"):
-        raise _missing(folder, "data", next(iter(NEEDS)))
+    begin(folder)
 
     def command(part: str, sharing: int) -> list[str]:
         count = str(threads or max(1, cores // sharing))
@@ -100,10 +128,23 @@ def _missing(folder: Path, needed: str, part: str) -> UserError:
     return UserError(f"{folder}/{needed}: not complete, and {part} needs it; run {command}")
 
 
+def _seed(folder: Path) -> int:
+    """What DIR was begun with."""
+    return read_json(folder / FILE)["made_of"]["seed"]
+
+
+def _seeded(loop: LoopConfig, folder: Path) -> LoopConfig:
+    return replace(loop, seed=_seed(folder))
+
+
 def _lm(folder: Path) -> dict[str, float]:
     recipe = nano_bases()
-    records = read_manifest(folder / "data" / "text.jsonl").records
-    return train_lm(records, size=recipe.lm, loop=recipe.lm_loop, output=folder / "lm")
+    return train_lm(
+        read_manifest(folder / "data" / "text.jsonl"),
+        size=recipe.lm,
+        loop=_seeded(recipe.lm_loop, folder),
+        output=folder / "lm",
+    )
 
 
 def _encoder(folder: Path) -> dict[str, float]:
@@ -113,7 +154,7 @@ def _encoder(folder: Path) -> dict[str, float]:
         transcribed(manifest, "train"),
         transcribed(manifest, "validation"),
         architecture=recipe.encoder,
-        loop=recipe.encoder_loop,
+        loop=_seeded(recipe.encoder_loop, folder),
         output=folder / "encoder",
         clean_epochs=recipe.encoder_clean_epochs,
         augmentation=AugmentConfig(),
@@ -134,6 +175,7 @@ def _units(folder: Path) -> dict[str, float]:
         ),
         clusters=recipe.clusters,
         output=folder / "units",
+        seed=_seed(folder),
     )  # fmt: skip
     return read_json(folder / "units" / "kmeans_report.json")
 
@@ -146,25 +188,29 @@ def _vocoder(folder: Path) -> dict[str, float]:
     shares = [recipe.answer_share if clip.path.resolve() in said else 1 for clip in training]
     return train_vocoder(
         [clip for clip, share in zip(training, shares, strict=True) for _ in range(share)],
-        validation, architecture=recipe.architecture, loop=recipe.loop, output=folder / "vocoder",
+        validation, architecture=recipe.architecture, loop=_seeded(recipe.loop, folder),
+        output=folder / "vocoder",
     )  # fmt: skip
 
 
 def _stage1(folder: Path) -> dict[str, float]:
+    recipe = nano_stage1()
     return train_stage1(
         read_manifest(folder / "data" / "records.jsonl"),
         speech_encoder=_encoder_folder(folder),
         language_model=str(folder / "lm" / "language_model"),
-        recipe=nano_stage1(),
+        recipe=replace(recipe, loop=_seeded(recipe.loop, folder)),
         output=folder / "stage1",
     )
 
 
 def _stage2(folder: Path) -> dict[str, float]:
+    recipe = nano_stage2()
+    hearing = replace(recipe.hearing, loop=_seeded(recipe.hearing.loop, folder))
     return train_stage2(
         folder / "stage1" / "checkpoint",
         read_manifest(folder / "units" / "records.jsonl"),
-        recipe=nano_stage2(),
+        recipe=replace(recipe, hearing=hearing, loop=_seeded(recipe.loop, folder)),
         output=folder / "stage2",
         frames=folder / "stage1" / "frames",
     )
@@ -203,6 +249,7 @@ def _encoder_folder(folder: Path) -> str:
     return str(folder / "encoder" / "encoder")
 
 
+DATA = ("text.jsonl", "records.jsonl", "reading.jsonl")
 PARTS: dict[str, Callable[[Path], dict]] = {
     "lm": _lm,
     "encoder": _encoder,

@@ -17,6 +17,7 @@ from data_tools.augment import AugmentConfig
 from data_tools.manifest import Manifest
 from omni.bases import load_language_model, load_speech_encoder, load_tokenizer
 from omni.config import OmniConfig
+from omni.frame_cache import weights_digest
 from omni.language_model import add_lora
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
@@ -24,9 +25,11 @@ from omni.prompt import IGNORE, PromptConfig, add_speech_token
 from omni.speech_adapter import SpeechAdapterConfig
 from train.batches import Collate, Dialogues, Example, examples, recordings_of
 from train.features import Ears, LiveEars, cached_ears
+from train.fingerprint import data_of, plain, tokenizer_digest
 from train.freeze import Freeze
 from train.lm import exact_answers
 from train.loop import LoopConfig, train
+from train.run import begin_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,13 +174,35 @@ def train_stage1(
     recipe: Stage1,
     output: Path,
     cache: Path | None = None,
+    restart: bool = False,
 ) -> dict[str, float]:
     """Train on the split "train"; leave the model in `output/checkpoint`.
 
-    cache: where encoded questions lie, default `output/frames`. Resumes from what `output` holds.
+    cache: where encoded questions lie, default `output/frames`. Resumes from what `output` holds;
+    restart: removes that first. Raises UserError if it holds a run of something else.
     Returns the loss and the share of exact answers of the split "validation", if there is one.
     """
     model, processor = join_bases(speech_encoder, language_model, recipe, seed=recipe.loop.seed)
+    run = begin_run(
+        output,
+        "stage1",
+        {
+            "data": data_of(manifest, "train", "validation"),
+            "recipe": plain(recipe),
+            "bases": {
+                "speech_encoder": weights_digest(model.speech_encoder),
+                "language_model": weights_digest(model.language_model),
+                "tokenizer": tokenizer_digest(processor.tokenizer),
+            },
+        },
+        product="checkpoint",
+        also_writes=("checkpoint-*", "runs"),
+        shared=("frames",),
+        restart=restart,
+        names={**model.config.bases, "data": str(manifest.root)},
+    )
+    if run.result is not None:
+        return run.result
     training = examples(manifest, "train")
     held_out = any(record.split == "validation" for record in manifest.records)
     validation = examples(manifest, "validation") if held_out else []
@@ -205,4 +230,4 @@ def train_stage1(
         save=lambda folder: model.save_pretrained(folder / "model", processor=processor),
     )
     model.save_pretrained(output / "checkpoint", processor=processor)
-    return result
+    return run.finish(result)

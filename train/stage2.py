@@ -6,7 +6,6 @@ and kept; the decoder then trains on them by CTC against the units of the record
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,8 +17,7 @@ from torch.utils.data import Dataset
 
 from data_tools.manifest import Manifest
 from omni.checkpoint import read_json, replace_folder, write_json, write_tensors
-from omni.ctc import Infeasible, best_units, ctc_loss, infeasible
-from omni.errors import UserError
+from omni.ctc import best_units, ctc_loss
 from omni.frame_cache import CLEAN, weights_digest
 from omni.metrics import unit_error_rate
 from omni.model import OmniForConditionalGeneration
@@ -30,14 +28,15 @@ from omni.ragged import RaggedStore, fill
 from omni.stages import Frames
 from omni.unit_decoder import UnitDecoder, UnitDecoderConfig
 from train.batches import Collate, Dialogues, Example, examples
+from train.fingerprint import data_of, plain, state_content, state_key, tokenizer_digest
 from train.freeze import Freeze
 from train.loop import Item, LoopConfig, train
+from train.run import begin_run
+from train.speakable import Limits, speakable, units_of
 from train.stage1 import Stage1, make_ears
 
-log = logging.getLogger(__name__)
 UNIT_DECODER = "unit_decoder.safetensors"
 WRITTEN = -1  # the variant whose questions are put in writing
-NAMED = 3  # infeasible pairs that an error or a warning names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +114,7 @@ class CachedStates(Dataset):
         self, items: Sequence[Example], store: RaggedStore, variants: Sequence[int]
     ) -> None:
         self._items = items
+        self._contents = [state_content(item) for item in items]
         self._store = store
         self._variants = variants
 
@@ -123,14 +123,16 @@ class CachedStates(Dataset):
 
     @property
     def lengths(self) -> list[int]:
-        return [self._store.length(_key(item, self._variants[0])) for item in self._items]
+        keys = [state_key(content, self._variants[0]) for content in self._contents]
+        return [self._store.length(key) for key in keys]
 
     def __getitem__(self, item: Item | int) -> dict[str, Tensor]:
         place = item if isinstance(item, Item) else Item(0, item)
         turn = (place.epoch + place.index) if isinstance(item, Item) else 0
         example = self._items[place.index]
-        states = self._store[_key(example, self._variants[turn % len(self._variants)])]
-        return {"states": states.float(), "units": torch.tensor(_units(example))}
+        variant = self._variants[turn % len(self._variants)]
+        states = self._store[state_key(self._contents[place.index], variant)]
+        return {"states": states.float(), "units": torch.tensor(units_of(example))}
 
 
 def collate(rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -153,18 +155,38 @@ def train_stage2(
     recipe: Stage2,
     output: Path,
     frames: Path | None = None,
+    restart: bool = False,
 ) -> dict[str, float]:
     """Train on the split "train"; leave the checkpoint with its new voice in `output/checkpoint`.
 
     manifest: its answers have units. frames: stage 1's cache of encoded questions, if it has one.
+    restart: begin anew where `output` holds a run, instead of going on with it.
     Raises UserError, before the first step, if answers lack units or too many pairs are
-    infeasible. Returns the CTC loss and unit error rate of "validation", if there is one.
+    infeasible, and if `output` holds a run of something else. Returns the CTC loss and unit error
+    rate of "validation", if there is one.
     """
     model, processor = load(checkpoint)
     model.requires_grad_(False)
     held_out = any(record.split == "validation" for record in manifest.records)
-    training = _speakable(examples(manifest, "train"), processor, recipe)
-    validation = _speakable(examples(manifest, "validation"), processor, recipe) if held_out else []
+    limits = Limits(units=recipe.units, upsample=recipe.upsample, share=recipe.max_infeasible)
+    training = speakable(examples(manifest, "train"), processor, limits)
+    validation = speakable(examples(manifest, "validation"), processor, limits) if held_out else []
+    run = begin_run(
+        output,
+        "stage2",
+        {
+            "data": data_of(manifest, "train", "validation"),
+            "recipe": plain(recipe),
+            "checkpoint": heard_by(model) | {"tokenizer": tokenizer_digest(processor.tokenizer)},
+        },
+        product="checkpoint",
+        also_writes=("checkpoint-*", "states", "runs"),
+        shared=("frames",),
+        restart=restart,
+        names={"checkpoint": str(checkpoint), "data": str(manifest.root)},
+    )
+    if run.result is not None:
+        return run.result
     store, variants = cache_states(
         model, processor, training, validation, recipe, output / "states", frames
     )
@@ -185,7 +207,13 @@ def train_stage2(
         save=lambda folder: write_tensors(folder / UNIT_DECODER, unit_decoder.state_dict()),
     )
     add_voice(Path(checkpoint), output / "checkpoint", unit_decoder)
-    return result
+    return run.finish(result)
+
+
+def heard_by(model: OmniForConditionalGeneration) -> dict[str, str]:
+    """Digests of the parts whose weights the response states depend on."""
+    parts = ("speech_encoder", "speech_adapter", "language_model")
+    return {part: weights_digest(getattr(model, part)) for part in parts}
 
 
 def add_voice(source: Path, target: Path, unit_decoder: UnitDecoder) -> None:
@@ -197,48 +225,6 @@ def add_voice(source: Path, target: Path, unit_decoder: UnitDecoder) -> None:
         config["unit_decoder"] = asdict(unit_decoder.config)
         config["trained"] = (config.get("trained") or {}) | {"stage2": ["unit_decoder"]}
         write_json(aside / "config.json", config)
-
-
-def infeasible_pairs(
-    items: Sequence[Example], processor: OmniProcessor, upsample: int
-) -> list[Infeasible]:
-    """Examples whose units do not fit into `upsample` steps per response token."""
-
-    def steps(example: Example) -> int:
-        # How many positions the speech takes does not matter here: 1 each will do.
-        prompt = processor.prompt(example.messages([1] * len(example.recordings)))
-        return (len(prompt.ids) - prompt.response_start) * upsample
-
-    return infeasible((item.id, _units(item), steps(item)) for item in items)
-
-
-def _speakable(items: list[Example], processor: OmniProcessor, recipe: Stage2) -> list[Example]:
-    """The examples that CTC can learn. Raises UserError where that is not nearly all."""
-    silent = [item.id for item in items if not item.answer.units]
-    if silent:
-        raise UserError(
-            f"{len(silent)} of {len(items)} answers have no units, {silent[0]} first; fill them in "
-            "with `omni-train units`, or leave these records out"
-        )
-    highest = max(max(_units(item)) for item in items)
-    if highest >= recipe.units:
-        raise UserError(
-            f"unit {highest} in the manifest: this recipe's decoder knows 0 to {recipe.units - 1}; "
-            "give the number of units of the extractor that labelled it"
-        )
-    bad = infeasible_pairs(items, processor, recipe.upsample)
-    if not bad:
-        return items
-    share = len(bad) / len(items)
-    named = "; ".join(str(pair) for pair in bad[:NAMED])
-    if share > recipe.max_infeasible:
-        raise UserError(
-            f"{len(bad)} of {len(items)} pairs ({share:.1%}) have no CTC path, at most "
-            f"{recipe.max_infeasible:.1%} may; raise `upsample` (now {recipe.upsample}). {named}"
-        )
-    log.warning("%d of %d pairs have no CTC path and are left out: %s", len(bad), len(items), named)
-    left_out = {pair.key for pair in bad}
-    return [item for item in items if item.id not in left_out]
 
 
 def cache_states(
@@ -262,9 +248,10 @@ def cache_states(
     # Examples of like length share a batch.
     order = sorted(range(len(dialogues)), key=dialogues.lengths.__getitem__)
     last = len(training)
-    work = {_key(dialogues.items[i], CLEAN): (i, CLEAN) for i in order}
+    contents = [state_content(item) for item in dialogues.items]
+    work = {state_key(contents[i], CLEAN): (i, CLEAN) for i in order}
     for variant in variants[1:]:
-        work |= {_key(dialogues.items[i], variant): (i, variant) for i in order if i < last}
+        work |= {state_key(contents[i], variant): (i, variant) for i in order if i < last}
     keys = list(work)
     pad = Collate(processor, ears)
 
@@ -281,9 +268,7 @@ def cache_states(
     store = fill(
         folder,
         made_of={
-            "model": weights_digest(
-                model.speech_encoder, model.speech_adapter, model.language_model
-            ),
+            "model": heard_by(model),
             "augmentation": repr(hearing.augmentation),
             "seed": hearing.loop.seed,
         },
@@ -293,11 +278,3 @@ def cache_states(
         label="response states",
     )
     return store, variants
-
-
-def _key(example: Example, variant: int) -> str:
-    return f"{variant} {example.id}"
-
-
-def _units(example: Example) -> list[int]:
-    return list(example.answer.units or ())

@@ -16,11 +16,14 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from omni.audio import SAMPLES_PER_FRAME, load_audio
+from omni.fingerprint import digest_of, files_digest
 from omni.vocoder import VOCODERS, HifiGanConfig, NsfConfig, NsfVocoder, Vocoder, save_vocoder
 from omni.vocoder.durations import merge
 from omni.vocoder.source import MAX_F0, MIN_F0, frame_phases
+from train.fingerprint import plain
 from train.loop import Item, LoopConfig, train
 from train.pitch import track_f0
+from train.run import begin_run
 from train.vocoder_loss import SpectralLoss
 
 TOLERATED_FRAMES = 2  # by which units and waveform may differ in length: extractors round
@@ -226,15 +229,42 @@ def train_vocoder(
     output: Path,
     crop: CropConfig | None = None,
     weights: LossWeights | None = None,
+    restart: bool = False,
 ) -> dict[str, float]:
     """Train, and leave the vocoder in `output/vocoder`.
 
+    Resumes from what `output` holds; restart: removes that first.
     Raises ValueError for clips whose units are unknown to the architecture or do not fit the
-    recording's length. Returns the validation's loss and its parts.
+    recording's length, and UserError if `output` holds a run of something else. Returns the
+    validation's loss and its parts.
     """
+    crop, weights = crop or CropConfig(), weights or LossWeights()
+    heard = [*clips, *validation]
+    run = begin_run(
+        output,
+        "vocoder",
+        {
+            "data": {
+                "clips": {"train": len(clips), "validation": len(validation)},
+                "units": digest_of([clip.frame_units.tolist() for clip in heard]),
+                "recordings": files_digest(clip.path for clip in heard),
+            },
+            "recipe": {
+                "architecture": plain(architecture),
+                "loop": plain(loop),
+                "crop": plain(crop),
+                "weights": plain(weights),
+            },
+        },
+        product="vocoder",
+        also_writes=("checkpoint-*", "runs"),
+        restart=restart,
+    )
+    if run.result is not None:
+        return run.result
+    torch.manual_seed(loop.seed)  # of the first weights
     vocoder = VOCODERS[architecture.kind](architecture)
-    module = VocoderForReconstruction(vocoder, weights or LossWeights())
-    crop = crop or CropConfig()
+    module = VocoderForReconstruction(vocoder, weights)
     result = train(
         module,
         config=loop,
@@ -250,4 +280,4 @@ def train_vocoder(
         metrics=mean_parts,
     )
     save_vocoder(vocoder, output / "vocoder")
-    return result
+    return run.finish(result)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +11,16 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from data_tools.manifest import Manifest, Record, Turn, write_manifest
+from data_tools.manifest import Manifest, Record, Turn, read_manifest, write_manifest
 from omni.checkpoint import read_tensors, replace_folder
 from omni.errors import UserError
+from omni.frame_cache import weights_digest
 from omni.units import UnitExtractor, UnitsConfig, merge_repeats
+from train.fingerprint import data_of, plain
 from train.kmeans import fit_units, label_corpus, read_frame_units
+from train.run import begin_run
 from train.vocoder import Clip
 
-HELD_OUT = 20  # one recording of so many validates the vocoder
 FRAME_UNITS = "frame_units.jsonl"
 
 
@@ -48,15 +49,31 @@ def make_units(
     clusters: int,
     output: Path,
     seed: int = 1,
+    restart: bool = False,
 ) -> list[Path]:
     """Fit on all recorded answers and label them.
 
     manifests: by the file name that each gets in `output`, with units filled in. Leaves there
     also units/ (the extractor) and frame_units.jsonl. Returns the manifests written. What is
-    there is not made again.
+    there is not made again; restart: removes it first. Raises UserError if `output` holds units
+    of other data, another encoder, layer, number or seed.
     """
     recordings = answers(list(manifests.values()))
-    output.mkdir(parents=True, exist_ok=True)
+    run = begin_run(
+        output,
+        "units",
+        {
+            "data": {name: data_of(manifest) for name, manifest in manifests.items()},
+            "recipe": {"features": plain(config), "clusters": clusters, "seed": seed},
+            "bases": {"speech_encoder": weights_digest(encoder)},
+        },
+        product=FRAME_UNITS,
+        also_writes=("units", "kmeans_report.json", f"{FRAME_UNITS}.part", *manifests),
+        restart=restart,
+        names={name: str(manifest.root) for name, manifest in manifests.items()},
+    )
+    if run.result is not None and all((output / name).is_file() for name in manifests):
+        return [output / name for name in manifests]
     if not (output / "units" / "config.json").is_file():
         fit_units(recordings, encoder, config, clusters=clusters, output=output, seed=seed)
     extractor = UnitExtractor.load(output / "units", encoder=encoder)
@@ -67,6 +84,7 @@ def make_units(
         records = [_labelled(record, manifest, frame_units, output) for record in manifest.records]
         write_manifest(output / name, records)
         written.append(output / name)
+    run.finish({"recordings": len(recordings)})
     return written
 
 
@@ -88,16 +106,26 @@ def _labelled(
 
 
 def clips(units_folder: Path) -> tuple[list[Clip], list[Clip]]:
-    """The labelled answers as the vocoder's training and validation clips.
+    """The labelled answers of the manifests' splits "train" and "validation", as the vocoder's
+    training and validation clips; each recording once.
 
-    Which is which depends on the recording's name alone.
+    An answer that is given in several splits is trained on, if it is in "train". Raises UserError
+    if none is.
     """
-    found = read_frame_units(units_folder / FRAME_UNITS)
-    parts: tuple[list[Clip], list[Clip]] = ([], [])
-    for key, units in found.items():
-        held_out = zlib.crc32(Path(key).name.encode()) % HELD_OUT == 0
-        parts[held_out].append(Clip(units_folder / key, units))
-    return parts
+    split_of: dict[str, set[str]] = {}
+    for path in sorted([*units_folder.glob("*.jsonl"), *units_folder.glob("*.parquet")]):
+        for record in () if path.name == FRAME_UNITS else read_manifest(path).records:
+            for turn in record.turns[1::2]:
+                split_of.setdefault(str(turn.speech), set()).add(record.split)
+    parts: dict[str, list[Clip]] = {"train": [], "validation": []}
+    for key, units in read_frame_units(units_folder / FRAME_UNITS).items():
+        for split, found in parts.items():
+            if split in split_of.get(key, ()):
+                found.append(Clip(units_folder / key, units))
+                break
+    if not parts["train"]:
+        raise UserError(f"{units_folder}: no recorded answer is in split train; mark some as that")
+    return parts["train"], parts["validation"]
 
 
 def unit_count(extractor: Path) -> int | None:
