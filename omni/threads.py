@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from omni.checkpoint import CheckpointError, read_json, write_json
+from omni.memory import cache_folder, recall, remember, this_machine
 from omni.model import OmniForConditionalGeneration
 
 SMALL_MODEL = 200_000_000  # parameters; above, threads pay and a probe takes long
@@ -30,16 +27,11 @@ def choose_threads(
         return
     memory = memory or cache_folder() / "threads.json"
     machine = _machine(model.num_parameters(), many)
-    known = _recall(memory)
+    known = recall(memory)
     if known.get(machine) not in (1, many):
         known[machine] = _faster(answer, many)
-        _remember(memory, known)
+        remember(memory, known)
     torch.set_num_threads(known[machine])
-
-
-def cache_folder() -> Path:
-    """$XDG_CACHE_HOME/omni, or ~/.cache/omni."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "omni"
 
 
 def _faster(answer: Callable[[], float], many: int) -> int:
@@ -52,23 +44,4 @@ def _faster(answer: Callable[[], float], many: int) -> int:
 
 
 def _machine(parameters: int, many: int) -> str:
-    """What the choice holds for; a home folder may serve many machines."""
-    return (
-        f"{platform.node()}, {platform.machine()}, {many} threads, torch {torch.__version__}, "
-        f"{parameters} parameters"
-    )
-
-
-def _recall(memory: Path) -> dict[str, Any]:
-    try:
-        return read_json(memory)
-    except CheckpointError:  # none yet, or not readable: it is only a memory
-        return {}
-
-
-def _remember(memory: Path, known: dict[str, Any]) -> None:
-    try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        write_json(memory, known)
-    except OSError:
-        return  # a read-only home: the next start tries again
+    return f"{this_machine()}, {many} threads, {parameters} parameters"

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from omni.memory import cache_folder
 from omni.process import without_garbage_collection
 from omni.session import SessionConfig
 from omni.start import settle_threads
-from omni.threads import cache_folder, choose_threads
+from omni.threads import choose_threads
 from tests.tiny import tiny_model, tiny_processor
 
 ROOT = Path(__file__).resolve().parents[1]
