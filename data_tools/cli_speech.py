@@ -152,21 +152,30 @@ def units(
 
 def features(
     source: Source,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What stage 1 takes as its cache.")],
     encoder: Annotated[str, typer.Option(help="The speech encoder: folder, file or hub id.")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DIR]",
+            show_default=False,
+            help="What stage 1 takes as its cache; default: frames/ beside the manifest, which "
+            "stage 1 finds by itself.",
+        ),
+    ] = None,
     variants: Annotated[int, typer.Option(min=0, help="Augmented ones beside the clean.")] = 4,
     split: Annotated[list[str] | None, typer.Option(help="Default: train alone.")] = None,
     clean_split: Annotated[list[str] | None, typer.Option(help="Default: validation.")] = None,
     pad_to_window: Annotated[bool, typer.Option(help="As published weights need it.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda.")] = "cpu",
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings at a time.")] = 32,
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(help="Of augmentation; stage 1's own by default.")] = 1,
 ) -> None:
     """Encode the questions ahead of stage 1. Stopped and run again, it goes on where it was."""
     from data_tools.features import FeaturesConfig, extract_features
     from data_tools.manifest import read_manifest
     from omni.bases import load_speech_encoder
 
+    folder = folder or source.parent / "frames"
     cache = extract_features(
         read_manifest(source),
         load_speech_encoder(encoder).to(device),

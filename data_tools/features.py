@@ -30,7 +30,7 @@ class FeaturesConfig:
     clean: tuple[str, ...] = ("validation",)
     augmentation: AugmentConfig = field(default_factory=AugmentConfig)
     variants: int = 4
-    seed: int = 0
+    seed: int = 1  # stage 1's
     pad_to_window: bool = False
     batch_size: int = 32
 

@@ -1,4 +1,4 @@
-"""What values and files hold, as a few hex digits: equal content is known again wherever it lies."""
+"""What values and files hold, as a few hex digits: equal content is known again anywhere."""
 
 from __future__ import annotations
 

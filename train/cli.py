@@ -10,79 +10,29 @@ from typing import Annotated
 import typer
 
 from omni.errors import UserError, friendly
-from train import cli_stages
+from train import cli_bases, cli_stages
 from train.options import (
+    Device,
+    DryRun,
+    Dtype,
     Encoder,
-    Epochs,
-    ManifestPath,
-    MaxSteps,
     Output,
+    Restart,
+    Seed,
     Threads,
-    changed,
     named,
     print_report,
     set_up,
-    tell,
 )
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     help="Train the model: bases, units, a voice, the two stages, evaluation. Every command goes "
-    "on where it was stopped: run it again with the same arguments. Curves: tensorboard --logdir "
-    "OUTPUT/runs",
+    "on where it was stopped: run it again with the same arguments; other arguments need another "
+    "--output, or --restart. Curves: tensorboard --logdir OUTPUT/runs",
 )
-
-
-@app.command()
-@friendly
-def lm(
-    manifest: ManifestPath,
-    output: Output,
-    threads: Threads = None,
-    epochs: Epochs = None,
-    max_steps: MaxSteps = None,
-) -> None:
-    """A small Llama and its tokenizer from dialogues as text, into DIR/language_model."""
-    set_up(threads)
-    from data_tools.manifest import read_manifest
-    from train.lm import train_lm
-    from train.recipes import nano_bases
-
-    recipe = nano_bases()
-    loop = changed(recipe.lm_loop, epochs=epochs, max_steps=max_steps)
-    records = read_manifest(manifest).records
-    tell(train_lm(records, size=recipe.lm, loop=loop, output=output), output / "language_model")
-
-
-@app.command()
-@friendly
-def encoder(
-    manifest: ManifestPath,
-    output: Output,
-    threads: Threads = None,
-    epochs: Epochs = None,
-    max_steps: MaxSteps = None,
-) -> None:
-    """A small Whisper encoder from recordings and their text, by CTC, into DIR/encoder."""
-    set_up(threads)
-    from data_tools.augment import AugmentConfig
-    from data_tools.manifest import read_manifest
-    from train.encoder import train_encoder, transcribed
-    from train.recipes import nano_bases
-
-    recipe = nano_bases()
-    dialogues = read_manifest(manifest)
-    result = train_encoder(
-        transcribed(dialogues, "train"),
-        transcribed(dialogues, "validation"),
-        architecture=recipe.encoder,
-        loop=changed(recipe.encoder_loop, epochs=epochs, max_steps=max_steps),
-        output=output,
-        clean_epochs=recipe.encoder_clean_epochs,
-        augmentation=AugmentConfig(),
-    )
-    tell(result, output / "encoder")
+cli_bases.register(app)
 
 
 @app.command()
@@ -93,79 +43,71 @@ def units(
     ],
     speech_encoder: Encoder,
     output: Output,
+    recipe: Annotated[
+        str | None, typer.Option(help="nano; else give --layer and --clusters.")
+    ] = None,
     clusters: Annotated[
-        int | None, typer.Option(min=2, help="How many units; default: the nano's.")
+        int | None, typer.Option(min=2, help="How many units; default: the recipe's.")
     ] = None,
     layer: Annotated[
-        int | None, typer.Option(min=0, help="Of the features; default: the nano's, a low one.")
+        int | None, typer.Option(min=0, help="Of the features, from 1; default: the recipe's.")
+    ] = None,
+    smooth_frames: Annotated[
+        int | None, typer.Option(min=1, help="Features are averaged over so many; odd.")
     ] = None,
     threads: Threads = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    seed: Seed = None,
+    restart: Restart = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Fit the k-means on the recorded answers, and write the manifests anew with their units.
 
     DIR/units is the extractor, DIR/MANIFEST the manifest that stage 2 trains on.
     """
     set_up(threads)
+    import torch
+
     from data_tools.manifest import read_manifest
     from omni.bases import load_speech_encoder
+    from omni.devices import choose_device, choose_dtype
     from omni.units import UnitsConfig
-    from train.recipes import nano_units
-    from train.voice import make_units
+    from train.recipes import UNITS
+    from train.voice import answers, make_units
 
     if len({path.name for path in manifests}) < len(manifests):
         raise UserError("manifests: two have the same file name; rename one")
-    recipe = nano_units()
+    chosen = None if recipe is None else named(UNITS, recipe)()
+    layer = layer if layer is not None or chosen is None else chosen.layer
+    clusters = clusters or (chosen and chosen.clusters)
+    if layer is None or clusters is None:
+        raise UserError("units: how many and of what is missing; give --layer and --clusters")
     config = UnitsConfig(
         kind="speech_encoder",
         name="speech_encoder",  # the checkpoint's own
-        layer=recipe.layer if layer is None else layer,
-        smooth_frames=recipe.smooth_frames,
+        layer=layer,
+        smooth_frames=smooth_frames or (chosen.smooth_frames if chosen else 1),
     )
+    read = {path.name: read_manifest(path) for path in manifests}
+    if dry_run:
+        count = len(answers(list(read.values())))
+        typer.echo(f"{clusters} units of layer {layer}, fitted on at most 3 h of {count} answers")
+        typer.echo(f"{output}: nothing was fitted or written (--dry-run)")
+        return
+    where = choose_device(device)
+    kind = torch.float32 if dtype == "auto" else choose_dtype(dtype, where)
     written = make_units(
-        {path.name: read_manifest(path) for path in manifests},
-        load_speech_encoder(speech_encoder).eval(),
+        read,
+        load_speech_encoder(speech_encoder).eval().to(where, kind),
         config,
-        clusters=clusters or recipe.clusters,
+        clusters=clusters,
         output=output,
+        seed=1 if seed is None else seed,
+        restart=restart,
     )
     for path in written:
         typer.echo(path)
-
-
-@app.command()
-@friendly
-def vocoder(
-    units_folder: Annotated[
-        Path, typer.Argument(metavar="UNITS_DIR", help="What `omni-train units` left.")
-    ],
-    output: Output,
-    kind: Annotated[
-        str, typer.Option(help="nsf (light, for CPUs) or hifigan (the published size).")
-    ] = "nsf",
-    threads: Threads = None,
-    epochs: Epochs = None,
-    max_steps: MaxSteps = None,
-) -> None:
-    """A voice: units to waveform, from the labelled answers, into DIR/vocoder."""
-    set_up(threads)
-    from train.recipes import VOCODER_SIZES, nano_vocoder
-    from train.vocoder import train_vocoder
-    from train.voice import clips, unit_count
-
-    recipe = nano_vocoder()
-    size_of = named(VOCODER_SIZES, kind)
-    units = unit_count(units_folder / "units")
-    if units is None:
-        raise UserError(f"{units_folder}: has no units/; give what `omni-train units` left")
-    training, validation = clips(units_folder)
-    result = train_vocoder(
-        training,
-        validation,
-        architecture=size_of(units),
-        loop=changed(recipe.loop, epochs=epochs, max_steps=max_steps),
-        output=output,
-    )
-    tell(result, output / "vocoder")
 
 
 cli_stages.register(app)
@@ -182,8 +124,12 @@ def evaluate(
     ],
     output: Output,
     splits: Annotated[
-        str, typer.Option(metavar="NAME,NAME,..", help="Each is reported apart.")
-    ] = "test_seen,test_unseen",
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME,..",
+            help="Each is reported apart; default: all whose names begin with test.",
+        ),
+    ] = None,
     chunk_units: Annotated[
         str,
         typer.Option(metavar="N,N,..", help="Units per chunk; 'all' vocodes whole answers."),
@@ -191,6 +137,9 @@ def evaluate(
     spoken: Annotated[int, typer.Option(min=1, help="Answers per split that are heard.")] = 100,
     timed: Annotated[int, typer.Option(min=1, help="Questions per chunk size timed.")] = 20,
     threads: Threads = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    restart: Restart = False,
 ) -> None:
     """Ask held-out questions: right answers, words heard in the speech, latency.
 
@@ -201,9 +150,18 @@ def evaluate(
     from omni.checkpoint import write_json
     from train.evaluate import Evaluation, EvaluationConfig
 
-    parts, chunks = tuple(splits.split(",")), tuple(chunk_units.split(","))
-    config = EvaluationConfig(splits=parts, chunks=chunks, spoken=spoken, timed=timed)
-    report = Evaluation(checkpoint, read_manifest(manifest), config, output).run()
+    dialogues = read_manifest(manifest)
+    known = list(dict.fromkeys(record.split for record in dialogues.records))
+    named_so = splits.split(",") if splits else [name for name in known if name.startswith("test")]
+    if not named_so:
+        raise UserError(
+            f"{manifest}: no split begins with test, it has {', '.join(known)}; give --splits"
+        )
+    config = EvaluationConfig(
+        splits=tuple(named_so), chunks=tuple(chunk_units.split(",")), spoken=spoken, timed=timed,
+        device=device, dtype=dtype,
+    )  # fmt: skip
+    report = Evaluation(checkpoint, dialogues, config, output, restart=restart).run()
     write_json(output / "report.json", report)
     print_report(report)
     typer.echo(output / "report.json")
@@ -227,6 +185,11 @@ def nano(
         typer.Option(min=1, help="Parts at a time; default: 2 where there are 2 cores, no GPU."),
     ] = None,
     threads: Threads = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    seed: Seed = None,
+    restart: Restart = False,
+    dry_run: DryRun = False,
 ) -> None:
     """The embedded default from its data to a measured checkpoint, part by part.
 
@@ -234,17 +197,25 @@ def nano(
     goes to DIR/logs/PART.txt.
     """
     set_up(threads)
-    from train.nano import PARTS, build, build_all, complete
+    from train.nano import PARTS, begin, build, build_all, complete
 
-    if part is None:
-        build_all(folder, jobs=jobs, threads=threads)
+    if part is not None:
+        named(PARTS, part)
+    if dry_run:
+        for name in PARTS if part is None else [part]:
+            there = complete(folder, name) and not restart
+            typer.echo(f"{name:<12} {'is there' if there else 'would be made'}")
+        typer.echo(f"{folder}: nothing was trained or written (--dry-run)")
         return
-    named(PARTS, part)
+    begin(folder, seed=seed, restart=restart)
+    if part is None:
+        build_all(folder, jobs=jobs, threads=threads, device=device, dtype=dtype)
+        return
     if complete(folder, part):
         typer.echo(f"{part}: is there")
         return
     typer.echo(f"{part}: begins")
-    build(folder, part)
+    build(folder, part, device=device, dtype=dtype)
     typer.echo(f"{part}: done")
 
 

@@ -7,21 +7,28 @@ from typing import Annotated
 
 import typer
 
-from omni.errors import friendly
+from omni.errors import UserError, friendly
 from train.options import (
     BatchSize,
     Deepspeed,
+    Device,
+    DryRun,
+    Dtype,
     Encoder,
     Epochs,
+    Frames,
     LearningRate,
     ManifestPath,
     MaxSteps,
     Output,
+    Restart,
+    Seed,
     Threads,
     changed,
-    named,
+    found_frames,
     set_up,
     tell,
+    tell_plan,
 )
 
 
@@ -38,36 +45,80 @@ def stage1(
         str, typer.Option(metavar="FOLDER_OR_HUB_ID", help="Any causal LM of transformers.")
     ],
     output: Output,
-    recipe: Annotated[str, typer.Option(help="nano, published or lora.")] = "nano",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            show_default=False,
+            help="auto (by the LLM's size, with LoRA), lora, published (the full LLM), frozen (the "
+            "adapter alone) or nano.",
+        ),
+    ],
+    train_llm: Annotated[
+        str | None, typer.Option(help="Of the LLM: lora, full or frozen; default: the recipe's.")
+    ] = None,
+    variants: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Encode each question once clean and so many times augmented, and keep that in "
+            "--frames; default: the recipe's.",
+        ),
+    ] = None,
+    frames: Frames = None,
+    text_share: Annotated[
+        float | None, typer.Option(min=0, max=0.9, help="Share of questions put in writing.")
+    ] = None,
     threads: Threads = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
-    text_share: Annotated[
-        float | None, typer.Option(min=0, max=0.9, help="Share of questions put in writing.")
-    ] = None,
     deepspeed: Deepspeed = None,
+    seed: Seed = None,
+    restart: Restart = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Stage 1: learn to answer what is heard. The model goes to DIR/checkpoint."""
     set_up(threads)
+    from data_tools.augment import AugmentConfig
     from data_tools.manifest import read_manifest
-    from train.recipes import STAGE1
+    from train.choose import choose_stage1
+    from train.plan import plan_stage1
     from train.stage1 import train_stage1
 
-    chosen = named(STAGE1, recipe)()
+    name, chosen = choose_stage1(recipe, language_model, train_llm)
     loop = changed(
-        chosen.loop, epochs=epochs, max_steps=max_steps, batch_size=batch_size,
-        learning_rate=learning_rate, deepspeed=None if deepspeed is None else str(deepspeed),
+        chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
+        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, seed=seed,
     )  # fmt: skip
-    text_share = chosen.text_share if text_share is None else text_share
-    chosen = replace(chosen, loop=loop, text_share=text_share)
+    chosen = replace(
+        chosen,
+        loop=loop,
+        text_share=chosen.text_share if text_share is None else text_share,
+    )
+    if variants is not None:
+        augmentation = chosen.augmentation or (AugmentConfig() if variants else None)
+        chosen = replace(chosen, cached_variants=variants, augmentation=augmentation)
+    elif frames is not None and chosen.cached_variants is None:
+        raise UserError(
+            f"frames={str(frames)!r}: recipe {name} encodes every question anew; give --variants "
+            "too, as many as `omni-data features` made"
+        )
+    dialogues = read_manifest(manifest)
+    typer.echo(f"recipe: {name}, language model: {chosen.language_model}")
+    bases = {"speech_encoder": speech_encoder, "language_model": language_model}
+    if dry_run:
+        tell_plan(plan_stage1(dialogues, chosen, **bases), output)
+        return
     result = train_stage1(
-        read_manifest(manifest),
-        speech_encoder=speech_encoder,
-        language_model=language_model,
+        dialogues,
+        **bases,
         recipe=chosen,
         output=output,
+        cache=found_frames(frames, manifest.parent),
+        restart=restart,
     )
     tell(result, output / "checkpoint")
 
@@ -81,23 +132,36 @@ def stage2(
     ],
     output: Output,
     recipe: Annotated[
-        str, typer.Option(help="nano, llama-3.2-1b, llama-3.1-8b, qwen or smollm.")
-    ] = "nano",
+        str,
+        typer.Option(
+            show_default=False,
+            help="auto (by the LLM's width), llama-3.2-1b, llama-3.1-8b, qwen, smollm or nano.",
+        ),
+    ],
     voice: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="A vocoder, such as `omni-train vocoder` left; it joins."),
     ] = None,
     frames: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Stage 1's encoded questions, if it kept them."),
+        typer.Option(
+            metavar="DIR",
+            help="Stage 1's encoded questions; default: frames/ beside the checkpoint or the "
+            "manifest, if it is there.",
+        ),
     ] = None,
     upsample: Annotated[int | None, typer.Option(min=1, help="CTC steps per text token.")] = None,
     threads: Threads = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
+    seed: Seed = None,
+    restart: Restart = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Stage 2: learn to speak what is written. The model with a voice goes to DIR/checkpoint.
 
@@ -106,26 +170,40 @@ def stage2(
     set_up(threads)
     from data_tools.manifest import read_manifest
     from omni.vocoder import load_vocoder
-    from train.recipes import STAGE2
+    from train.choose import choose_stage2
+    from train.plan import plan_stage2
     from train.stage2 import train_stage2
     from train.voice import join_voice, unit_count
 
     extractor = manifest.parent / "units"
     if voice is not None:
         load_vocoder(voice)  # now, not after the training
-    chosen = named(STAGE2, recipe)()
+    name, chosen = choose_stage2(recipe, checkpoint)
     loop = changed(
-        chosen.loop, epochs=epochs, max_steps=max_steps, batch_size=batch_size,
-        learning_rate=learning_rate, deepspeed=None if deepspeed is None else str(deepspeed),
+        chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
+        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, seed=seed,
     )  # fmt: skip
+    # Questions are augmented by the same seed as in stage 1, whose frames are then read again.
+    hearing = replace(chosen.hearing, loop=replace(chosen.hearing.loop, seed=loop.seed))
     chosen = replace(
         chosen,
+        hearing=hearing,
         loop=loop,
         upsample=upsample or chosen.upsample,
         units=unit_count(extractor) or chosen.units,
     )
+    dialogues = read_manifest(manifest)
+    typer.echo(f"recipe: {name}, {chosen.units} units")
+    if dry_run:
+        tell_plan(plan_stage2(checkpoint, dialogues, chosen), output)
+        return
     result = train_stage2(
-        checkpoint, read_manifest(manifest), recipe=chosen, output=output, frames=frames
+        checkpoint,
+        dialogues,
+        recipe=chosen,
+        output=output,
+        frames=found_frames(frames, checkpoint.parent, manifest.parent),
+        restart=restart,
     )
     join_voice(output / "checkpoint", units=extractor, vocoder=voice)
     tell(result, output / "checkpoint")

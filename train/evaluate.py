@@ -19,6 +19,7 @@ from data_tools.manifest import Manifest
 from omni.audio import SAMPLE_RATE, load_audio
 from omni.chunking import Whole, parse_schedule
 from omni.ctc import best_units
+from omni.devices import choose_device, choose_dtype
 from omni.events import Done
 from omni.frame_cache import CLEAN, weights_digest
 from omni.pretrained import load
@@ -43,16 +44,19 @@ FULL_EARS = ("domain", "full")  # the judges: with the domain's bigram, with poc
 class EvaluationConfig:
     """What is measured and on how much.
 
-    splits: each reported apart. chunks: schedules in which answers are spoken and timed.
-    spoken: answers per split that are vocoded and judged; timed: questions per schedule.
+    splits: each reported apart; the first is also asked in writing and timed. chunks: schedules in
+    which answers are spoken and timed. spoken: answers per split that are vocoded and judged;
+    timed: questions per schedule. dtype: "auto" keeps the checkpoint's.
     """
 
-    splits: tuple[str, ...] = ("test_seen", "test_unseen")
+    splits: tuple[str, ...]
     chunks: tuple[str, ...] = ("10", "40", "all")
     spoken: int = 100
     timed: int = 20
     batch_size: int = 32
     max_new_tokens: int = 64
+    device: str = "auto"
+    dtype: str = "auto"
 
 
 class Evaluation:
@@ -71,6 +75,10 @@ class Evaluation:
         restart: removes them. More chunks or answers join what was measured before."""
         self.config = config
         self.model, self.processor = load(checkpoint)
+        device = choose_device(config.device)
+        self.model.to(device)  # type: ignore[arg-type]
+        if config.dtype != "auto":
+            self.model.to(choose_dtype(config.dtype, device))  # type: ignore[arg-type]
         self.manifest = manifest
         self.items = {split: last_answers(examples(manifest, split)) for split in config.splits}
         voice = self.model.vocoder is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from data_tools.augment import AugmentConfig
 from data_tools.manifest import read_manifest
 from omni.bases import load_speech_encoder
 from omni.checkpoint import read_json, write_json
+from omni.devices import choose_device
 from omni.errors import UserError
 from omni.pretrained import load
 from omni.units import UnitsConfig
@@ -46,6 +47,19 @@ SEED = 1
 MARKER = "complete.json"  # written last in each part's folder; holds its validation's numbers
 
 
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """DIR, and what a part's loop takes beside its recipe."""
+
+    folder: Path
+    seed: int
+    device: str
+    dtype: str
+
+    def loop(self, loop: LoopConfig) -> LoopConfig:
+        return replace(loop, seed=self.seed, device=self.device, dtype=self.dtype)
+
+
 def complete(folder: Path, part: str) -> bool:
     """Whether a part has been made to its end."""
     return (folder / part / MARKER).is_file()
@@ -63,18 +77,23 @@ def begin(folder: Path, *, seed: int | None = None, restart: bool = False) -> No
     if seed is None:
         seed = _seed(folder) if known.is_file() and not restart else SEED
     data = {name: data_of(read_manifest(folder / "data" / name)) for name in DATA}
-    parts = (nano_bases(), nano_units(), nano_vocoder(), nano_stage1(), nano_stage2())
+    recipes = (nano_bases(), nano_units(), nano_vocoder(), nano_stage1(), nano_stage2())
+    recipe = {type(made).__name__: plain(made) for made in recipes}
     begin_run(
         folder,
         "nano",
-        {"seed": seed, "data": data, "recipe": {type(part).__name__: plain(part) for part in parts}},
+        {
+            "seed": seed,
+            "data": data,
+            "recipe": recipe,
+        },
         product="checkpoint",
         also_writes=(*(part for part in PARTS if part != "checkpoint"), LOGS),
         restart=restart,
     )
 
 
-def build(folder: Path, part: str) -> None:
+def build(folder: Path, part: str, *, device: str = "auto", dtype: str = "auto") -> None:
     """Make one part, going on where it was stopped.
 
     Raises UserError if a part that it needs is not complete, or DIR was made of something else.
@@ -84,10 +103,18 @@ def build(folder: Path, part: str) -> None:
         if not _there(folder, needed):
             raise _missing(folder, needed, part)
     (folder / part).mkdir(parents=True, exist_ok=True)
-    write_json(folder / part / MARKER, PARTS[part](folder))
+    at = Setting(folder=folder, seed=_seed(folder), device=device, dtype=dtype)
+    write_json(folder / part / MARKER, PARTS[part](at))
 
 
-def build_all(folder: Path, *, jobs: int | None = None, threads: int | None = None) -> None:
+def build_all(
+    folder: Path,
+    *,
+    jobs: int | None = None,
+    threads: int | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> None:
     """Make every part that is not complete, `jobs` at a time, each in its own process.
 
     jobs: by default two, or one where a GPU would be shared or there is but one core. threads: of
@@ -101,7 +128,7 @@ def build_all(folder: Path, *, jobs: int | None = None, threads: int | None = No
     def command(part: str, sharing: int) -> list[str]:
         count = str(threads or max(1, cores // sharing))
         call = [sys.executable, "-m", "train.cli", "nano", str(folder)]
-        return [*call, "--part", part, "--threads", count]
+        return [*call, "--part", part, "--threads", count, "--device", device, "--dtype", dtype]
 
     run_parts(
         folder,
@@ -133,54 +160,54 @@ def _seed(folder: Path) -> int:
     return read_json(folder / FILE)["made_of"]["seed"]
 
 
-def _seeded(loop: LoopConfig, folder: Path) -> LoopConfig:
-    return replace(loop, seed=_seed(folder))
-
-
-def _lm(folder: Path) -> dict[str, float]:
+def _lm(at: Setting) -> dict[str, float]:
+    folder = at.folder
     recipe = nano_bases()
     return train_lm(
         read_manifest(folder / "data" / "text.jsonl"),
         size=recipe.lm,
-        loop=_seeded(recipe.lm_loop, folder),
+        loop=at.loop(recipe.lm_loop),
         output=folder / "lm",
     )
 
 
-def _encoder(folder: Path) -> dict[str, float]:
+def _encoder(at: Setting) -> dict[str, float]:
+    folder = at.folder
     recipe = nano_bases()
     manifest = read_manifest(folder / "data" / "records.jsonl")
     return train_encoder(
         transcribed(manifest, "train"),
         transcribed(manifest, "validation"),
         architecture=recipe.encoder,
-        loop=_seeded(recipe.encoder_loop, folder),
+        loop=at.loop(recipe.encoder_loop),
         output=folder / "encoder",
         clean_epochs=recipe.encoder_clean_epochs,
         augmentation=AugmentConfig(),
     )
 
 
-def _units(folder: Path) -> dict[str, float]:
+def _units(at: Setting) -> dict[str, float]:
+    folder = at.folder
     recipe = nano_units()
     make_units(
         {
             name: read_manifest(folder / "data" / name)
             for name in ("records.jsonl", "reading.jsonl")
         },
-        load_speech_encoder(_encoder_folder(folder)).eval(),
+        load_speech_encoder(_encoder_folder(folder)).eval().to(choose_device(at.device)),
         UnitsConfig(
             kind="speech_encoder", name="speech_encoder",
             layer=recipe.layer, smooth_frames=recipe.smooth_frames,
         ),
         clusters=recipe.clusters,
         output=folder / "units",
-        seed=_seed(folder),
+        seed=at.seed,
     )  # fmt: skip
     return read_json(folder / "units" / "kmeans_report.json")
 
 
-def _vocoder(folder: Path) -> dict[str, float]:
+def _vocoder(at: Setting) -> dict[str, float]:
+    folder = at.folder
     recipe = nano_vocoder()
     training, validation = clips(folder / "units")
     # What it will say counts for more than what only shows the voice.
@@ -188,36 +215,39 @@ def _vocoder(folder: Path) -> dict[str, float]:
     shares = [recipe.answer_share if clip.path.resolve() in said else 1 for clip in training]
     return train_vocoder(
         [clip for clip, share in zip(training, shares, strict=True) for _ in range(share)],
-        validation, architecture=recipe.architecture, loop=_seeded(recipe.loop, folder),
+        validation, architecture=recipe.architecture, loop=at.loop(recipe.loop),
         output=folder / "vocoder",
     )  # fmt: skip
 
 
-def _stage1(folder: Path) -> dict[str, float]:
+def _stage1(at: Setting) -> dict[str, float]:
+    folder = at.folder
     recipe = nano_stage1()
     return train_stage1(
         read_manifest(folder / "data" / "records.jsonl"),
         speech_encoder=_encoder_folder(folder),
         language_model=str(folder / "lm" / "language_model"),
-        recipe=replace(recipe, loop=_seeded(recipe.loop, folder)),
+        recipe=replace(recipe, loop=at.loop(recipe.loop)),
         output=folder / "stage1",
     )
 
 
-def _stage2(folder: Path) -> dict[str, float]:
+def _stage2(at: Setting) -> dict[str, float]:
+    folder = at.folder
     recipe = nano_stage2()
-    hearing = replace(recipe.hearing, loop=_seeded(recipe.hearing.loop, folder))
+    hearing = replace(recipe.hearing, loop=at.loop(recipe.hearing.loop))
     return train_stage2(
         folder / "stage1" / "checkpoint",
         read_manifest(folder / "units" / "records.jsonl"),
-        recipe=replace(recipe, hearing=hearing, loop=_seeded(recipe.loop, folder)),
+        recipe=replace(recipe, hearing=hearing, loop=at.loop(recipe.loop)),
         output=folder / "stage2",
         frames=folder / "stage1" / "frames",
     )
 
 
-def _checkpoint(folder: Path) -> dict[str, float]:
+def _checkpoint(at: Setting) -> dict[str, float]:
     """All that was trained as one self-contained folder of half-precision weights."""
+    folder = at.folder
     model, processor = load(folder / "stage2" / "checkpoint")
     model.vocoder = load_vocoder(folder / "vocoder" / "vocoder")
     model.save_pretrained(
@@ -231,11 +261,12 @@ def _checkpoint(folder: Path) -> dict[str, float]:
     return {"megabytes": size / 1e6}
 
 
-def _evaluation(folder: Path) -> dict:
+def _evaluation(at: Setting) -> dict:
+    folder = at.folder
     report = Evaluation(
         folder / "checkpoint",
         read_manifest(folder / "units" / "records.jsonl"),
-        EvaluationConfig(),
+        EvaluationConfig(splits=("test_seen", "test_unseen"), device=at.device),
         folder / "evaluation",
     ).run()
     write_json(folder / "evaluation" / "report.json", report)
@@ -250,7 +281,7 @@ def _encoder_folder(folder: Path) -> str:
 
 
 DATA = ("text.jsonl", "records.jsonl", "reading.jsonl")
-PARTS: dict[str, Callable[[Path], dict]] = {
+PARTS: dict[str, Callable[[Setting], dict]] = {
     "lm": _lm,
     "encoder": _encoder,
     "units": _units,

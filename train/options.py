@@ -11,6 +11,7 @@ from omni.errors import UserError
 
 if TYPE_CHECKING:
     from train.loop import LoopConfig
+    from train.plan import Plan
 
 ManifestPath = Annotated[
     Path, typer.Argument(metavar="MANIFEST", help="Dialogues: a .jsonl or .parquet file.")
@@ -23,6 +24,27 @@ Epochs = Annotated[float | None, typer.Option(min=0, help="Passes over the data.
 MaxSteps = Annotated[int | None, typer.Option(min=1, help="Stop after so many steps, for a try.")]
 Deepspeed = Annotated[
     Path | None, typer.Option(metavar="FILE.json", help="A DeepSpeed configuration.")
+]
+Recipe = Annotated[str, typer.Option(help="Sizes and schedule by name.", show_default=False)]
+Seed = Annotated[
+    int | None, typer.Option(min=0, help="Of weights, order and augmentation; default: 1.")
+]
+Restart = Annotated[
+    bool, typer.Option("--restart", help="Remove what the last run wrote there, and begin anew.")
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Tell what would be trained, steps and memory; write nothing."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Frames = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Encoded questions, as `omni-data features` makes them; default: frames/ beside the "
+        "manifest, if it is there.",
+    ),
 ]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Examples per step and device.")]
 LearningRate = Annotated[float | None, typer.Option(min=0, help="Peak; cosine decay to zero.")]
@@ -66,14 +88,38 @@ def set_up(threads: int | None) -> None:
     from transformers.utils import logging as transformers_logging
 
     logging.basicConfig(format="%(message)s")
+    for package in ("omni", "train", "data_tools"):
+        logging.getLogger(package).setLevel(logging.INFO)
     transformers_logging.set_verbosity_error()
     if threads is not None:
         torch.set_num_threads(threads)
 
 
-def changed(loop: "LoopConfig", **options: float | str | None) -> "LoopConfig":
-    """The recipe's loop with what the user asked for."""
-    return replace(loop, **{name: value for name, value in options.items() if value is not None})  # type: ignore[arg-type]
+def changed(loop: "LoopConfig", **options: float | str | Path | None) -> "LoopConfig":
+    """The recipe's loop with what the user asked for; an impossible device is refused."""
+    from omni.devices import choose_device, choose_dtype
+
+    given = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in options.items()
+        if value is not None
+    }
+    loop = replace(loop, **given)  # type: ignore[arg-type]
+    device = choose_device(loop.device)
+    if loop.dtype != "auto":  # auto may have to time the machine, which is the loop's to do
+        choose_dtype(loop.dtype, device)
+    return loop
+
+
+def found_frames(asked: Path | None, *folders: Path) -> Path | None:
+    """The folder of encoded questions: the one asked for, else the first frames/ in `folders`."""
+    return asked or next((f / "frames" for f in folders if (f / "frames").is_dir()), None)
+
+
+def tell_plan(plan: "Plan", output: Path) -> None:
+    for line in plan.lines():
+        typer.echo(line)
+    typer.echo(f"{output}: nothing was trained or written (--dry-run)")
 
 
 def named(table: dict, name: str):
@@ -84,10 +130,7 @@ def named(table: dict, name: str):
 
 def tell(result: dict[str, float], folder: Path) -> None:
     """What the last validation measured; nothing if nothing was held out."""
-    shown = {
-        name.removeprefix("eval_"): value
-        for name, value in result.items()
-        if not name.endswith(("runtime", "_per_second")) and name != "epoch"
-    }
-    numbers = ", ".join(f"{name} {value:.3f}" for name, value in shown.items())
-    typer.echo(f"{folder}: {numbers or 'done; nothing was held out to measure it on'}")
+    from train.progress import measured, numbers
+
+    told = numbers(measured(result)) or "done; nothing was held out to measure it on"
+    typer.echo(f"{folder}: {told}")

@@ -1,4 +1,4 @@
-"""What training tells while it runs: one table, a row now and then, and what validation measured."""
+"""What training tells while it runs: one table, with a row now and then and for each validation."""
 
 from __future__ import annotations
 

@@ -84,16 +84,10 @@ def nano_units() -> UnitsRecipe:
     return UnitsRecipe(layer=1, clusters=500, smooth_frames=1)
 
 
-VOCODER_SIZES: dict[str, Callable[[int], HifiGanConfig | NsfConfig]] = {
-    "nsf": lambda units: NsfConfig(num_units=units),
-    "hifigan": lambda units: HifiGanConfig(num_embeddings=units),
-}
-
-
-def nano_vocoder() -> VocoderRecipe:
+def nsf_vocoder(units: int) -> VocoderRecipe:
     """The light vocoder, by reconstruction alone: discriminators gave nothing in this time."""
     return VocoderRecipe(
-        architecture=NsfConfig(num_units=nano_units().clusters),
+        architecture=NsfConfig(num_units=units),
         loop=LoopConfig(
             epochs=36,  # of 1 s from each of 5,000 clips
             batch_size=16,
@@ -102,8 +96,26 @@ def nano_vocoder() -> VocoderRecipe:
             save_steps=500,
             eval_steps=500,
         ),
-        answer_share=3,
     )
+
+
+def hifigan_vocoder(units: int) -> VocoderRecipe:
+    """The published size, at the published rate (Kong et al. 2020)."""
+    light = nsf_vocoder(units)
+    return VocoderRecipe(
+        architecture=HifiGanConfig(num_embeddings=units),
+        loop=replace(light.loop, learning_rate=2e-4),
+    )
+
+
+VOCODER: dict[str, Callable[[int], VocoderRecipe]] = {
+    "nsf": nsf_vocoder,
+    "hifigan": hifigan_vocoder,
+}
+
+
+def nano_vocoder() -> VocoderRecipe:
+    return replace(nsf_vocoder(nano_units().clusters), answer_share=3)
 
 
 def nano_stage1() -> Stage1:
@@ -184,6 +196,11 @@ def lora_stage1() -> Stage1:
     )
 
 
+def frozen_stage1() -> Stage1:
+    """The adapter alone, the LLM as it is; SLAM-ASR's rate (Ma et al. 2024, arXiv 2402.08846)."""
+    return replace(published_stage1(), loop=_published_loop(1e-4), language_model="frozen")
+
+
 def published_stage2(width: int, heads: int, ffn: int) -> Stage2:
     """LLaMA-Omni's stage 2: 2e-4; two layers as wide as the LLM's own."""
     return Stage2(
@@ -197,10 +214,13 @@ def published_stage2(width: int, heads: int, ffn: int) -> Stage2:
     )
 
 
+BASES: dict[str, Callable[[], BaseRecipe]] = {"nano": nano_bases}
+UNITS: dict[str, Callable[[], UnitsRecipe]] = {"nano": nano_units}
 STAGE1: dict[str, Callable[[], Stage1]] = {
     "nano": nano_stage1,
     "published": published_stage1,
     "lora": lora_stage1,
+    "frozen": frozen_stage1,
 }
 STAGE2: dict[str, Callable[[], Stage2]] = {
     "nano": nano_stage2,
