@@ -43,7 +43,7 @@ ACTIVATION = 34  # bytes per position, channel and layer, kept for the way back 
 LOGIT = 12  # bytes per position and word: logits, their log-softmax and its gradient
 LETTERS_PER_TOKEN = 4
 PROMPT_TOKENS = 60  # of template and system text
-GIGA = 1e9
+MEGA, GIGA = 1e6, 1e9
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,10 @@ class Plan:
             f"steps: {self.steps} of {loop.batch_size} x {loop.accumulate} x {_processes()} "
             f"examples (batch, accumulated, processes), {loop.epochs:g} epochs, seed {loop.seed}"
         )
-        sizes = ", ".join(f"{name} {size / GIGA:.2f}" for name, size in self.memory.items())
+        sizes = ", ".join(f"{name} {_size(size)}" for name, size in self.memory.items())
         beside = "" if self.activations is not None else "; activations come on top"
-        total = sum(self.memory.values()) / GIGA
-        told.append(f"memory: about {total:.2f} GB per process ({sizes}){beside}")
+        total = _size(sum(self.memory.values()))
+        told.append(f"memory: about {total} per process ({sizes}){beside}")
         return told
 
 
@@ -242,6 +242,10 @@ def _longest(items: Sequence[Example], stack: int) -> int:
     seconds = 0.0 if longest is None else soundfile.info(longest).duration
     letters = max(sum(len(turn.text) for turn in item.turns) for item in items)
     return round(seconds * FRAME_RATE / stack) + letters // LETTERS_PER_TOKEN + PROMPT_TOKENS
+
+
+def _size(count: int) -> str:
+    return f"{count / GIGA:.1f} GB" if count >= GIGA else f"{count / MEGA:.1f} MB"
 
 
 def _processes() -> int:
