@@ -73,19 +73,21 @@ def write_card(
 ) -> None:
     """Write the card of a complete checkpoint folder; a card that a person wrote is left alone.
 
-    title: the name to call it by. bases: what it was made from; of these, hub ids are told.
+    title: the name to call it by. bases: what it was made from, beside the bases that config.json
+    names; of these, hub ids are told.
     earlier: a folder with a card of the same checkpoint, whose metadata are kept. inherited: one
     of the checkpoint that it was made from, whose licence, language and bases still hold.
     metadata: more of it, in the hub's words (license, datasets, language, tags, ...).
     """
     path = folder / NAME
-    if path.is_file() and not is_generated(path.read_text(encoding="utf-8")):
+    if path.is_file() and not is_generated(path):
         return
     old = {key: value for key, value in card_metadata(inherited).items() if key in INHERITED}
     for place in (earlier, folder):
-        old |= card_metadata(place)
+        old |= {k: v for k, v in card_metadata(place).items() if k != "base_model"}
     old |= metadata or {}
     info = describe(folder)
+    bases = [*OmniConfig.from_pretrained(folder).bases.values(), *bases]
     found = [name for base in bases if _HUB_ID.fullmatch(name := hub_name(base))]
     found = [name for name in found if not Path(name).exists()]
     if base_model := list(dict.fromkeys([*_listed(old.pop("base_model", None)), *found])):
@@ -119,8 +121,9 @@ def seal(text: str) -> str:
     return f"{text}<!-- written by omni {_digest(text)}; once changed, it is kept -->\n"
 
 
-def is_generated(text: str) -> bool:
+def is_generated(card: Path) -> bool:
     """Whether a card is as this program wrote it: no person has changed a letter."""
+    text = _read(card)
     found = _SEAL.search(text)
     return found is not None and found[1] == _digest(text[: found.start()])
 
@@ -130,7 +133,7 @@ def card_metadata(folder: Path | None) -> dict[str, Any]:
     path = None if folder is None else folder / NAME
     if path is None or not path.is_file():
         return {}
-    front = _FRONT.match(path.read_text(encoding="utf-8", errors="replace"))
+    front = _FRONT.match(_read(path))
     try:
         values = yaml.safe_load(front[1]) if front else None
     except yaml.YAMLError:
@@ -160,6 +163,10 @@ def _public(text: str, bases: Mapping[str, str]) -> str:
         if not _HUB_ID.fullmatch(hub_name(base)):
             text = text.replace(base, Path(base).name)
     return _PATH.sub(lambda found: Path(found[0]).name, text)
+
+
+def _read(card: Path) -> str:
+    return card.read_text(encoding="utf-8", errors="replace")
 
 
 def _listed(value: Any) -> list[Any]:

@@ -77,4 +77,4 @@ def _card_of_a_person(api: Any, repo_id: str, revision: str | None) -> bool:
         card = Path(api.hf_hub_download(repo_id, CARD, revision=revision))
     except (EntryNotFoundError, RevisionNotFoundError):
         return False
-    return not is_generated(card.read_text(encoding="utf-8"))
+    return not is_generated(card)

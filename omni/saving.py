@@ -242,7 +242,7 @@ def _bring(source: Path, aside: Path) -> None:
 
 def _bring_card(source: Path, aside: Path) -> None:
     card = source / CARD
-    if not card.is_file() or is_generated(card.read_text(encoding="utf-8")):
+    if not card.is_file() or is_generated(card):
         return
     if not (aside / CARD).exists():
         shutil.copy2(card, aside / CARD)

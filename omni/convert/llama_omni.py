@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from omni.card import write_card
 from omni.checkpoint import CheckpointError, check_weights, read_json, replace_folder
 from omni.config import OmniConfig
 from omni.convert.llama_omni_format import (
@@ -86,6 +87,7 @@ class LlamaOmni:
             self.tokenizer.save_pretrained(aside)
             self.generation.save_pretrained(aside)
             self.config.save_pretrained(aside)
+            write_card(aside, title=Path(folder).resolve().name)
 
 
 def read_llama_omni(
