@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from transformers import (
 
 from omni.checkpoint import CheckpointError, check_weights, load_weights, read_tensors
 from omni.convert.hubert import read_hubert
+from omni.convert.stream import StoredTensor
 from omni.convert.whisper import read_whisper
 from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 
@@ -28,7 +30,7 @@ OPENAI_NAMES = (
     "large-v1", "large-v2", "large-v3", "large-v3-turbo",
 )  # fmt: skip
 
-
+LORA_BASE = "base"  # the folder beside LoRA weights that holds the LLM below them
 # What transformers' `from_pretrained` says of a hub id, in huggingface_hub's words.
 HUB_KEYWORDS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 
@@ -65,18 +67,27 @@ def load_speech_encoder(source: str, *, block_frames: int | None = None) -> Spee
     hub id, whole Whisper models and encoders alone alike.
     Raises CheckpointError for anything that is no Whisper encoder.
     """
-    if source in OPENAI_NAMES:
-        source = f"openai/whisper-{source}"
-    path = fetch(source)
-    if path.is_file():
-        weights = read_whisper(path)
-        config = weights.config
-        tensors = {name: tensor.read() for name, tensor in weights.tensors.items()}
-    else:
-        config, tensors = _read_transformers(path)
+    config, stored = encoder_tensors(source)
+    tensors = {k: v.read() if isinstance(v, StoredTensor) else v for k, v in stored.items()}
     encoder = SpeechEncoder(config, block_frames=block_frames)
     load_weights(encoder, {k: v.float() for k, v in tensors.items()}, where=source)
     return encoder
+
+
+def encoder_tensors(
+    source: str, **hub: Any
+) -> tuple[SpeechEncoderConfig, Mapping[str, StoredTensor | Tensor]]:
+    """What `load_speech_encoder` builds its encoder from; hub: HUB_KEYWORDS."""
+    path = fetch(hub_name(source), **hub)
+    if path.is_file():
+        weights = read_whisper(path)
+        return weights.config, weights.tensors
+    return _read_transformers(path)
+
+
+def hub_name(source: str) -> str:
+    """openai-whisper's short name -> its hub id; anything else as it is."""
+    return f"openai/whisper-{source}" if source in OPENAI_NAMES else source
 
 
 def _read_transformers(folder: Path) -> tuple[SpeechEncoderConfig, dict[str, Tensor]]:
@@ -103,7 +114,7 @@ def _read_transformers(folder: Path) -> tuple[SpeechEncoderConfig, dict[str, Ten
 def load_language_model(source: str, *, base: str | None = None, **kwargs: Any) -> PreTrainedModel:
     """Any causal LM of transformers, from a folder or hub id; LoRA folders bring their base.
 
-    base: of a LoRA folder; None takes the one that the folder itself names.
+    base: of a LoRA folder that does not carry one; None takes the one that it names.
     kwargs: dtype, device_map, attn_implementation, quantization_config of `from_pretrained`.
     Raises CheckpointError for anything missing, surplus or misshaped.
     """
@@ -137,9 +148,15 @@ def _load_lora(folder: Path, base: str | None, **kwargs: Any) -> PreTrainedModel
     )
 
     config = PeftConfig.from_pretrained(str(folder))
+    if (folder / LORA_BASE).is_dir():
+        base = str(folder / LORA_BASE)
     base = base or config.base_model_name_or_path
     if not base:
         raise CheckpointError(f"{folder}: LoRA weights without the name of their base; give it")
+    config.base_model_name_or_path = None  # peft warns of another place than the writer's
+    if getattr(config, "init_lora_weights", True) is not True:
+        # Its weights are read below; a start such as PiSSA's would change the base beforehand.
+        config.init_lora_weights = True  # type: ignore[attr-defined]
     model = get_peft_model(load_language_model(base, **kwargs), config)
     file = folder / "adapter_model.safetensors"
     tensors = read_tensors(file)

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,14 @@ Config = TypeVar("Config")
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message names the file, the rule and the remedy."""
+
+
+@dataclass(frozen=True)
+class ReadFrom:
+    """The checkpoint that a model was read from. name: as given; folder: where its files lie."""
+
+    name: str
+    folder: Path
 
 
 @contextmanager

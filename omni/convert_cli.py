@@ -46,7 +46,10 @@ def convert_llama_omni(
     target: Target,
     whisper: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The encoder's openai-whisper file (large-v3.pt)."),
+        typer.Option(
+            metavar="FILE",
+            help="The encoder's openai-whisper file (large-v3.pt); wins over one inside SRC.",
+        ),
     ] = None,
     vocoder: Annotated[
         Path | None,

@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from omni.bases import fetch
+from omni.bases import LORA_BASE, fetch
 from omni.checkpoint import CheckpointError, read_json
 from omni.chunking import SETTING
 from omni.config import OmniConfig
@@ -92,7 +92,8 @@ def _stage(
         source = f"carried, {' and '.join(stored.types)}"
         parameters = stored.parameters
         if (folder / name / "adapter_config.json").is_file():
-            source = f"LoRA {source}, on {base}"
+            below = (folder / name / LORA_BASE).is_dir()
+            source = f"LoRA {source}, on {'an LLM carried beside it' if below else base}"
             parameters += sizes[name]
     elif base is not None:
         source, parameters = f"base {base}", sizes[name]

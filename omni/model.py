@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, Cache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from omni.checkpoint import ReadFrom
 from omni.config import OmniConfig
 from omni.generation import generate_speech, speaks
 from omni.language_model import CACHE_NAME, LanguageModelOutput, embed, run_language_model
@@ -70,6 +71,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         units = config.units
         self.unit_decoder: UnitDecoder | None = UnitDecoder(units) if units else None
         self.vocoder: Vocoder | None = None
+        self.read_from: ReadFrom | None = None
         self.speech_encoder.requires_grad_(False)
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -87,10 +89,16 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return read_checkpoint(cls, source, **kwargs)
 
     def save_pretrained(self, folder: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
-        """Write a checkpoint folder; see omni.pretrained.write_checkpoint."""
-        from omni.pretrained import write_checkpoint
+        """Write a checkpoint folder; see omni.saving.save_pretrained."""
+        from omni.saving import save_pretrained
 
-        write_checkpoint(self, folder, **kwargs)
+        save_pretrained(self, folder, **kwargs)
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Upload the whole checkpoint, with tokenizer and model card; see omni.hub.push."""
+        from omni.hub import push
+
+        return push(self, repo_id, **kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()

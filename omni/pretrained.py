@@ -1,174 +1,27 @@
-"""save_pretrained and from_pretrained: a checkpoint folder names its frozen bases, or carries them.
+"""from_pretrained: the model that a checkpoint folder describes, its bases found by their names.
 
-config.json                  stages, sizes, bases by name
-speech_adapter.safetensors   unit_decoder.safetensors (after stage 2)
-speech_encoder/              only in a self-contained checkpoint
-language_model/              full or LoRA; absent if untouched
-vocoder/  units/             what turns units into sound, and speech into units
-generation_config.json       sampling and chunk schedule
-tokenizer files, chat template, README.md (model card)
+The folder's files are told in omni/saving.py, which writes them.
 """
 
 from __future__ import annotations
 
-import copy
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 from transformers import GenerationConfig
 
 from omni.bases import HUB_KEYWORDS, fetch, load_language_model, load_speech_encoder
-from omni.checkpoint import (
-    CheckpointError,
-    load_weights,
-    read_json,
-    read_tensors,
-    replace_folder,
-    write_tensors,
-)
+from omni.checkpoint import CheckpointError, ReadFrom, load_weights, read_json, read_tensors
 from omni.config import OmniConfig
-from omni.language_model import is_lora
 from omni.processor import OmniProcessor
-from omni.speech_encoder import save_speech_encoder
-from omni.vocoder import load_vocoder, save_vocoder
+from omni.vocoder import load_vocoder
 
 if TYPE_CHECKING:
     from omni.model import OmniForConditionalGeneration
 
 NANO = Path(__file__).parent / "nano" / "checkpoint"
-CARRIED = ("units", "README.md")  # files of a checkpoint that the model itself never opens
-# What the model writes; whatever else an earlier checkpoint of this name holds is kept.
-WRITTEN = (
-    "config.json", "speech_adapter.safetensors", "unit_decoder.safetensors", "speech_encoder",
-    "language_model", "vocoder", "generation_config.json",
-)  # fmt: skip
-
-
-def write_checkpoint(
-    model: OmniForConditionalGeneration,
-    folder: str | Path,
-    *,
-    self_contained: bool = False,
-    dtype: torch.dtype | None = None,
-    processor: OmniProcessor | None = None,
-    carry: str | Path | None = None,
-    state_dict: Mapping[str, Tensor] | None = None,
-    max_shard_size: int | str = "50GB",
-    is_main_process: bool = True,
-) -> None:
-    """Write a checkpoint folder aside and rename it when complete.
-
-    A base that config.json gives no name for is carried. An earlier checkpoint in `folder` is
-    replaced; its tokenizer and other files stay.
-
-    self_contained: carry all bases, LoRA merged. dtype: of the stored weights, None keeps theirs.
-    carry: a folder whose units/ and model card come along. state_dict: the weights, where a
-    Trainer has gathered them; None asks the model.
-    Raises CheckpointError for a folder that holds something else, and for LoRA without the name
-    of its base.
-    """
-    folder = Path(folder)
-    _check_target(folder)
-    if not is_main_process:
-        return
-    weights = model.state_dict() if state_dict is None else state_dict
-    config = copy.deepcopy(model.config)
-    config.architectures = [type(model).__name__]
-    if self_contained:
-        config.bases = {}
-    with replace_folder(folder) as aside:
-        config.save_pretrained(aside)
-        for name in ("speech_adapter", "unit_decoder"):
-            if part := _part_of(weights, name):
-                write_tensors(aside / f"{name}.safetensors", part, dtype=dtype)
-        if "speech_encoder" not in config.bases:
-            stored = dtype or model.speech_encoder.conv1.weight.dtype
-            save_speech_encoder(model.speech_encoder, aside / "speech_encoder", dtype=stored)
-        if "language_model" not in config.bases or touched(model):
-            part = _in(_part_of(weights, "language_model"), dtype)
-            _save_language_model(
-                model, aside / "language_model", part, self_contained, max_shard_size
-            )
-        if model.vocoder is not None:
-            stored = dtype or next(model.vocoder.parameters()).dtype
-            save_vocoder(model.vocoder, aside / "vocoder", dtype=stored)
-        if model.generation_config is not None:
-            model.generation_config.save_pretrained(aside)
-        if processor is not None:
-            processor.save_pretrained(aside)
-        for name in CARRIED if carry is not None else ():
-            _copy(Path(carry) / name, aside / name)  # type: ignore[arg-type]
-        for entry in folder.iterdir() if folder.is_dir() else ():
-            if entry.name not in WRITTEN and not (aside / entry.name).exists():
-                _copy(entry, aside / entry.name)
-
-
-def touched(model: OmniForConditionalGeneration) -> bool:
-    """Whether the LLM is no longer the base that config.json names."""
-    return is_lora(model.language_model) or any(
-        "language_model" in parts for parts in model.config.trained.values()
-    )
-
-
-def _check_target(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise CheckpointError(f"{folder}: is a file; give a folder to save into")
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    config = folder / "config.json"
-    if not config.is_file() or read_json(config).get("model_type") != OmniConfig.model_type:
-        raise CheckpointError(
-            f"{folder}: not empty and no omni checkpoint; saving replaces, so give a new folder"
-        )
-
-
-def _part_of(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The weights of one submodule, by their names in it."""
-    prefix = f"{name}."
-    return {key[len(prefix) :]: w for key, w in weights.items() if key.startswith(prefix)}
-
-
-def _in(weights: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
-    return {
-        name: value.to(dtype) if dtype and value.is_floating_point() else value
-        for name, value in weights.items()
-    }
-
-
-def _save_language_model(
-    model: OmniForConditionalGeneration,
-    folder: Path,
-    weights: dict[str, Tensor],
-    self_contained: bool,
-    max_shard_size: int | str,
-) -> None:
-    language_model: Any = model.language_model
-    if not is_lora(language_model):
-        language_model.save_pretrained(folder, state_dict=weights, max_shard_size=max_shard_size)
-    elif self_contained:
-        # A copy is merged: the model in hand goes on training with its LoRA weights apart.
-        merged = copy.deepcopy(language_model).merge_and_unload()
-        merged.save_pretrained(folder, max_shard_size=max_shard_size)
-    elif "language_model" not in model.config.bases:
-        raise CheckpointError(
-            'config.bases: names no "language_model", so nothing could read the LoRA weights; '
-            "name the base, or save with self_contained=True"
-        )
-    else:
-        # Embeddings never train here, and looking for changed ones would ask the hub.
-        language_model.save_pretrained(folder, state_dict=weights, save_embedding_layers=False)
-        (folder / "README.md").unlink(missing_ok=True)  # peft's empty form
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, target)
-    elif source.is_file():
-        shutil.copy2(source, target)
 
 
 def read_checkpoint(
@@ -232,6 +85,7 @@ def read_checkpoint(
         model.vocoder = load_vocoder(folder / "vocoder").to(language_model.device)
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
+    model.read_from = ReadFrom(str(source), folder)
     return model.eval()
 
 

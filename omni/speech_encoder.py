@@ -273,15 +273,21 @@ class SelfAttention(nn.Module):
 
 
 def save_speech_encoder(
-    encoder: SpeechEncoder, folder: str | Path, *, dtype: torch.dtype = torch.float16
+    encoder: SpeechEncoder,
+    folder: str | Path,
+    *,
+    dtype: torch.dtype | None = torch.float16,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write config.json and model.safetensors as a transformers WhisperEncoder folder.
 
-    dtype: of the weights on disk; published Whisper weights fit fp16 exactly.
+    dtype: of the weights on disk, None keeps theirs; published Whisper weights fit fp16 exactly.
+    weights: where the module's are elsewhere.
     """
+    state = encoder.state_dict() if weights is None else weights
     with replace_folder(folder) as aside:
         write_encoder_config(encoder.config, aside)
-        write_tensors(aside / "model.safetensors", encoder.state_dict(), dtype=dtype)
+        write_tensors(aside / "model.safetensors", state, dtype=dtype)
 
 
 def write_encoder_config(config: SpeechEncoderConfig, folder: str | Path) -> None:

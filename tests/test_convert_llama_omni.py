@@ -256,14 +256,67 @@ def test_the_encoder_is_found_where_config_json_says(tmp_path):
     assert read_llama_omni(source).encoder.config.width == 64
 
 
-def test_an_encoder_that_is_not_the_one_inside_is_refused(tmp_path):
+def other_encoder(path: Path, *changed: str) -> Path:
+    """The encoder's file with `changed` weights of its own."""
+    content = torch.load(ENCODER, weights_only=True)
+    for name in changed:
+        content["model_state_dict"][f"encoder.{name}"] += 1
+    torch.save(content, path)
+    return path
+
+
+def encoder_of(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return load_file(checkpoint / "speech_encoder" / "model.safetensors")
+
+
+def test_a_given_encoder_wins_over_the_one_inside_and_what_differs_is_counted(tmp_path, caplog):
     source = checkpoint_copy(tmp_path / "source", encoder_inside=True)
-    other = torch.load(ENCODER, weights_only=True)
-    other["model_state_dict"]["encoder.ln_post.weight"] += 1
-    torch.save(other, tmp_path / "other.pt")
-    with pytest.raises(CheckpointError, match=r"ln_post\.weight is not that of"):
-        read_llama_omni(source, whisper=tmp_path / "other.pt")
+    other = other_encoder(tmp_path / "other.pt", "ln_post.weight", "blocks.1.mlp.0.bias")
+    read_llama_omni(source, whisper=other).write(tmp_path / "target")
+    (warning,) = caplog.messages
+    assert warning.startswith(
+        f"{other}: 2 of {len(encoder_of(tmp_path / 'target'))} tensors differ"
+    )
+    assert "\n" not in warning
+    read_whisper(other).write(tmp_path / "whisper")
+    given = load_file(tmp_path / "whisper" / "model.safetensors")
+    torch.testing.assert_close(encoder_of(tmp_path / "target"), given, atol=0, rtol=0)
+
+
+def test_a_given_encoder_that_is_the_one_inside_needs_no_warning(tmp_path, caplog):
+    source = checkpoint_copy(tmp_path / "source", encoder_inside=True)
     read_llama_omni(source, whisper=ENCODER)
+    assert caplog.messages == []
+
+
+def test_without_a_given_file_the_encoder_inside_is_used_even_where_config_json_names_another(
+    tmp_path, converted, caplog
+):
+    source = checkpoint_copy(tmp_path / "source", encoder_inside=True)
+    named = source / json.loads((source / "config.json").read_text())["speech_encoder"]
+    named.parent.mkdir(parents=True)
+    other_encoder(named, "ln_post.weight")
+    read_llama_omni(source).write(tmp_path / "target")
+    torch.testing.assert_close(
+        encoder_of(tmp_path / "target"), encoder_of(converted), atol=0, rtol=0
+    )
+    assert caplog.messages == []
+
+
+def test_an_encoder_inside_that_is_not_whole_is_named_and_a_given_file_takes_its_place(
+    tmp_path, converted, caplog
+):
+    source = checkpoint_copy(tmp_path / "source", encoder_inside=True)
+    tensors = load_file(source / "model.safetensors")
+    del tensors["model.speech_encoder.blocks.1.mlp.0.bias"]
+    save_file(tensors, source / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"missing .*blocks\.1\.mlp\.0\.bias"):
+        read_llama_omni(source)
+    read_llama_omni(source, whisper=ENCODER).write(tmp_path / "target")
+    torch.testing.assert_close(
+        encoder_of(tmp_path / "target"), encoder_of(converted), atol=0, rtol=0
+    )
+    assert "1 of" in caplog.text
 
 
 def broken(folder: Path, change) -> Path:

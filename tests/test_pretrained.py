@@ -75,7 +75,7 @@ def test_frozen_bases_are_named_and_not_copied(tmp_path: Path) -> None:
     model = with_bases(tmp_path)
     model.save_pretrained(tmp_path / "a")
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
-        "config.json", "generation_config.json", "speech_adapter.safetensors",
+        "README.md", "config.json", "generation_config.json", "speech_adapter.safetensors",
         "unit_decoder.safetensors", "vocoder",
     ]  # fmt: skip
     assert_same_weights(model, OmniForConditionalGeneration.from_pretrained(tmp_path / "a"))
@@ -83,7 +83,6 @@ def test_frozen_bases_are_named_and_not_copied(tmp_path: Path) -> None:
 
 def test_a_trained_language_model_comes_along_though_its_base_has_a_name(tmp_path: Path) -> None:
     model = with_bases(tmp_path)
-    model.config.trained = {"stage1": ["speech_adapter", "language_model"]}
     with torch.no_grad():
         model.language_model.lm_head.weight.add_(1.0)
     model.save_pretrained(tmp_path / "a")
@@ -135,12 +134,15 @@ def test_lora_is_merged_into_a_self_contained_checkpoint_and_stays_apart_in_the_
     torch.testing.assert_close(logits(again), logits(model), atol=1e-4, rtol=1e-4)
 
 
-def test_lora_without_a_named_base_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+def test_lora_on_an_llm_without_a_name_brings_that_llm_along(tmp_path: Path) -> None:
     model = lora_model(tmp_path)
     del model.config.bases["language_model"]
-    with pytest.raises(CheckpointError, match=r'names no "language_model".*self_contained=True'):
-        model.save_pretrained(tmp_path / "a")
-    assert not (tmp_path / "a").exists()
+    model.save_pretrained(tmp_path / "a")
+    (tmp_path / "llm").rename(tmp_path / "moved")
+    again = OmniForConditionalGeneration.from_pretrained(tmp_path / "a")
+    assert is_lora(again.language_model)
+    assert_same_weights(model, again)
+    torch.testing.assert_close(logits(again), logits(model))
 
 
 def test_fp16_storage_loads_as_float32_on_a_cpu(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_nothing_on_disk_changes_but_the_unit_decoder_and_its_configuration(
 ) -> None:
     before, after = hashes(stage1), hashes(trained / "checkpoint")
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-    assert changed == {"unit_decoder.safetensors", "config.json"}
+    assert changed == {"unit_decoder.safetensors", "config.json", "README.md"}  # the card
     model, _ = load(trained / "checkpoint")
     assert model.config.trained["stage2"] == ["unit_decoder"]
     assert model.unit_decoder is not None and model.unit_decoder.upsample == 6

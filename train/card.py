@@ -6,18 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from omni.card import front_matter
 from train.recipes import nano_units
 from train.report import table_rows
 
 UNITS = nano_units()
 SEEN, UNSEEN = "test_seen", "test_unseen"
 
-TEXT = """---
-license: apache-2.0
-language: en
-library_name: transformers
----
-# omni nano
+TEXT = """{front}# omni nano
 
 A speech-in, speech-out model small enough to be embedded: it hears a question, answers in text and
 in speech at once. It shows that every part of the pipeline works on two CPU cores.
@@ -162,6 +158,7 @@ def model_card(report: Mapping[str, Any], validation: Mapping[str, Mapping[str, 
         for skill, right in seen["right_by_skill"].items()
     )
     return TEXT.format(
+        front=front_matter(speaks=True, license="apache-2.0", language="en"),
         parts="\n".join(parts),
         questions=seen["questions"],
         sentences=seen.get("speech", {}).get("sentences", 0),

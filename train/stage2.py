@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from data_tools.manifest import Manifest
+from omni.card import write_card
 from omni.checkpoint import read_json, replace_folder, write_json, write_tensors
 from omni.ctc import best_units, ctc_loss
 from omni.frame_cache import CLEAN, weights_digest
@@ -225,6 +226,7 @@ def add_voice(source: Path, target: Path, unit_decoder: UnitDecoder) -> None:
         config["unit_decoder"] = asdict(unit_decoder.config)
         config["trained"] = (config.get("trained") or {}) | {"stage2": ["unit_decoder"]}
         write_json(aside / "config.json", config)
+        write_card(aside, title=target.resolve().name, inherited=source)
 
 
 def cache_states(

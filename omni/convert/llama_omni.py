@@ -6,6 +6,7 @@ padding, the LLM's rotary scaling in a unit decoder of its own head size.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from omni.card import write_card
 from omni.checkpoint import CheckpointError, check_weights, read_json, replace_folder
 from omni.config import OmniConfig
 from omni.convert.llama_omni_format import (
@@ -38,6 +40,8 @@ from omni.convert.vocoder import VocoderWeights
 from omni.convert.whisper import EncoderWeights, expected_encoder, openai_name, read_whisper
 from omni.prompt import add_speech_token
 from omni.speech_encoder import SpeechEncoderConfig
+
+log = logging.getLogger(__name__)
 
 # Llama 3's turns, as the original lays them out: it trims nothing.
 CHAT_TEMPLATE = (
@@ -83,6 +87,7 @@ class LlamaOmni:
             self.tokenizer.save_pretrained(aside)
             self.generation.save_pretrained(aside)
             self.config.save_pretrained(aside)
+            write_card(aside, title=Path(folder).resolve().name)
 
 
 def read_llama_omni(
@@ -93,8 +98,9 @@ def read_llama_omni(
 ) -> LlamaOmni:
     """Everything that the conversion needs, checked before a byte is written.
 
-    whisper: the encoder's openai-whisper file; None looks where config.json says (seen from the
-        working directory, the folder, or its parent), then among the weights themselves.
+    whisper: the encoder's openai-whisper file, which wins over an encoder among the weights; None
+        takes the one among the weights, else the file that config.json names (seen from the
+        working directory, the folder, or its parent).
     Raises CheckpointError, naming the file, key or weight that is missing, surplus or misshaped.
     """
     folder = Path(folder)
@@ -135,21 +141,28 @@ def _encoder(
     whisper: str | Path | None,
     inside: Mapping[str, StoredTensor],
 ) -> EncoderWeights:
-    """The separate file if there is one, as in the original; the weights inside must agree."""
+    """The given file; without one what lies inside; without that the file that config.json names.
+
+    The original always rebuilds the encoder from its file, so a given one wins over the inside.
+    """
+    if whisper is None and inside:
+        return _encoder_inside(folder, inside)
     named = str(raw.get("speech_encoder", ""))
     places = [Path(named), folder / named, folder.parent / named] if named else []
     file = Path(whisper) if whisper else next((p for p in places if p.is_file()), None)
     if file is None:
-        if not inside:
-            raise CheckpointError(
-                f"{folder}: no speech encoder inside, and its file {named!r} was not found; give "
-                "it with --whisper FILE"
-            )
-        return _encoder_inside(folder, inside)
-    apart = read_whisper(file)
-    if inside:
-        _check_same(apart, inside, str(folder), str(file))
-    return apart
+        raise CheckpointError(
+            f"{folder}: no speech encoder inside, and its file {named!r} was not found; give "
+            "it with --whisper FILE"
+        )
+    given = read_whisper(file)
+    if inside and (differing := _count_differing(given, inside)):
+        log.warning(
+            "%s: %d of %d tensors differ from those of the speech encoder in %s; the file is used "
+            "(leave --whisper out to use what lies inside)",
+            file, differing, len(given.tensors), folder,
+        )  # fmt: skip
+    return given
 
 
 def _encoder_inside(folder: Path, inside: Mapping[str, StoredTensor]) -> EncoderWeights:
@@ -175,19 +188,19 @@ def _encoder_inside(folder: Path, inside: Mapping[str, StoredTensor]) -> Encoder
     return EncoderWeights(config, {name: inside[foreign] for name, foreign in names.items()})
 
 
-def _check_same(
-    apart: EncoderWeights, inside: Mapping[str, StoredTensor], where: str, file: str
-) -> None:
-    prefix = PREFIXES["speech_encoder"]
-    own = {prefix + openai_name(name): tensor for name, tensor in apart.tensors.items()}
-    check_weights(own, inside, where=f"{where}, its speech encoder against {file}")
-    for name, tensor in own.items():
-        # Either may have been stored in fewer bits.
-        if not torch.equal(tensor.read().half(), inside[name].read().half()):
-            raise CheckpointError(
-                f"{where}: {name} is not that of {file}; give the encoder that the checkpoint was "
-                "trained with by --whisper FILE"
-            )
+def _count_differing(given: EncoderWeights, inside: Mapping[str, StoredTensor]) -> int:
+    """How many tensors of `given` the checkpoint lacks, or has with another shape or value."""
+
+    def same(name: str, tensor: StoredTensor) -> bool:
+        stored = inside.get(PREFIXES["speech_encoder"] + openai_name(name))
+        # Half precision: either may have been stored in fewer bits.
+        return (
+            stored is not None
+            and stored.shape == tensor.shape
+            and torch.equal(stored.read().half(), tensor.read().half())
+        )
+
+    return sum(not same(name, tensor) for name, tensor in given.tensors.items())
 
 
 def _tokenizer(folder: Path) -> PreTrainedTokenizerFast:

@@ -26,12 +26,20 @@ CONFIGS: dict[str, type] = {HifiGanConfig.kind: HifiGanConfig, NsfConfig.kind: N
 
 
 def save_vocoder(
-    vocoder: Vocoder, folder: str | Path, *, dtype: torch.dtype = torch.float16
+    vocoder: Vocoder,
+    folder: str | Path,
+    *,
+    dtype: torch.dtype | None = torch.float16,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write the folder aside, then rename it; dtype: of the weights on disk."""
+    """Write the folder aside, then rename it.
+
+    dtype: of the weights on disk, None keeps theirs; weights: where the module's are elsewhere.
+    """
+    state = vocoder.state_dict() if weights is None else weights
     with replace_folder(folder) as aside:
         write_json(aside / "config.json", {"kind": vocoder.kind, **asdict(vocoder.config)})
-        write_tensors(aside / "model.safetensors", vocoder.state_dict(), dtype=dtype)
+        write_tensors(aside / "model.safetensors", state, dtype=dtype)
 
 
 def load_vocoder(folder: str | Path) -> Vocoder:
