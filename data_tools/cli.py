@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
-from data_tools import cli_build, cli_speech, cli_text
+from data_tools.commands import build as cli_build
+from data_tools.commands import speech as cli_speech
+from data_tools.commands import texts as cli_text
 from data_tools.manifest import read_manifest, write_manifest
 from data_tools.nano import QUESTIONS, build_nano
-from data_tools.nano_domain import dialogues
-from omni.errors import UserError, friendly
+from data_tools.nano.domain import dialogues
+from omni.files import UserError, friendly
 
 app = typer.Typer(
     no_args_is_help=True,

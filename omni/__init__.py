@@ -12,28 +12,27 @@ from typing import TYPE_CHECKING, Any
 from omni import auto
 
 if TYPE_CHECKING:
-    from omni.chunking import parse_schedule
+    from omni.checkpoint import NANO, load
     from omni.config import OmniConfig
-    from omni.events import AudioDelta, Done, TextDelta
     from omni.model import OmniForConditionalGeneration
-    from omni.pretrained import NANO, load
     from omni.processor import OmniProcessor
-    from omni.session import SessionConfig, SpeechSession
+    from omni.session import AudioDelta, Done, SessionConfig, SpeechSession, TextDelta
+    from omni.vocoder import parse_schedule
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "NANO": "omni.pretrained",
-    "AudioDelta": "omni.events",
-    "Done": "omni.events",
+    "NANO": "omni.checkpoint.pretrained",
+    "AudioDelta": "omni.session.events",
+    "Done": "omni.session.events",
     "OmniConfig": "omni.config",
     "OmniForConditionalGeneration": "omni.model",
     "OmniProcessor": "omni.processor",
-    "SessionConfig": "omni.session",
-    "SpeechSession": "omni.session",
-    "TextDelta": "omni.events",
-    "load": "omni.pretrained",
-    "parse_schedule": "omni.chunking",
+    "SessionConfig": "omni.session.session",
+    "SpeechSession": "omni.session.session",
+    "TextDelta": "omni.session.events",
+    "load": "omni.checkpoint.pretrained",
+    "parse_schedule": "omni.vocoder.chunking",
 }
 __all__ = [*_HOMES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 

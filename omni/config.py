@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig, WhisperConfig
 
 from omni.auto import MODEL_TYPE, register
-from omni.checkpoint import CheckpointError, build_config
+from omni.files import CheckpointError, build_config
 from omni.prompt import PromptConfig
 from omni.speech_adapter import SpeechAdapterConfig
 from omni.speech_encoder import SpeechEncoderConfig

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from omni.stages import Frames
+from omni.values import Frames
 
 
 def required_frames(units: Sequence[int]) -> int:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import torch
 
-from omni.errors import UserError
-from omni.memory import cache_folder, recall, remember, this_machine
+from omni.files import UserError, cache_folder, recall, remember, this_machine
 
 log = logging.getLogger(__name__)
 

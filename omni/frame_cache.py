@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from omni.fingerprint import file_digest
+from omni.files import RaggedStore, file_digest, fill
 from omni.processor import OmniProcessor, pad_features
-from omni.ragged import RaggedStore, fill
 from omni.speech_encoder import SpeechEncoder
 
 CLEAN = 0  # the variant without augmentation

@@ -1,6 +1,6 @@
 """`generate(..., return_audio=True)`: transformers' generation, and its replies said aloud.
 
-Whole replies, after the text; omni.session speaks while it thinks.
+Whole replies, after the text; omni.session.session speaks while it thinks.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from transformers import GenerationConfig
 from transformers.utils import ModelOutput  # pyright: ignore[reportPrivateImportUsage]
 
 from omni.ctc import best_units
-from omni.stages import Frames, lengths_to_mask
-from omni.vocoder.base import vocode
+from omni.values import Frames, lengths_to_mask
+from omni.vocoder import vocode
 
 if TYPE_CHECKING:
     from omni.model import OmniForConditionalGeneration

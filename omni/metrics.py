@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 
 from omni.audio import SAMPLE_RATE
-from omni.errors import UserError
+from omni.files import UserError
 
 SEAM_MS = 5.0  # what counts as near a chunk border, on each side
 

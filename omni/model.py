@@ -15,16 +15,16 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, Cache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from omni.checkpoint import ReadFrom
 from omni.config import OmniConfig
+from omni.files import ReadFrom
 from omni.generation import generate_speech, speaks
 from omni.language_model import CACHE_NAME, LanguageModelOutput, embed, run_language_model
 from omni.prompt import IGNORE
 from omni.speech_adapter import SpeechAdapter, splice
 from omni.speech_encoder import SpeechEncoder
-from omni.stages import Frames
 from omni.unit_decoder import UnitDecoder
-from omni.vocoder.base import Vocoder
+from omni.values import Frames
+from omni.vocoder import Vocoder
 
 
 class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
@@ -79,8 +79,8 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **kwargs: Any) -> OmniForConditionalGeneration:  # type: ignore[override]
-        """Read a checkpoint folder or hub id; see omni.pretrained.read_checkpoint."""
-        from omni.pretrained import read_checkpoint
+        """Read a checkpoint folder or hub id; see omni.checkpoint.pretrained.read_checkpoint."""
+        from omni.checkpoint import read_checkpoint
 
         for name in ("_from_auto", "_from_pipeline", "adapter_kwargs", "trust_remote_code"):
             kwargs.pop(name, None)  # of the Auto classes and pipelines
@@ -89,14 +89,14 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return read_checkpoint(cls, source, **kwargs)
 
     def save_pretrained(self, folder: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
-        """Write a checkpoint folder; see omni.saving.save_pretrained."""
-        from omni.saving import save_pretrained
+        """Write a checkpoint folder; see omni.checkpoint.saving.save_pretrained."""
+        from omni.checkpoint import save_pretrained
 
         save_pretrained(self, folder, **kwargs)
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Upload the whole checkpoint, with tokenizer and model card; see omni.hub.push."""
-        from omni.hub import push
+        """Upload the whole checkpoint, with tokenizer and model card; see omni.checkpoint.hub.push."""
+        from omni.checkpoint import push
 
         return push(self, repo_id, **kwargs)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omni.stages import Frames
+from omni.values import Frames
 
 
 @dataclass(frozen=True, kw_only=True)

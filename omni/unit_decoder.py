@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from omni.llama_layers import LlamaLayer, RotaryPositions, rotary_frequencies
-from omni.stages import Frames, lengths_to_mask
+from omni.values import Frames, lengths_to_mask
 
 CACHE_BLOCK = 512  # steps; a cache grows by at least this much, and at least doubles
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omni.errors import UserError, friendly
-from omni.process import wait_without_spinning, without_garbage_collection
+from omni.commands import wait_without_spinning, without_garbage_collection
+from omni.files import UserError, friendly
 
 if TYPE_CHECKING:
     from serve.tune import Report
@@ -75,13 +75,12 @@ def tune(
 
     with without_garbage_collection():
         from omni.audio import load_audio
-        from omni.checkpoint import write_json
-        from omni.chunking import parse_schedule
-        from omni.pretrained import NANO
+        from omni.checkpoint import NANO
+        from omni.commands import settle_threads, start, warm_up
+        from omni.files import write_json
         from omni.session import SessionConfig
-        from omni.start import settle_threads, start, warm_up
-        from serve.plot import plot
-        from serve.tune import measure, report, write_schedule
+        from omni.vocoder import parse_schedule
+        from serve.tune import measure, plot, report, write_schedule
 
     schedules = [parse_schedule(word.strip().replace("-", ",")) for word in omegas.split(",")]
     sources = [*(questions or []), *(files or [])] or [NANO.parent / "questions"]

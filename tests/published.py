@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from omni.convert.stream import read_safetensors
+from omni.foreign.stream import read_safetensors
+from tests.paths import DATA
 
-DATA = Path(__file__).parent / "data"
 LLAMA_OMNI = DATA / "llama_omni"
 CHECKPOINT = LLAMA_OMNI / "ckpt"
 ENCODER = LLAMA_OMNI / "encoder.pt"

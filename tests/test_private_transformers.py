@@ -17,9 +17,9 @@ from omni.auto import AUTO
 from omni.config import OmniConfig
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
-from train.loop import OmniTrainer
+from tests.paths import ROOT
+from train.loop.loop import OmniTrainer
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("omni", "train", "data_tools", "serve")
 FILES = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
 

@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 import soundfile
 import typer
-from any_to_any import REFUSED
-from tiny import tiny_model, tiny_processor
 
 import data_tools.cli
 import omni
-import omni.cli
+import omni.commands.main
 import serve.cli
 import train.cli
+from tests.any_to_any import REFUSED
+from tests.paths import ROOT
+from tests.tiny import tiny_model, tiny_processor
 
-ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = {
-    "omni": omni.cli.app,
+    "omni": omni.commands.main.app,
     "omni-data": data_tools.cli.app,
     "omni-train": train.cli.app,
     "omni-serve": serve.cli.app,

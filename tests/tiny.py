@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from data_tools.manifest import Record, Turn, write_manifest
+from data_tools.manifest.record import Record, Turn, write_manifest
 from omni.audio import SAMPLE_RATE, save_wav
 from omni.config import OmniConfig
 from omni.model import OmniForConditionalGeneration
@@ -21,7 +21,7 @@ from omni.speech_adapter import SpeechAdapterConfig
 from omni.speech_encoder import SpeechEncoderConfig, save_speech_encoder
 from omni.unit_decoder import UnitDecoderConfig
 from omni.vocoder import HifiGanConfig, NsfConfig, NsfVocoder, UnitHifiGan, Vocoder
-from train.lm import SmallLlama, build_tokenizer, llama_config
+from train.bases.lm import SmallLlama, build_tokenizer, llama_config
 
 UNITS = 20
 TEXTS = [

@@ -9,9 +9,8 @@ from typing import Annotated
 
 import typer
 
-from omni.errors import UserError, friendly
-from train import cli_bases, cli_stages
-from train.options import (
+from omni.files import UserError, friendly
+from train.commands import (
     Device,
     DryRun,
     Dtype,
@@ -24,6 +23,8 @@ from train.options import (
     print_report,
     set_up,
 )
+from train.commands import bases as cli_bases
+from train.commands import stages as cli_stages
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -70,10 +71,10 @@ def units(
     import torch
 
     from data_tools.manifest import read_manifest
-    from omni.bases import load_speech_encoder
+    from omni.checkpoint import load_speech_encoder
     from omni.devices import choose_device, choose_dtype
     from omni.units import UnitsConfig
-    from train.recipes import UNITS
+    from train.stages import UNITS
     from train.voice import answers, make_units
 
     if len({path.name for path in manifests}) < len(manifests):
@@ -147,8 +148,8 @@ def evaluate(
     """
     set_up(threads)
     from data_tools.manifest import read_manifest
-    from omni.checkpoint import write_json
-    from train.evaluate import Evaluation, EvaluationConfig
+    from omni.files import write_json
+    from train.evaluation import Evaluation, EvaluationConfig
 
     dialogues = read_manifest(manifest)
     known = list(dict.fromkeys(record.split for record in dialogues.records))

@@ -1,1 +1,1 @@
-"""The embedded default: a small trained checkpoint, and recordings to ask it."""
+"""The embedded default model: its weights, and questions to ask it."""

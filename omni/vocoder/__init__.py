@@ -1,20 +1,8 @@
-"""Merged units -> waveform: two kinds of vocoder, whole and streamed, under the same laws."""
+"""Merged units to waveform: two kinds of vocoder, whole and streamed, under the same laws.
 
-from omni.vocoder.base import Rendering, SourceState, Vocoder, vocode
-from omni.vocoder.folder import VOCODERS, load_vocoder, save_vocoder
-from omni.vocoder.hifigan import HifiGanConfig, UnitHifiGan
-from omni.vocoder.nsf import NsfConfig, NsfVocoder
+`__init__.pyi` names what other rooms may use; each name is imported at its first use.
+"""
 
-__all__ = [
-    "VOCODERS",
-    "HifiGanConfig",
-    "NsfConfig",
-    "NsfVocoder",
-    "Rendering",
-    "SourceState",
-    "UnitHifiGan",
-    "Vocoder",
-    "load_vocoder",
-    "save_vocoder",
-    "vocode",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

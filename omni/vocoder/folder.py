@@ -10,13 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from omni.checkpoint import (
-    read_json,
-    read_tensors,
-    replace_folder,
-    write_json,
-    write_tensors,
-)
+from omni.files import read_json, read_tensors, replace_folder, write_json, write_tensors
 from omni.vocoder.base import Vocoder
 from omni.vocoder.hifigan import HifiGanConfig, UnitHifiGan
 from omni.vocoder.nsf import NsfConfig, NsfVocoder

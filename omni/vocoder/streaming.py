@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from omni.chunking import ChunkSchedule
 from omni.vocoder.base import SourceState, Vocoder
+from omni.vocoder.chunking import ChunkSchedule
 
 CROSSFADE_SAMPLES = 160  # 10 ms
 

@@ -1,0 +1,8 @@
+"""The whole way as one command: a recipe names a source and the steps from it to a data set.
+
+`__init__.pyi` names what other rooms may use; each name is imported at its first use.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

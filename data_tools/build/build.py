@@ -1,0 +1,253 @@
+"""The whole way as one command: a recipe names a source and the steps from it to a data set.
+
+OUT/records.jsonl         the data set (or records.parquet)
+OUT/records.left_out.jsonl  what has no place in it, and why; absent if nothing was left out
+OUT/audio/                recordings
+OUT/.steps/               a journal per step: what it has made so far, by content
+
+Run again after a kill, or with another setting, it does what is new and no more; the files of a
+run that was killed are those of one that was not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data_tools.check import CheckConfig
+from data_tools.manifest import Record, write_manifest
+from data_tools.sources import SplitStep, counts, hold_out
+from data_tools.speech import AugmentConfig, AugmentStep, ClipRules, SpeakStep, speaker_of
+from data_tools.steps import Engine, Step, run_step, write_left_out
+from omni.files import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """read: source and the options of `readers.ImportConfig`. steps: [{step: options}, ...], in
+    order. Paths start from the recipe's folder.
+
+    manifest: file name of the data set in `out`. check: options of `check`, or None to go without.
+    """
+
+    read: dict[str, Any]
+    steps: tuple[dict[str, Any], ...]
+    out: str
+    manifest: str = "records.jsonl"
+    seed: int = 0
+    workers: int | None = None
+    max_left_out: float = 0.05
+    check: dict[str, Any] | None = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """splits: how many records each has, as text. made: step -> records that were new in this run.
+    left_out: step -> id -> reason."""
+
+    manifest: Path
+    records: int
+    splits: str
+    made: dict[str, int]
+    left_out: dict[str, dict[str, str]]
+
+
+Options = dict[str, Any]
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Raises UserError for what is missing, unknown or no YAML."""
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML ({error}); mend the line") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: must map read, steps and out to values; see docs/data.md")
+    known = [entry.name for entry in fields(Recipe)]
+    for name in values:
+        if name not in known:
+            raise UserError(f"{path}: unknown {name!r}; known are {', '.join(known)}")
+    for name in ("read", "steps", "out"):
+        if name not in values:
+            raise UserError(f"{path}: {name!r} is missing; see docs/data.md")
+    steps = tuple({entry: {}} if isinstance(entry, str) else entry for entry in values["steps"])
+    for entry in steps:
+        if not isinstance(entry, dict) or len(entry) != 1:
+            raise UserError(f"{path}: step {entry!r}: write one NAME: {{option: value}} each")
+    read = values["read"] if isinstance(values["read"], dict) else {"source": values["read"]}
+    return Recipe(**(values | {"read": read, "steps": steps}))
+
+
+def build(path: str | Path, engine: Engine | None = None) -> Built:
+    """Goes the whole way, or the rest of it. Raises UserError that names the step and the cause.
+
+    engine: who does the work, this machine if it isn't said; it changes nothing in the data set.
+    """
+    path = Path(path)
+    recipe = read_recipe(path)
+    out = path.parent / recipe.out
+    steps = [step_of(entry, recipe, path.parent) for entry in recipe.steps]
+    records = read_source(recipe.read, path.parent, out)
+    made: dict[str, int] = {}
+    left_out: dict[str, dict[str, str]] = {}
+    for number, step in enumerate(steps, start=1):
+        name = f"{number}-{step.name}"
+        result = run_step(
+            records,
+            step,
+            root=out,
+            journal=out / ".steps" / f"{name}.jsonl",
+            workers=recipe.workers,
+            max_left_out=recipe.max_left_out,
+            engine=engine,
+        )
+        records, made[name] = result.records, result.made
+        if isinstance(step, SplitStep):  # of few questions, a split may have got none
+            records = hold_out(records, step)
+        if result.left_out:
+            left_out[name] = result.left_out
+    manifest = out / recipe.manifest
+    write_left_out(manifest, left_out)
+    write_manifest(manifest, records)
+    return Built(
+        manifest=manifest,
+        records=len(records),
+        splits=counts(records),
+        made=made,
+        left_out=left_out,
+    )
+
+
+def read_source(options: Options, folder: Path, out: Path) -> list[Record]:
+    """The records that the recipe starts from; recordings beside the recipe get relative paths."""
+    from data_tools.sources import HUB, ImportConfig, import_records
+
+    options = dict(options)
+    source = str(options.pop("source", ""))
+    if not source:
+        raise UserError("read: needs source, a file, a folder of recordings, or hub:OWNER/NAME")
+    try:
+        config = ImportConfig(audio_folder=out / "audio/source", **options)
+    except TypeError as error:
+        raise UserError(f"read: {error}; see its options in docs/data.md") from None
+    out.mkdir(parents=True, exist_ok=True)
+    imported = import_records(
+        source if source.startswith(HUB) else str((folder / source).resolve()), config
+    )
+    return [relative(record, folder.resolve(), out.resolve()) for record in imported.records]
+
+
+def relative(record: Record, folder: Path, out: Path) -> Record:
+    """Recordings within `folder` by their path from `out`, so that both can move together."""
+    turns = tuple(
+        replace(turn, speech=os.path.relpath(turn.speech, out))
+        if turn.speech and Path(turn.speech).is_relative_to(folder)
+        else turn
+        for turn in record.turns
+    )
+    return replace(record, turns=turns)
+
+
+def step_of(entry: Options, recipe: Recipe, folder: Path) -> Step:
+    ((name, options),) = entry.items()
+    if name not in STEPS:
+        raise UserError(f"step {name!r}: must be one of {', '.join(STEPS)}")
+    try:
+        return STEPS[name](dict(options or {}), recipe.seed, folder)
+    except TypeError as error:
+        raise UserError(f"step {name}: {error}; see its options in docs/data.md") from None
+
+
+def speak_step(options: Options, seed: int, folder: Path) -> SpeakStep:
+    for role in ("question", "answer"):
+        if role in options:
+            options[role] = speaker_of(options[role])
+    if "rules" in options:
+        options["rules"] = ClipRules(**pairs(options["rules"]))
+    return SpeakStep(**({"seed": seed} | options))
+
+
+def augment_step(options: Options, seed: int, folder: Path) -> AugmentStep:
+    own = {name: options.pop(name) for name in ("seed", "epoch", "splits") if name in options}
+    return AugmentStep(config=AugmentConfig(**pairs(options)), **pairs({"seed": seed} | own))
+
+
+def units_step(options: Options, seed: int, folder: Path) -> Step:
+    from data_tools.encode import load_units_step
+
+    for name in ("units", "encoder"):
+        if name in options and (folder / options[name]).exists():
+            options[name] = folder / options[name]
+    return load_units_step(**pairs(options))
+
+
+def split_step(options: Options, seed: int, folder: Path) -> SplitStep:
+    own = {name: options.pop(name) for name in ("rest", "seed") if name in options}
+    return SplitStep(shares=options, **({"seed": seed} | own))
+
+
+def pairs(options: Options) -> Options:
+    """Lists as tuples, which is what the configurations hold."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in options.items()
+    }
+
+
+def rewrite_step(options: Options, seed: int, folder: Path) -> Step:
+    from data_tools.writers import RewriteStep
+
+    return RewriteStep(**written(options, seed, folder))
+
+
+def respond_step(options: Options, seed: int, folder: Path) -> Step:
+    from data_tools.writers import RespondStep
+
+    return RespondStep(**written(options, seed, folder))
+
+
+def written(options: Options, seed: int, folder: Path) -> Options:
+    """writer: a mapping with kind and its options. prompt: a file beside the recipe."""
+    from data_tools.writers import read_prompt, writer_config
+
+    writer = dict(options.pop("writer", {}))
+    if writer.get("kind", "rules") == "rules":
+        writer = {"seed": seed} | writer
+    if "prompt" in options:
+        options["prompt"] = read_prompt(folder / options["prompt"])
+    return {"writer": writer_config(**writer), **options}
+
+
+STEPS: dict[str, Callable[[Options, int, Path], Step]] = {
+    "rewrite": rewrite_step,
+    "respond": respond_step,
+    "split": split_step,
+    "speak": speak_step,
+    "augment": augment_step,
+    "units": units_step,
+}
+
+
+def check_config(options: Options) -> tuple[CheckConfig, Callable[[str], int] | None]:
+    """A recipe's or command's options of `check`; tokenizer: folder or hub id, to count by."""
+    options = {name: value for name, value in options.items() if value is not None}
+    tokenizer = options.pop("tokenizer", None)
+    if "rules" in options:
+        options["rules"] = ClipRules(**pairs(options["rules"]))
+    try:
+        config = CheckConfig(**options)
+    except TypeError as error:
+        raise UserError(f"check: {error}; see its options in docs/data.md") from None
+    return config, None if tokenizer is None else token_counter(tokenizer)
+
+
+def token_counter(tokenizer: str) -> Callable[[str], int]:
+    from transformers import AutoTokenizer  # here: it takes seconds
+
+    loaded = AutoTokenizer.from_pretrained(tokenizer)
+    return lambda text: len(loaded.encode(text, add_special_tokens=False))

@@ -1,0 +1,3 @@
+from . import build as build
+from . import speech as speech
+from . import texts as texts

@@ -1,0 +1,124 @@
+"""Speech -> units over a manifest: the answers' targets for the unit decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_tools.manifest import Record
+from data_tools.steps import LeftOut
+from omni.audio import load_audio
+from omni.units import UnitExtractor, merge_repeats
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitsStep:
+    """Fills `units` of every spoken turn of `roles`.
+
+    extractor: on the CPU, from where each worker takes it to `device`.
+    """
+
+    extractor: UnitExtractor
+    roles: tuple[str, ...] = ("assistant",)
+    device: str = "cpu"
+    name: str = "units"
+    batch_size: int = 16
+
+    @property
+    def workers(self) -> int | None:
+        """A GPU holds the model once; a machine's cores do more as processes than as threads."""
+        return None if self.device == "cpu" else 1
+
+    def settings(self) -> dict[str, Any]:
+        return {"extractor": self.extractor.fingerprint, "roles": list(self.roles)}
+
+    def size(self, record: Record, root: Path) -> float:
+        """Bytes of audio, which says how long it lasts without opening it."""
+        paths = [root / turn.speech for turn in record.turns if turn.speech]
+        return float(sum(path.stat().st_size for path in paths if path.is_file()))
+
+    def open(self, root: Path) -> UnitsWork:
+        return UnitsWork(self, root)
+
+
+class UnitsWork:
+    def __init__(self, step: UnitsStep, root: Path) -> None:
+        self.step = step
+        self.root = root
+        step.extractor.to(step.device)
+
+    def __call__(self, records: Sequence[Record]) -> list[Record | LeftOut]:
+        """All recordings of the records as one padded batch, each clip once."""
+        waveforms: dict[str, np.ndarray] = {}
+        faults: dict[str, str] = {}
+        for record in records:
+            for turn in record.turns:
+                path = turn.speech
+                if turn.role in self.step.roles and path is not None and path not in waveforms:
+                    try:
+                        waveforms[path] = load_audio(self.root / path)
+                    except ValueError as error:
+                        faults[path] = str(error)
+        # One by one within the batch size: a record of many turns must not fill the memory.
+        units: dict[str, tuple[int, ...]] = {}
+        paths = sorted(waveforms, key=lambda path: (len(waveforms[path]), path))
+        for start in range(0, len(paths), self.step.batch_size):
+            batch = paths[start : start + self.step.batch_size]
+            try:
+                found = self.step.extractor.extract_batch([waveforms[path] for path in batch])
+                frames = dict(zip(batch, found, strict=True))
+            except ValueError:  # one is too short or too long for the encoder: find out which
+                frames = self.one_by_one(batch, waveforms, faults)
+            units |= {path: tuple(merge_repeats(frames[path]).tolist()) for path in frames}
+        return [self.labelled(record, units, faults) for record in records]
+
+    def one_by_one(
+        self, batch: Sequence[str], waveforms: dict[str, np.ndarray], faults: dict[str, str]
+    ) -> dict[str, np.ndarray]:
+        """[F] frame units of each recording that has some; `faults` takes the others' reasons."""
+        found = {}
+        for path in batch:
+            try:
+                found[path] = self.step.extractor.extract(waveforms[path])
+            except ValueError as error:
+                faults[path] = f"{path}: {error}"
+        return found
+
+    def labelled(
+        self, record: Record, units: dict[str, tuple[int, ...]], faults: dict[str, str]
+    ) -> Record | LeftOut:
+        for turn in record.turns:
+            if turn.role in self.step.roles and turn.speech in faults:
+                return LeftOut(faults[turn.speech])
+        turns = tuple(
+            replace(turn, units=units[turn.speech])
+            if turn.role in self.step.roles and turn.speech is not None
+            else turn
+            for turn in record.turns
+        )
+        return replace(record, turns=turns)
+
+    def close(self) -> None:
+        pass
+
+
+def load_units_step(
+    units: str | Path,
+    *,
+    encoder: str | Path | None = None,
+    roles: tuple[str, ...] = ("assistant",),
+    device: str = "cpu",
+    batch_size: int = 16,
+) -> UnitsStep:
+    """units: a units folder, or a checkpoint that carries one. encoder: the speech encoder whose
+    features it is of; HuBERTs are found by the name that the folder states."""
+    from omni.checkpoint import load_speech_encoder
+
+    folder = Path(units) / "units" if (Path(units) / "units").is_dir() else Path(units)
+    loaded = None if encoder is None else load_speech_encoder(str(encoder))
+    extractor = UnitExtractor.load(folder, encoder=loaded)
+    return UnitsStep(extractor=extractor, roles=roles, device=device, batch_size=batch_size)

@@ -1,0 +1,274 @@
+"""The record: one spoken dialogue, and the files that hold many of them.
+
+A manifest is a .jsonl file (one record per line, null fields left out) or a .parquet file with the
+same columns. It is the only door from data into training.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+ROLES = ("user", "assistant")
+TURN_FIELDS = ("role", "text", "speech", "units", "voice")
+RECORD_FIELDS = ("id", "turns", "language", "split", "provenance")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What one side says.
+
+    speech: path of the audio, absolute or relative to the manifest's folder. A .parquet may carry
+        the audio itself: reading lays it out as files.
+    units: discrete units of that speech, consecutive repeats merged.
+    voice: who speaks, for example the text form of a `speak.Voice`.
+    """
+
+    role: Literal["user", "assistant"]
+    text: str
+    speech: str | None = None
+    units: tuple[int, ...] | None = None
+    voice: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One dialogue: user and assistant in turn, the user first.
+
+    provenance: where it comes from, for example {"source": ..., "licence": ..., "skill": ...}.
+    """
+
+    id: str
+    turns: tuple[Turn, ...]
+    language: str = "en"
+    split: str = "train"
+    provenance: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Records, and the folder that their relative audio paths start from."""
+
+    records: list[Record]
+    root: Path
+
+    def audio_path(self, turn: Turn) -> Path:
+        """Where the turn's speech lies. Raises ValueError if the turn has none."""
+        if turn.speech is None:
+            raise ValueError(f"turn {turn.text!r}: has no speech; speak it, or choose another turn")
+        return self.root / turn.speech
+
+
+def read_manifest(path: str | Path, *, audio_folder: Path | None = None) -> Manifest:
+    """Reads .jsonl or .parquet.
+
+    audio_folder: where audio that a .parquet carries is laid out; NAME.audio beside it by default.
+    Raises ValueError that names file, line (row in .parquet, both from 1), rule and remedy.
+    """
+    path = Path(path)
+    rows = parquet_rows(path, audio_folder) if is_parquet(path) else jsonl_rows(path)
+    records: list[Record] = []
+    first_seen: dict[str, str] = {}
+    for place, row in rows:
+        try:
+            record = record_from_row(row)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
+        if record.id in first_seen:
+            raise ValueError(
+                f"{place}: id {record.id!r} is already that of {first_seen[record.id]}; "
+                "ids must be unique: rename or remove one"
+            )
+        first_seen[record.id] = place
+        records.append(record)
+    return Manifest(records=records, root=path.parent)
+
+
+def write_manifest(
+    path: str | Path,
+    records: Sequence[Record],
+    *,
+    embed_audio: bool = False,
+    audio_root: Path | None = None,
+) -> None:
+    """Writes .jsonl or .parquet: aside first and then renamed, so never half a file.
+
+    embed_audio: carries the recordings inside, as HF `datasets` does (.parquet only).
+    audio_root: for that, where relative audio paths start; the manifest's folder by default.
+    """
+    path = Path(path)
+    parquet = is_parquet(path)
+    if embed_audio and not parquet:
+        raise ValueError(f"{path}: only .parquet can carry audio inside; rename it")
+    rows = map(row_from_record, records)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".partial")
+    if parquet:
+        from data_tools.manifest.parquet import write_rows  # here: it takes a second
+
+        write_rows(aside, rows, audio_root=(audio_root or path.parent) if embed_audio else None)
+    else:
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in map(without_nulls, rows))
+        with aside.open("w", encoding="utf-8") as file:
+            file.writelines(lines)
+    os.replace(aside, path)
+
+
+def read_folder(folder: str | Path) -> list[Record]:
+    """Records from NAME.wav + NAME.txt (the question), joined by NAME, which becomes the id.
+
+    NAME.answer.txt and NAME.answer.wav may add the answer. Audio paths come out absolute.
+    Raises ValueError that names every file without its partner.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: is not a folder; give one that holds NAME.wav and NAME.txt")
+    files = {file.name: file.resolve() for file in folder.iterdir()}
+    names = sorted(name_of(file) for file in files if name_of(file))
+    partners = {".wav": ".txt", ".txt": ".wav", ".answer.txt": ".txt", ".answer.wav": ".answer.txt"}
+    orphans = [
+        f"{name}{suffix} needs {name}{partner}"
+        for name in dict.fromkeys(names)
+        for suffix, partner in partners.items()
+        if name + suffix in files and name + partner not in files
+    ]
+    if orphans:
+        raise ValueError(f"{folder}: {'; '.join(orphans)}: add what is missing, or remove the file")
+    if not names:
+        raise ValueError(f"{folder}: holds no NAME.wav with NAME.txt; add some")
+    return [folder_record(files, name) for name in dict.fromkeys(names)]
+
+
+def name_of(file: str) -> str:
+    """The NAME that a file of a folder of recordings belongs to; empty for other files."""
+    for suffix in (".answer.txt", ".answer.wav", ".txt", ".wav"):
+        if file.endswith(suffix):
+            return file.removesuffix(suffix)
+    return ""
+
+
+def folder_record(files: dict[str, Path], name: str) -> Record:
+    def text(suffix: str) -> str:
+        return " ".join(files[name + suffix].read_text(encoding="utf-8").split())
+
+    turns = [Turn(role="user", text=text(".txt"), speech=str(files[f"{name}.wav"]))]
+    if f"{name}.answer.txt" in files:
+        speech = files.get(f"{name}.answer.wav")
+        turns.append(
+            Turn(
+                role="assistant",
+                text=text(".answer.txt"),
+                speech=None if not speech else str(speech),
+            )
+        )
+    return Record(id=name, turns=tuple(turns))
+
+
+def is_parquet(path: Path) -> bool:
+    if path.suffix not in (".jsonl", ".parquet"):
+        raise ValueError(f"{path}: a manifest ends in .jsonl or .parquet; rename it")
+    return path.suffix == ".parquet"
+
+
+def jsonl_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """(place, row) of every line that is not empty."""
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise ValueError(
+                        f"{path}:{number}: not JSON ({error.msg}); write one record per line"
+                    ) from error
+                yield f"{path}:{number}", row
+
+
+def parquet_rows(path: Path, audio_folder: Path | None) -> Iterator[tuple[str, Any]]:
+    from data_tools.manifest.parquet import read_rows
+
+    folder = audio_folder or path.with_name(f"{path.stem}.audio")
+    for number, row in enumerate(read_rows(path, folder), start=1):
+        yield f"{path}:{number}", row
+
+
+def row_from_record(record: Record) -> dict[str, Any]:
+    turns = [{name: getattr(turn, name) for name in TURN_FIELDS} for turn in record.turns]
+    return {name: getattr(record, name) for name in RECORD_FIELDS} | {"turns": turns}
+
+
+def without_nulls(row: dict[str, Any]) -> dict[str, Any]:
+    """The row and its turns without the fields that are null."""
+    return present(row) | {"turns": [present(turn) for turn in row["turns"]]}
+
+
+def present(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def record_from_row(row: Any) -> Record:
+    """Checks one row. Raises ValueError with rule and remedy; the caller adds the place."""
+    row = checked_fields(row, RECORD_FIELDS, required=("id", "turns"), what="record")
+    check_text(row, "id", "language", "split")
+    if not row["id"]:
+        raise ValueError("id '': must not be empty; give every record a name of its own")
+    provenance = row.get("provenance", {})
+    if not isinstance(provenance, dict) or not all(
+        isinstance(value, str) for value in provenance.values()
+    ):
+        raise ValueError(f"provenance {provenance!r}: must map names to texts; write it so")
+    if not isinstance(row["turns"], list) or not row["turns"]:
+        raise ValueError(f"turns {row['turns']!r}: must be a list of at least one turn; add it")
+    turns = tuple(turn_from_row(turn) for turn in row["turns"])
+    for index, turn in enumerate(turns):
+        if turn.role != ROLES[index % 2]:
+            raise ValueError(
+                f"turn {index + 1} has role {turn.role!r}: roles alternate and start with 'user'; "
+                "reorder or join the turns"
+            )
+    return Record(**(row | {"turns": turns, "provenance": dict(provenance)}))
+
+
+def turn_from_row(row: Any) -> Turn:
+    row = checked_fields(row, TURN_FIELDS, required=("role", "text"), what="turn")
+    check_text(row, "role", "text", "speech", "voice")
+    if row["role"] not in ROLES:
+        raise ValueError(f"role {row['role']!r}: must be 'user' or 'assistant'; rename it")
+    if "units" not in row:
+        return Turn(**row)
+    units = row["units"]
+    if not isinstance(units, list) or not all(type(unit) is int and unit >= 0 for unit in units):
+        raise ValueError(
+            f"units {units!r}: must be a list of integers from 0 up; extract them anew"
+        )
+    from omni.units import merge_repeats
+
+    return Turn(**(row | {"units": tuple(merge_repeats(units).tolist())}))
+
+
+def checked_fields(
+    row: Any, known: Sequence[str], *, required: Sequence[str], what: str
+) -> dict[str, Any]:
+    """The fields that are not null, if they are the ones that a record or turn may have."""
+    if not isinstance(row, dict):
+        raise ValueError(
+            f"{what} {row!r}: must be an object with {', '.join(required)}; write it so"
+        )
+    row = present(row)
+    for name in required:
+        if name not in row:
+            raise ValueError(f"{what} without {name!r}: needs {', '.join(required)}; add it")
+    for name in row:
+        if name not in known:
+            raise ValueError(
+                f"{what} field {name!r}: known are {', '.join(known)}; remove or rename"
+            )
+    return row
+
+
+def check_text(row: dict[str, Any], *names: str) -> None:
+    for name in names:
+        if name in row and not isinstance(row[name], str):
+            raise ValueError(f"{name} {row[name]!r}: must be text; put it in quotation marks")

@@ -1,0 +1,1 @@
+from .dialogue import dialogues as dialogues

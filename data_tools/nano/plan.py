@@ -1,0 +1,166 @@
+"""Who asks what in the nano's data set: its clips and records, before anything is spoken."""
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from data_tools.manifest import Record, Turn
+from data_tools.speech import ANSWER_VOICE, HELD_OUT_VOICE, Voice, random_training_voice
+
+VALIDATION_VOICES = 2  # seen voices for each held-out phrasing of validation
+READING_HELD_OUT = 20  # one clip of so many validates the vocoder
+SOURCE = "nano_domain"
+LICENCE = "made by this project; speech by flite, festival and espeak-ng"
+
+
+class Dialogue(Protocol):
+    """What `nano_domain.dialogues()` gives; split is train, validation or test."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def skill(self) -> str: ...
+    @property
+    def turns(self) -> tuple[tuple[str, str], ...]: ...
+    @property
+    def split(self) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """One recording to make; path is relative to the data set's folder."""
+
+    path: str
+    text: str
+    voice: Voice
+
+
+def answered(folder: str, text: str) -> Clip:
+    """The text in the voice of the answers."""
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return Clip(path=f"audio/{folder}/{digest}.wav", text=text, voice=ANSWER_VOICE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spoken:
+    """A dialogue whose questions one voice asks."""
+
+    id: str
+    dialogue: Dialogue
+    voice: Voice
+    split: str
+
+    def clips(self) -> list[Clip]:
+        clips = []
+        for index, (question, answer) in enumerate(self.dialogue.turns):
+            path = f"audio/questions/{self.split}/{self.id}.{index}.wav"
+            clips.append(Clip(path=path, text=question, voice=self.voice))
+            clips.append(answered("answers", answer))
+        return clips
+
+    def record(self) -> Record:
+        turns = tuple(
+            Turn(
+                role="assistant" if index % 2 else "user",
+                text=clip.text,
+                speech=clip.path,
+                voice=str(clip.voice),
+            )
+            for index, clip in enumerate(self.clips())
+        )
+        return Record(
+            id=self.id, turns=turns, split=self.split, provenance=provenance(self.dialogue)
+        )
+
+
+def plan(dialogues: Sequence[Dialogue], *, questions: int, seed: int) -> list[Spoken]:
+    """Who asks what: rounds over the training dialogues until `questions` turns are spoken."""
+    spoken: list[Spoken] = []
+    voices: dict[str, list[Voice]] = {}
+
+    def add(dialogue: Dialogue, split: str, voice: Voice | None = None) -> None:
+        used = voices.setdefault(dialogue.id, [])
+        take = "unseen" if voice == HELD_OUT_VOICE else len(used)
+        item_id = f"{file_name(dialogue)}.{take}"
+        if voice is None:
+            rng = np.random.default_rng([seed, *hashlib.sha256(item_id.encode()).digest()])
+            voice = random_training_voice(rng)
+            while voice in used:
+                voice = random_training_voice(rng)
+        used.append(voice)
+        spoken.append(Spoken(id=item_id, dialogue=dialogue, voice=voice, split=split))
+
+    train = [dialogue for dialogue in dialogues if dialogue.split == "train"]
+    order = np.random.default_rng([seed, 1])
+    turns = 0
+    while train and turns < questions:
+        for index in order.permutation(len(train)):
+            if turns < questions:
+                add(train[index], "train")
+                turns += len(train[index].turns)
+    for dialogue in dialogues:
+        if dialogue.split == "validation":
+            for _ in range(VALIDATION_VOICES):
+                add(dialogue, "validation")
+        elif dialogue.split == "test":
+            add(dialogue, "test_seen")
+            add(dialogue, "test_unseen", HELD_OUT_VOICE)
+    return spoken
+
+
+def reading(dialogues: Sequence[Dialogue]) -> list[Clip]:
+    """Every question of training once, in the voice of the answers."""
+    clips = [
+        answered("reading", question)
+        for dialogue in dialogues
+        if dialogue.split == "train"
+        for question, _ in dialogue.turns
+    ]
+    return list({clip.path: clip for clip in clips}.values())
+
+
+def reading_record(clip: Clip) -> Record:
+    turns = (
+        Turn(role="user", text="Read this aloud."),
+        Turn(role="assistant", text=clip.text, speech=clip.path, voice=str(clip.voice)),
+    )
+    held_out = zlib.crc32(Path(clip.path).name.encode()) % READING_HELD_OUT == 0
+    return Record(
+        id=Path(clip.path).stem,
+        turns=turns,
+        split="validation" if held_out else "train",
+        provenance={"source": SOURCE, "licence": LICENCE},
+    )
+
+
+def text_record(dialogue: Dialogue) -> Record:
+    turns = [
+        turn
+        for question, answer in dialogue.turns
+        for turn in (Turn(role="user", text=question), Turn(role="assistant", text=answer))
+    ]
+    return Record(
+        id=dialogue.id,
+        turns=tuple(turns),
+        split=dialogue.split,
+        provenance=provenance(dialogue) | {"licence": "made by this project"},
+    )
+
+
+def provenance(dialogue: Dialogue) -> dict[str, str]:
+    return {
+        "skill": dialogue.skill,
+        "dialogue": dialogue.id,
+        "source": SOURCE,
+        "licence": LICENCE,
+    }
+
+
+def file_name(dialogue: Dialogue) -> str:
+    """Its id, such as "capitals/france/2", as the start of a file name."""
+    return dialogue.id.replace("/", "-")

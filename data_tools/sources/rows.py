@@ -1,0 +1,103 @@
+"""Rows of a foreign data set, each with its place for error messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from data_tools.manifest import jsonl_rows
+from omni.files import UserError
+
+SUFFIXES = (".json", ".jsonl", ".parquet")
+
+
+def file_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """(place, row) of a JSON list, JSON lines or Parquet; the place is file:line (row in Parquet).
+
+    Raises ValueError for a file that isn't what its name says.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; check the path")
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{path}: must end in {', '.join(SUFFIXES)}; convert or rename it")
+    if path.suffix == ".parquet":
+        yield from parquet_rows(path)
+    elif starts_with(path, "["):  # many call a list .jsonl, or lines .json
+        yield from list_rows(path)
+    else:
+        yield from jsonl_rows(path)
+
+
+def starts_with(path: Path, character: str) -> bool:
+    with path.open(encoding="utf-8-sig") as file:
+        return next((line for line in file if line.strip()), "").lstrip().startswith(character)
+
+
+def list_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """The items of a JSON list, with the line that each starts in."""
+    text = path.read_text(encoding="utf-8-sig")
+    decoder = json.JSONDecoder()
+    at, line, counted = text.index("[") + 1, 1, 0
+
+    def skip_space(at: int) -> int:
+        while at < len(text) and text[at].isspace():
+            at += 1
+        return at
+
+    at = skip_space(at)
+    while not text.startswith("]", at):
+        line, counted = line + text.count("\n", counted, at), at
+        try:
+            row, at = decoder.raw_decode(text, at)
+            at = skip_space(at)
+            if not text.startswith((",", "]"), at):
+                raise json.JSONDecodeError("expecting ',' or ']' after it", text, at)
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"{path}:{error.lineno}: not JSON ({error.msg}); mend it, the item starts in line "
+                f"{line}"
+            ) from None
+        yield f"{path}:{line}", row
+        if text.startswith(",", at):
+            at = skip_space(at + 1)
+
+
+def parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    import pyarrow  # here: JSON needs none of it
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(path) as file:
+            rows = (row for batch in file.iter_batches(100) for row in batch.to_pylist())
+            for number, row in enumerate(rows, start=1):
+                yield f"{path}:{number}", row
+    except pyarrow.ArrowInvalid as error:
+        raise UserError(f"{path}: not a parquet file ({error}); fetch it again") from None
+
+
+def hub_rows(
+    name: str, *, config: str | None = None, split: str = "train", limit: int | None = None
+) -> Iterator[tuple[str, Any]]:
+    """The rows of a data set of the hub, or of a folder that `datasets` can read.
+
+    config, split: as the data set's page names them. limit: fetches no more than that.
+    Raises UserError if the hub can't be reached or doesn't know it.
+    """
+    from datasets import Audio, load_dataset  # here: it takes a second
+
+    try:
+        rows = load_dataset(name, config, split=split, streaming=limit is not None)
+        for column, kind in (rows.features or {}).items():
+            if isinstance(kind, Audio):
+                rows = rows.cast_column(column, Audio(decode=False))
+        for number, row in enumerate(islice(rows, limit), start=1):
+            yield f"{name}[{split}]:{number}", row
+    except (OSError, ValueError) as error:  # ConnectionError and DatasetNotFoundError are OSErrors
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"hub:{name}: can't be read ({reason}); check name, config, split and network, or "
+            "download its files and import those"
+        ) from None

@@ -1,0 +1,8 @@
+"""Steps over many records: resumable, by all cores of a machine or by a cluster.
+
+`__init__.pyi` names what other rooms may use; each name is imported at its first use.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

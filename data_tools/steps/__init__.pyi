@@ -1,0 +1,14 @@
+from .journal import LeftOut as LeftOut
+from .service import Retry as Retry
+from .service import RetryConfig as RetryConfig
+from .service import ServiceError as ServiceError
+from .service import post as post
+from .steps import Step as Step
+from .steps import digest as digest
+from .steps import run_step as run_step
+from .steps import stamps as stamps
+from .steps import step_over_file as step_over_file
+from .steps import write_left_out as write_left_out
+from .workers import Engine as Engine
+from .workers import LocalEngine as LocalEngine
+from .workers import engine_of as engine_of

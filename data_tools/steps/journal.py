@@ -1,0 +1,63 @@
+"""A step's memory: what it has made, line by line, each batch under the keys of its records."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_tools.manifest import Record, record_from_row, row_from_record, without_nulls
+from omni.files import UserError
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Instead of a record: why the step can't make one."""
+
+    reason: str
+
+
+@contextmanager
+def alone(journal: Path) -> Iterator[None]:
+    """Holds the journal against a second run; the lock ends with the process, however it ends."""
+    with journal.with_name(journal.name + ".lock").open("w") as lock:
+        # Workers are forks: one that outlives a killed run for a moment must not keep its lock.
+        os.register_at_fork(after_in_child=lock.close)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{journal}: another run is working on it; wait for it, or choose another output"
+            ) from None
+        yield
+
+
+def read_journal(path: Path) -> Iterator[tuple[str, Record | LeftOut]]:
+    """(key, result) of every complete line; a killed run may have torn the last."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.endswith("\n"):
+                for key, row in json.loads(line):
+                    yield key, LeftOut(row) if isinstance(row, str) else record_from_row(row)
+
+
+def write_journal(path: Path, results: Iterable[tuple[str, Record | LeftOut]]) -> None:
+    aside = path.with_name(path.name + ".partial")
+    with aside.open("w", encoding="utf-8") as lines:
+        lines.writelines(journal_line([pair]) for pair in results)
+    aside.replace(path)
+
+
+def journal_line(pairs: Sequence[tuple[str, Record | LeftOut]]) -> str:
+    """One batch, so that a kill keeps or loses it as a whole."""
+    rows = [
+        [key, r.reason if isinstance(r, LeftOut) else without_nulls(row_from_record(r))]
+        for key, r in pairs
+    ]
+    return json.dumps(rows, ensure_ascii=False) + "\n"

@@ -1,0 +1,5 @@
+from .base import WriterConfig as WriterConfig
+from .base import writer_config as writer_config
+from .respond import RespondStep as RespondStep
+from .rewrite import RewriteStep as RewriteStep
+from .step import read_prompt as read_prompt

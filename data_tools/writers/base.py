@@ -1,0 +1,194 @@
+"""Who writes the texts: an LLM behind a server, one in this process, or the built-in rules.
+
+A `Writer` completes requests; `WRITERS` names the kinds that a command or recipe can ask for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from data_tools.steps import LeftOut
+from omni.files import UserError
+
+Task = Literal["rewrite", "respond"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One text to write.
+
+    key: names record and turn, for what is drawn. source: the written text that rules start from;
+    None if there is none. messages: the chat that an LLM continues, the last one is the user's.
+    """
+
+    task: Task
+    key: str
+    language: str
+    source: str | None
+    messages: tuple[Message, ...]
+
+
+Reply = str | LeftOut
+
+
+class Writer(Protocol):
+    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """(index of the request, reply), each as soon as it is there and in any order.
+
+        A reply depends on its request alone. LeftOut if this request has none; ServiceError if
+        none can be had as things are.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class WriterConfig(Protocol):
+    """A kind of writer and its options; frozen, so that it can travel to another process."""
+
+    @property
+    def batch_size(self) -> int:
+        """Records worked on at a time."""
+        ...
+
+    @property
+    def workers(self) -> int | None:
+        """As a `Job`'s: 1 for a writer that itself works on a batch in parallel."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """As a `Job`'s."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """Short name for the provenance of what it wrote."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """What the replies depend on, as JSON holds it."""
+        ...
+
+    def build(self) -> Writer: ...
+
+
+def writer_config(kind: str = "rules", **options: Any) -> WriterConfig:
+    """From a command or recipe. Raises UserError for an unknown kind or option."""
+    if kind not in WRITERS:
+        raise UserError(f"writer {kind!r}: must be one of {', '.join(WRITERS)}")
+    try:
+        return WRITERS[kind](**options)
+    except TypeError as error:
+        raise UserError(f"writer {kind}: {error}; see its options in docs/data.md") from None
+
+
+def rules(**options: Any) -> WriterConfig:
+    from data_tools.writers.rules import RulesConfig  # each kind brings its own libraries
+
+    return RulesConfig(**options)
+
+
+def openai(**options: Any) -> WriterConfig:
+    from data_tools.steps import RetryConfig
+    from data_tools.writers.endpoint import EndpointConfig
+
+    if isinstance(options.get("retry"), dict):
+        options["retry"] = RetryConfig(**options["retry"])
+    return EndpointConfig(**options)
+
+
+def transformers(**options: Any) -> WriterConfig:
+    from data_tools.writers.local import LocalConfig
+
+    return LocalConfig(**options)
+
+
+WRITERS: dict[str, Callable[..., WriterConfig]] = {
+    "rules": rules,
+    "openai": openai,
+    "transformers": transformers,
+}
+
+
+class CachedWriter:
+    """Asks the writer only for what no earlier run got, under any limit or rule of the step.
+
+    Replies are appended to a file of JSON lines, each as it arrives, under the hash of the chat and
+    of the writer's settings. Requests that have no reply are asked again.
+    """
+
+    def __init__(self, writer: Writer, settings: dict[str, Any], path: Path) -> None:
+        self.writer = writer
+        self.settings = settings
+        self.path = path
+        self.lock = threading.Lock()
+        self.known = dict(cached_replies(path))
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        waiting: dict[str, list[int]] = {}
+        for index, request in enumerate(requests):
+            key = chat_key(request, self.settings)
+            if key in self.known:
+                yield index, self.known[key]
+            else:
+                waiting.setdefault(key, []).append(index)
+        keys = list(waiting)
+        for number, reply in self.writer.complete([requests[waiting[key][0]] for key in keys]):
+            if isinstance(reply, str):
+                self.keep(keys[number], reply)
+            for index in waiting[keys[number]]:
+                yield index, reply
+
+    def keep(self, key: str, reply: str) -> None:
+        line = json.dumps({"key": key, "reply": reply}, ensure_ascii=False) + "\n"
+        with self.lock:
+            self.known[key] = reply
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # A killed run may have torn the last line: an empty one keeps the next whole.
+            start = b"" if ends_with_newline(self.path) else b"\n"
+            with self.path.open("ab") as lines:
+                lines.write(start + line.encode())
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+def chat_key(request: Request, settings: dict[str, Any]) -> str:
+    chat = [asdict(message) for message in request.messages]
+    text = json.dumps([settings, chat], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def cached_replies(path: Path) -> Iterator[tuple[str, str]]:
+    """(key, reply) of every whole line."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                row = json.loads(line)
+                yield row["key"], row["reply"]
+            except (json.JSONDecodeError, KeyError, TypeError):
+                continue
+
+
+def ends_with_newline(path: Path) -> bool:
+    """Also of a file that is empty or missing."""
+    if not path.exists() or not path.stat().st_size:
+        return True
+    with path.open("rb") as file:
+        file.seek(-1, 2)
+        return file.read() == b"\n"

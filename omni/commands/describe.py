@@ -1,0 +1,166 @@
+"""What a checkpoint is made of, told without loading its weights."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from omni.checkpoint import LORA_BASE, fetch
+from omni.config import OmniConfig
+from omni.files import CheckpointError, read_json
+from omni.vocoder import SETTING
+
+_HEADER_LIMIT = 100_000_000  # bytes, safetensors' own limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageInfo:
+    """One stage. source: where its weights are; trained: the stages of training that changed it."""
+
+    name: str
+    shape: str
+    parameters: int
+    source: str
+    trained: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointInfo:
+    """folder: the checkpoint; megabytes: of all its files; schedule: the chunk schedule."""
+
+    folder: Path
+    megabytes: float
+    stages: tuple[StageInfo, ...]
+    units: str
+    schedule: str
+
+    @property
+    def parameters(self) -> int:
+        return sum(stage.parameters for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What lies in some safetensors files."""
+
+    parameters: int
+    types: tuple[str, ...]
+
+
+def describe(source: str | Path) -> CheckpointInfo:
+    """Read a folder's or hub id's configuration and the headers of its weights.
+
+    Raises CheckpointError if a file is missing or broken.
+    """
+    folder = fetch(str(source))
+    read_json(folder / "config.json")
+    config = OmniConfig.from_pretrained(folder)
+    sizes = _sizes_by_config(config)
+    shapes = {
+        "speech_encoder": _encoder_shape(config),
+        "speech_adapter": f"stacks {config.adapter.stack}, {config.adapter.hidden} wide",
+        "language_model": _text_shape(config),
+    }
+    if (units := config.units) is not None:
+        shapes["unit_decoder"] = (
+            f"{units.width} x {units.layers}, {units.units} units, upsamples {units.upsample}"
+        )
+    if (folder / "vocoder").is_dir():
+        kind = read_json(folder / "vocoder" / "config.json").get("kind", "unknown")
+        shapes["vocoder"] = str(kind)
+    generation = folder / "generation_config.json"
+    settings = read_json(generation) if generation.is_file() else {}
+    return CheckpointInfo(
+        folder=folder,
+        megabytes=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6,
+        stages=tuple(_stage(folder, config, name, shapes[name], sizes) for name in shapes),
+        units=_units(folder),
+        schedule=str(settings.get(SETTING) or "auto"),
+    )
+
+
+def _stage(
+    folder: Path, config: OmniConfig, name: str, shape: str, sizes: dict[str, int]
+) -> StageInfo:
+    stored = _stored(folder, name)
+    base = config.bases.get(name)
+    if stored is not None:
+        source = f"carried, {' and '.join(stored.types)}"
+        parameters = stored.parameters
+        if (folder / name / "adapter_config.json").is_file():
+            below = (folder / name / LORA_BASE).is_dir()
+            source = f"LoRA {source}, on {'an LLM carried beside it' if below else base}"
+            parameters += sizes[name]
+    elif base is not None:
+        source, parameters = f"base {base}", sizes[name]
+    else:
+        raise CheckpointError(
+            f"{folder}: no weights of {name}, and config.json names no base for it; copy the "
+            "folder again"
+        )
+    trained = [stage for stage, parts in config.trained.items() if name in parts]
+    return StageInfo(
+        name=name, shape=shape, parameters=parameters, source=source,
+        trained=", ".join(trained) or "-",
+    )  # fmt: skip
+
+
+def _stored(folder: Path, name: str) -> _Stored | None:
+    """The weights of a stage that the folder carries: NAME.safetensors, or a folder NAME."""
+    single = folder / f"{name}.safetensors"
+    files = [single] if single.is_file() else sorted((folder / name).glob("*.safetensors"))
+    if not files:
+        return None
+    headers = [entry for file in files for entry in _header(file).values()]
+    return _Stored(
+        parameters=sum(prod(entry["shape"]) for entry in headers),
+        types=tuple(sorted({str(entry["dtype"]) for entry in headers})),
+    )
+
+
+def _header(path: Path) -> dict[str, dict[str, Any]]:
+    """A safetensors file's names, shapes and types: 8 bytes of length, then JSON."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(min(length, _HEADER_LIMIT)))
+    except (struct.error, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); copy or download it again") from None
+    header.pop("__metadata__", None)
+    return header
+
+
+def _sizes_by_config(config: OmniConfig) -> dict[str, int]:
+    """Parameters of the stages that config.json describes, counted on the meta device."""
+    import torch
+
+    from omni.model import OmniForConditionalGeneration
+
+    with torch.device("meta"):
+        model = OmniForConditionalGeneration(config)
+    return {
+        name: sum(weight.numel() for weight in child.parameters())
+        for name, child in model.named_children()
+    }
+
+
+def _encoder_shape(config: OmniConfig) -> str:
+    audio = config.audio_config
+    return f"Whisper {audio.d_model} x {audio.encoder_layers}, {audio.num_mel_bins} mel bins"
+
+
+def _text_shape(config: OmniConfig) -> str:
+    text = config.text_config
+    return f"{text.model_type} {text.hidden_size} x {text.num_hidden_layers}"
+
+
+def _units(folder: Path) -> str:
+    """Whose features the units are; "-" where the checkpoint carries no unit extractor."""
+    if not (folder / "units" / "config.json").is_file():
+        return "-"
+    units = read_json(folder / "units" / "config.json")
+    return f"k-means on layer {units.get('layer')} of {units.get('name')}"

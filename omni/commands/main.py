@@ -1,0 +1,255 @@
+"""The `omni` command: ask a question, hear the answer, look into a checkpoint."""
+
+# Heavy imports stand inside the commands: `omni --help` must not wait for torch.
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from omni.commands.convert import register as register_conversion
+from omni.commands.process import wait_without_spinning, without_garbage_collection
+from omni.files import UserError, friendly
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from omni.commands.describe import CheckpointInfo
+    from omni.model import OmniForConditionalGeneration
+    from omni.processor import OmniProcessor
+    from omni.session import Done, SessionConfig, Timings
+
+wait_without_spinning()
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Ask by voice or text, hear the answer."
+)
+
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(metavar="DIR_OR_HUB_ID", help="The model; default: the embedded nano."),
+]
+ChunkUnits = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|N,N,..|all|auto",
+        help="Units of speech per chunk: fewer start earlier. Default: the checkpoint's own.",
+    ),
+]
+MaxNewTokens = Annotated[int, typer.Option(min=1, help="The longest answer, in text tokens.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="CPU threads; default: the faster of 1 and torch's choice."),
+]
+
+
+@app.command()
+@friendly
+def ask(
+    question: Annotated[
+        Path | None,
+        typer.Argument(metavar="QUESTION.wav", help="A recording: wav, flac, ogg or mp3."),
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="A written question instead.")] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="ANSWER.wav", help="Where the answer goes.")
+    ] = Path("answer.wav"),
+    chunk_units: ChunkUnits = None,
+    checkpoint: Checkpoint = None,
+    max_new_tokens: MaxNewTokens = 256,
+    text_only: Annotated[bool, typer.Option(help="No sound, no ANSWER.wav.")] = False,
+    threads: Threads = None,
+    warm: Annotated[
+        bool,
+        typer.Option("--warm-up", help="Answer noise first: the times are a running program's."),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
+    ] = False,
+) -> None:
+    """Ask one question; the text streams to the terminal, the speech goes to ANSWER.wav."""
+    if (question is None) == (text is None):
+        raise UserError("question: give a recording or --text, one of the two")
+    if chunk_units is not None:
+        _check_schedule(chunk_units)
+    if not text_only:
+        _check_writable(out)
+    with without_garbage_collection():
+        from omni.audio import load_audio, save_wav
+
+        asked = load_audio(question) if question is not None else str(text)
+        from omni.commands.start import settle_threads, start, warm_up
+
+        model, processor = start(checkpoint, threads=threads)
+    if model.vocoder is None and not text_only:
+        raise UserError(
+            f"{checkpoint}: has no vocoder, so no voice; ask with --text-only, or convert it with "
+            "--vocoder"
+        )
+    config = _config(model, chunk_units, max_new_tokens, speak=not text_only)
+    if threads is None:
+        settle_threads(model, processor, config)
+    if warm:
+        warm_up(model, processor, config)
+    done, waveform = _answer(model, processor, config, asked, echo=not as_json)
+    if not text_only:
+        save_wav(out, waveform)
+    if as_json:
+        typer.echo(json.dumps(done.as_json()))
+        return
+    _print_timings([("", done.timings)])
+    if not text_only:
+        typer.echo(f"{out}: {len(waveform) / 16_000:.1f} s of speech")
+
+
+@app.command()
+@friendly
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the answers go.")] = Path("demo"),
+    chunk_units: ChunkUnits = None,
+    checkpoint: Checkpoint = None,
+    threads: Threads = None,
+) -> None:
+    """Ask the recordings that come with omni, and write the answers."""
+    questions = sorted((Path(__file__).parents[1] / "nano" / "questions").glob("*.wav"))
+    if not questions:
+        raise UserError("omni/nano/questions: no recordings there; install omni again")
+    out.mkdir(parents=True, exist_ok=True)
+    with without_garbage_collection():
+        from omni.audio import load_audio, save_wav
+        from omni.commands.start import settle_threads, start, warm_up
+
+        model, processor = start(checkpoint, threads=threads)
+    config = _config(model, chunk_units, 256, speak=True)
+    if threads is None:
+        settle_threads(model, processor, config)
+    warm_up(model, processor, config)
+    timings = []
+    for question in questions:
+        typer.echo(f"\n{question}\n  > ", nl=False)
+        done, waveform = _answer(model, processor, config, load_audio(question), echo=True)
+        save_wav(out / question.name, waveform)
+        typer.echo(f"  {out / question.name}: {len(waveform) / 16_000:.1f} s of speech")
+        timings.append((question.stem, done.timings))
+    typer.echo("")
+    _print_timings(timings)
+
+
+@app.command()
+@friendly
+def info(
+    checkpoint: Annotated[
+        str | None, typer.Argument(metavar="DIR_OR_HUB_ID", help="Default: the embedded nano.")
+    ] = None,
+) -> None:
+    """Describe a checkpoint: its stages, their sizes and bases, and what was trained."""
+    from omni.checkpoint import NANO
+    from omni.commands.describe import describe
+    from omni.commands.start import quieten
+
+    quieten()
+    _print_info(describe(NANO if checkpoint is None else checkpoint))
+
+
+def _check_schedule(chunk_units: str) -> None:
+    """Before the model loads, which takes seconds."""
+    from omni.vocoder import parse_schedule
+
+    parse_schedule(chunk_units)
+
+
+def _check_writable(out: Path) -> None:
+    folder = out.resolve().parent
+    if not folder.is_dir():
+        raise UserError(f"{out}: its folder {folder} does not exist; make it or choose another")
+    if not os.access(folder, os.W_OK) or out.is_dir():
+        raise UserError(f"{out}: cannot be written there; choose another place with -o")
+
+
+def _config(
+    model: "OmniForConditionalGeneration", chunk_units: str | None, tokens: int, *, speak: bool
+) -> "SessionConfig":
+    from omni.session import SessionConfig
+    from omni.vocoder import parse_schedule, stored_schedule
+
+    schedule = parse_schedule(chunk_units) if chunk_units else None
+    return SessionConfig(
+        schedule=schedule or stored_schedule(model.generation_config),
+        max_new_tokens=tokens,
+        speak=speak,
+    )
+
+
+def _answer(
+    model: "OmniForConditionalGeneration",
+    processor: "OmniProcessor",
+    config: "SessionConfig",
+    question: "np.ndarray | str",
+    *,
+    echo: bool,
+) -> "tuple[Done, np.ndarray]":
+    """The end of the reply, and its waveform [W]."""
+    import numpy as np
+
+    from omni.session import AudioDelta, Done, SpeechSession, TextDelta
+
+    spoken = [np.zeros(0, np.float32)]
+    for event in SpeechSession(model, processor, config).ask(question):
+        if isinstance(event, TextDelta) and echo:
+            print(event.text, end="", flush=True)
+        elif isinstance(event, AudioDelta):
+            spoken.append(event.waveform)
+        elif isinstance(event, Done):
+            if echo:
+                print()
+            return event, np.concatenate(spoken)
+    raise AssertionError("a reply ends with Done")
+
+
+def _print_timings(rows: "list[tuple[str, Timings]]") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title="ms after the last sample of the question", title_justify="left", box=SIMPLE_HEAD
+    )
+    if any(name for name, _ in rows):
+        table.add_column("question")
+    for title in (
+        "encode", "prefill", "first\ntoken", "first\nunit", "first\naudio", "total",
+        "real-time\nfactor",
+    ):  # fmt: skip
+        table.add_column(title, justify="right")
+    for name, timings in rows:
+        moments = (
+            timings.encode_ms, timings.prefill_ms, timings.first_token_ms, timings.first_unit_ms,
+            timings.first_audio_ms, timings.total_ms,
+        )  # fmt: skip
+        factor = timings.real_time_factor
+        cells = ["-" if moment is None else f"{moment:.0f}" for moment in moments]
+        cells.append("-" if factor is None else f"{factor:.2f}")
+        table.add_row(*([name] if name else []), *cells)
+    Console().print(table)
+
+
+def _print_info(info: "CheckpointInfo") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=str(info.folder), title_justify="left", box=SIMPLE_HEAD)
+    for title in ("stage", "shape", "parameters", "weights", "trained in"):
+        table.add_column(title, justify="right" if title == "parameters" else "left")
+    for stage in info.stages:
+        parameters = f"{stage.parameters:,}"
+        table.add_row(stage.name, stage.shape, parameters, stage.source, stage.trained)
+    Console().print(table)
+    typer.echo(f"{info.parameters:,} parameters, {info.megabytes:.1f} MB in the folder")
+    typer.echo(f"units: {info.units}; chunk schedule: {info.schedule}")
+
+
+register_conversion(app)
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,65 @@
+"""What every command does before its first reply: load, place, quieten, warm up."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+from transformers.utils import logging
+
+from omni.audio import SAMPLE_RATE
+from omni.checkpoint import load
+from omni.commands.threads import choose_threads
+from omni.model import OmniForConditionalGeneration
+from omni.processor import OmniProcessor
+from omni.session import SessionConfig, SpeechSession
+from omni.vocoder import Fixed
+
+WARM_UP_TOKENS = 8  # enough to run every stage
+
+
+def quieten() -> None:
+    """Keep the terminal for the answer: no progress bars and notices of transformers."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def start(
+    checkpoint: str | None, *, threads: int | None = None
+) -> tuple[OmniForConditionalGeneration, OmniProcessor]:
+    """Load a checkpoint (None: the embedded nano) onto the GPU if there is one.
+
+    threads: torch's CPU threads; None leaves them.
+    """
+    quieten()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return load(checkpoint, device_map="cuda" if torch.cuda.is_available() else None)
+
+
+def settle_threads(
+    model: OmniForConditionalGeneration, processor: OmniProcessor, config: SessionConfig
+) -> None:
+    """Take the number of CPU threads that answers soonest; see choose_threads."""
+
+    def seconds() -> float:
+        started = time.perf_counter()
+        warm_up(model, processor, config)
+        return time.perf_counter() - started
+
+    choose_threads(model, seconds)
+
+
+def warm_up(
+    model: OmniForConditionalGeneration, processor: OmniProcessor, config: SessionConfig
+) -> None:
+    """Answer a second of noise in a session of its own, in small chunks, and forget it.
+
+    The first forward of a program pays for set-up that no later one pays.
+    """
+    noise = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)
+    short = replace(config, schedule=Fixed(4), max_new_tokens=WARM_UP_TOKENS)
+    for _ in SpeechSession(model, processor, short).ask(noise):
+        pass

@@ -1,0 +1,39 @@
+"""What this machine was once measured to do best, kept for the next start."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from omni.files.folders import CheckpointError, read_json, write_json
+
+
+def cache_folder() -> Path:
+    """$XDG_CACHE_HOME/omni, or ~/.cache/omni."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "omni"
+
+
+def this_machine() -> str:
+    """What a choice holds for; a home folder may serve many machines."""
+    return f"{platform.node()}, {platform.machine()}, torch {torch.__version__}"
+
+
+def recall(memory: Path) -> dict[str, Any]:
+    """What the file knows; nothing if it is not there or not readable, as it is only a memory."""
+    try:
+        return read_json(memory)
+    except CheckpointError:
+        return {}
+
+
+def remember(memory: Path, known: dict[str, Any]) -> None:
+    """Write it down, if there is a place: with a read-only home the next start measures again."""
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        write_json(memory, known)
+    except OSError:
+        return

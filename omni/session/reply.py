@@ -1,0 +1,153 @@
+"""One reply in the making: tokens become text, units and chunks of sound as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from transformers import Cache
+
+from omni.audio import SAMPLE_RATE
+from omni.language_model import LanguageModelOutput
+from omni.model import response_states
+from omni.session.events import AudioDelta, Chunk, Done, Event, TextDelta, Timings
+from omni.session.sampling import Sampling, choose
+from omni.session.speaker import Speaker
+from omni.vocoder import AudioChunk
+
+Reason = Literal["end", "length", "cancelled"]
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """The LLM's next forward: embeddings [1, T, H] of what follows the cache's content."""
+
+    embeddings: Tensor
+    cache: Cache | None
+
+
+class Reply:
+    """A state machine: feed `next_step_inputs` to the LLM, give its output to `accept`, until
+    there are none; then `finish`.
+
+    decode: all ids so far -> their text. embed: ids [1, n] -> embeddings [1, n, H].
+    elapsed_ms: time since the last input sample.
+    """
+
+    def __init__(
+        self,
+        prompt: StepInputs,
+        *,
+        decode: Callable[[Sequence[int]], str],
+        end_tokens: frozenset[int],
+        embed: Callable[[Tensor], Tensor],
+        speaker: Speaker | None,
+        sampling: Sampling,
+        max_new_tokens: int,
+        elapsed_ms: Callable[[], float],
+    ) -> None:
+        self.token_ids: list[int] = []
+        self.text = ""
+        self.cache = prompt.cache
+        self._inputs: StepInputs | None = prompt
+        self._decode = decode
+        self._end_tokens = end_tokens
+        self._embed = embed
+        self._speaker = speaker
+        self._speaking = speaker.initial_state() if speaker is not None else None
+        self._sampling = sampling
+        self._generator = sampling.generator()
+        self._max_new_tokens = max_new_tokens
+        self._elapsed_ms = elapsed_ms
+        self._encode_ms = elapsed_ms()
+        self._prefill_ms = 0.0
+        self._first_token_ms: float | None = None
+        self._first_unit_ms: float | None = None
+        self._units: list[int] = []
+        self._chunks: list[Chunk] = []
+        self._reason: Reason = "end"
+
+    def next_step_inputs(self) -> StepInputs | None:
+        """What the LLM must run next; None when the reply has ended."""
+        return self._inputs
+
+    def accept(self, output: LanguageModelOutput) -> Iterator[Event]:
+        """Take one forward's output: the next token's text, then the sound that became due."""
+        token = choose(output.logits[0, -1], self._sampling, self._generator)
+        self.cache = output.cache
+        if self._first_token_ms is None:
+            self._first_token_ms = self._elapsed_ms()
+            self._prefill_ms = self._first_token_ms - self._encode_ms
+        self.token_ids.append(token)
+        ended = token in self._end_tokens
+        last = ended or len(self.token_ids) == self._max_new_tokens
+        delta = self._grow_text(last)
+        if delta or not ended:
+            yield TextDelta(delta, token)
+        yield from self._speak(output.hidden)
+        if last:
+            self._reason = "end" if ended else "length"
+            self._inputs = None
+        else:
+            ids = torch.tensor([[token]], device=output.hidden.device)
+            self._inputs = StepInputs(self._embed(ids), output.cache)
+
+    def cancel(self) -> None:
+        """Say nothing more; what was said stays said."""
+        self._reason = "cancelled"
+        self._inputs = None
+
+    def finish(self) -> Iterator[Event]:
+        """The last chunk of sound, then Done. A cancelled reply ends where it is."""
+        if self._reason != "cancelled" and self._speaker is not None and self._speaking is not None:
+            yield from self._play(self._speaker.finish(self._speaking))
+        yield self._done()
+
+    def _grow_text(self, last: bool) -> str:
+        ids = [token for token in self.token_ids if token not in self._end_tokens]
+        whole = self._decode(ids)
+        if not last:  # a character may be spelled by several byte tokens: wait until it is whole
+            whole = whole.rstrip("\ufffd")
+        delta = whole[len(self.text) :]
+        self.text = whole
+        return delta
+
+    def _speak(self, hidden: Tensor) -> Iterator[Event]:
+        if self._speaker is None or self._speaking is None:
+            return
+        # Of a forward over the prompt or one token, the last state predicts the chosen token.
+        predicts = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+        predicts[:, -1] = True
+        states = response_states(hidden, predicts)
+        units, self._speaking = self._speaker.decode(states, self._speaking)
+        if units and self._first_unit_ms is None:
+            self._first_unit_ms = self._elapsed_ms()
+        self._units += units
+        chunks, self._speaking = self._speaker.vocode(units, self._speaking)
+        yield from self._play(chunks)
+
+    def _play(self, chunks: list[AudioChunk]) -> Iterator[Event]:
+        for chunk in chunks:
+            waveform = chunk.waveform
+            said = sum(token not in self._end_tokens for token in self.token_ids)
+            index = len(self._chunks)
+            self._chunks.append(Chunk(chunk.units, len(waveform), self._elapsed_ms(), said))
+            yield AudioDelta(waveform, chunk.units, index)
+
+    def _done(self) -> Done:
+        audio_ms = 1e3 * sum(chunk.samples for chunk in self._chunks) / SAMPLE_RATE
+        total_ms = self._elapsed_ms()
+        timings = Timings(
+            encode_ms=self._encode_ms,
+            prefill_ms=self._prefill_ms,
+            first_token_ms=self._first_token_ms,
+            first_unit_ms=self._first_unit_ms,
+            first_audio_ms=self._chunks[0].at_ms if self._chunks else None,
+            total_ms=total_ms,
+            audio_ms=audio_ms,
+            real_time_factor=total_ms / audio_ms if audio_ms else None,
+        )
+        return Done(self.text, self.token_ids, self._units, self._chunks, timings, self._reason)

@@ -1,0 +1,62 @@
+"""From LLM states to sound, step by step: unit decoder, collapse, chunked vocoder.
+
+The half of a session that knows nothing of language. Law: any way of feeding states gives the
+same units, and the same sound up to where chunks are cut.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from omni.ctc import CollapseState, best_labels, collapse, initial_collapse_state
+from omni.unit_decoder import UnitDecoder, UnitDecoderState
+from omni.values import Frames
+from omni.vocoder import AudioChunk, StreamingVocoder, StreamState
+
+
+@dataclass(frozen=True)
+class SpeakerState:
+    """What speaking remembers between two states of the LLM."""
+
+    decoder: UnitDecoderState
+    collapse: CollapseState
+    vocoder: StreamState | None
+
+
+class Speaker:
+    """A unit decoder and, where the checkpoint has one, a vocoder behind a chunk schedule."""
+
+    def __init__(self, unit_decoder: UnitDecoder, vocoder: StreamingVocoder | None) -> None:
+        self._decoder = unit_decoder
+        self._vocoder = vocoder
+
+    def initial_state(self) -> SpeakerState:
+        return SpeakerState(
+            self._decoder.initial_state(1),
+            initial_collapse_state(self._decoder.blank),
+            self._vocoder.initial_state() if self._vocoder is not None else None,
+        )
+
+    def decode(self, states: Frames, state: SpeakerState) -> tuple[list[int], SpeakerState]:
+        """The next states of one reply, [1, n, H] -> the merged units that they add."""
+        log_probs, decoder = self._decoder.step(states, state.decoder)
+        labels: Tensor = best_labels(log_probs)[0]
+        units, collapsed = collapse(labels, state.collapse, self._decoder.blank)
+        return units, SpeakerState(decoder, collapsed, state.vocoder)
+
+    def vocode(
+        self, units: list[int], state: SpeakerState
+    ) -> tuple[list[AudioChunk], SpeakerState]:
+        """New units -> the chunks that became due."""
+        if self._vocoder is None or state.vocoder is None:
+            return [], state
+        chunks, vocoder = self._vocoder.step(units, state.vocoder)
+        return chunks, SpeakerState(state.decoder, state.collapse, vocoder)
+
+    def finish(self, state: SpeakerState) -> list[AudioChunk]:
+        """The rest of the reply."""
+        if self._vocoder is None or state.vocoder is None:
+            return []
+        return self._vocoder.finish(state.vocoder)

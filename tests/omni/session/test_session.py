@@ -1,0 +1,392 @@
+"""A conversation as events: the same words whatever the schedule, and nothing computed twice."""
+
+from dataclasses import replace
+from functools import cache
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from omni.audio import AudioError
+from omni.ctc import best_units
+from omni.model import OmniForConditionalGeneration
+from omni.processor import OmniProcessor
+from omni.prompt import IGNORE
+from omni.session.events import AudioDelta, Done, Event, TextDelta
+from omni.session.sampling import Sampling
+from omni.session.session import SessionConfig, SpeechSession
+from omni.vocoder import Vocoder, vocode
+from omni.vocoder.chunking import Whole, parse_schedule
+from tests.tiny import question, tiny_model, tiny_processor
+
+torch.set_num_threads(1)
+SHORT = SessionConfig(max_new_tokens=10)
+
+
+@cache
+def model(vocoder: str = "nsf") -> OmniForConditionalGeneration:
+    """Shared: sessions keep their own state."""
+    return tiny_model(vocoder=vocoder)
+
+
+@cache
+def processor() -> OmniProcessor:
+    return tiny_processor()
+
+
+def session(config: SessionConfig = SHORT, **kwargs) -> SpeechSession:
+    return SpeechSession(model(), processor(), config, **kwargs)
+
+
+def answer(talk: SpeechSession, asked: np.ndarray | str) -> tuple[list[Event], Done]:
+    events = list(talk.ask(asked))
+    assert isinstance(events[-1], Done)
+    return events, events[-1]
+
+
+def joined(events: list[Event]) -> np.ndarray:
+    waves = [event.waveform for event in events if isinstance(event, AudioDelta)]
+    return np.concatenate(waves) if waves else np.zeros(0, np.float32)
+
+
+class Counted:
+    """Counts the positions that the language model is fed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.fed: list[int] = []
+        forward = model().language_model.forward
+
+        def counting(*args, **kwargs):
+            self.fed.append(kwargs["inputs_embeds"].shape[1])
+            return forward(*args, **kwargs)
+
+        monkeypatch.setattr(model().language_model, "forward", counting)
+
+
+@pytest.mark.parametrize("asked", ["Tell me", 1.0, 2.35])
+def test_the_streamed_text_is_that_of_generate(asked: str | float) -> None:
+    events, done = answer(session(), question(asked) if isinstance(asked, float) else asked)
+    batch = processor()(audio=question(asked)) if isinstance(asked, float) else processor()(asked)
+    generated = model().generate(**batch, max_new_tokens=10, do_sample=False)
+    reply = generated[0, batch["input_ids"].shape[1] :].tolist()
+    assert done.token_ids == reply
+    deltas = [event for event in events if isinstance(event, TextDelta)]
+    assert "".join(delta.text for delta in deltas) == done.text
+    assert [delta.token_id for delta in deltas] == done.token_ids
+    assert done.text == processor().decode(reply)
+
+
+def test_units_are_those_of_the_whole_unit_decoder_on_the_same_states() -> None:
+    _, done = answer(session(), question())
+    batch = processor()(audio=question())
+    prompt = batch.pop("input_ids")[0].tolist()
+    ids = torch.tensor([prompt + done.token_ids])
+    labels = torch.tensor([[IGNORE] * len(prompt) + done.token_ids])
+    batch["attention_mask"] = torch.ones_like(ids)
+    states = model().teacher_forced_states(input_ids=ids, labels=labels, **batch)
+    decoder = model().unit_decoder
+    assert decoder is not None
+    with torch.no_grad():
+        assert done.units == best_units(decoder(states))[0]
+    assert len(done.units) > 5
+
+
+@pytest.mark.parametrize("vocoder", ["nsf", "hifigan"])
+@pytest.mark.parametrize("schedule", ["1", "3", "2,5", "all"])
+def test_with_full_right_context_joined_chunks_are_the_whole_waveform(
+    schedule: str, vocoder: str
+) -> None:
+    voice = model(vocoder).vocoder
+    assert isinstance(voice, Vocoder)
+    config = replace(
+        SHORT, schedule=parse_schedule(schedule), right_context_frames=voice.context_frames
+    )
+    events, done = answer(SpeechSession(model(vocoder), processor(), config), question())
+    whole = vocode(voice, torch.tensor(done.units)).numpy()
+    np.testing.assert_allclose(joined(events), whole, atol=1e-4)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    schedule=st.sampled_from(["all", "auto", "1", "4", "1,2,9"]),
+    right=st.sampled_from([None, 0, 3]),
+    crossfade_ms=st.sampled_from([0.0, 5.0]),
+    speak=st.booleans(),
+)
+def test_the_schedule_changes_when_sound_comes_and_never_what_is_said(
+    schedule: str, right: int | None, crossfade_ms: float, speak: bool
+) -> None:
+    config = SessionConfig(
+        schedule=parse_schedule(schedule), right_context_frames=right, crossfade_ms=crossfade_ms,
+        max_new_tokens=10, speak=speak,
+    )  # fmt: skip
+    events, done = answer(session(config), question())
+    _, plain = answer(session(replace(SHORT, schedule=Whole())), question())
+    assert (done.text, done.token_ids, done.units) == (plain.text, plain.token_ids, plain.units)
+    if speak:
+        assert sum(chunk.units for chunk in done.chunks) == len(done.units)
+        assert len(joined(events)) == sum(chunk.samples for chunk in plain.chunks)
+    else:
+        assert done.chunks == []
+
+
+def test_chunks_come_in_order_and_are_what_done_says_of_them() -> None:
+    early = replace(SHORT, schedule=parse_schedule("2"), right_context_frames=0)
+    events, done = answer(session(early), question())
+    deltas = [event for event in events if isinstance(event, AudioDelta)]
+    assert [delta.index for delta in deltas] == list(range(len(done.chunks)))
+    assert [delta.units for delta in deltas] == [chunk.units for chunk in done.chunks]
+    assert [len(delta.waveform) for delta in deltas] == [chunk.samples for chunk in done.chunks]
+    assert {delta.waveform.dtype for delta in deltas} == {np.dtype(np.float32)}
+    assert len(done.chunks) > 2 and done.chunks[0].tokens < len(done.token_ids)
+
+
+def test_a_reply_ends_at_the_end_token_whose_state_is_still_spoken() -> None:
+    _, free = answer(session(), question())
+    ending = tiny_model()
+    assert ending.generation_config is not None
+    ending.generation_config.eos_token_id = [1, free.token_ids[5]]
+    place = free.token_ids.index(free.token_ids[5])
+    events, done = answer(SpeechSession(ending, processor(), SHORT), question())
+    assert done.reason == "end"
+    assert done.token_ids == free.token_ids[: place + 1]
+    assert done.units == free.units[: len(done.units)]
+    assert sum(isinstance(event, TextDelta) for event in events) == place
+    _, shorter = answer(session(replace(SHORT, max_new_tokens=place)), question())
+    assert len(done.units) > len(shorter.units)  # the state that predicts the end has its sound
+
+
+@pytest.mark.parametrize("limit", [1, 4])
+def test_a_reply_of_full_length_says_so(limit: int) -> None:
+    _, done = answer(session(replace(SHORT, max_new_tokens=limit)), question())
+    assert (done.reason, len(done.token_ids)) == ("length", limit)
+
+
+def test_sampling_repeats_with_its_seed() -> None:
+    def said(seed: int) -> list[int]:
+        config = replace(SHORT, sampling=Sampling(temperature=1.0, top_p=0.9, seed=seed))
+        return answer(session(config), question())[1].token_ids
+
+    assert said(1) == said(1) != said(2)
+
+
+def test_cancelling_stops_within_a_token_and_what_was_said_stays_said() -> None:
+    talk = session()
+    events: list[Event] = []
+    for event in talk.ask(question()):
+        events.append(event)
+        if sum(isinstance(one, TextDelta) for one in events) == 3:
+            talk.cancel()
+    done = events[-1]
+    assert isinstance(done, Done) and done.reason == "cancelled"
+    assert len(done.token_ids) == 3
+    assert talk.history[-1].text == done.text
+
+
+def test_a_cancel_before_the_first_event_counts() -> None:
+    talk = session()
+    events = talk.ask(question())
+    talk.cancel()
+    (done,) = events
+    assert isinstance(done, Done) and (done.reason, done.token_ids) == ("cancelled", [])
+
+
+def test_a_cancel_of_the_last_reply_does_not_touch_the_next() -> None:
+    talk = session()
+    answer(talk, "Tell me")
+    talk.cancel()
+    assert answer(talk, question())[1].reason == "length"
+
+
+def fresh_second_turn(talk: SpeechSession, asked: np.ndarray | str) -> Done:
+    """The answer of a session that has the same history and no cache."""
+    scratch = session()
+    scratch.history, scratch._speech = list(talk.history), list(talk._speech)
+    return answer(scratch, asked)[1]
+
+
+@pytest.mark.parametrize("cancel_after", [None, 0, 2])
+def test_a_later_turn_is_what_it_would_be_without_the_cache(cancel_after: int | None) -> None:
+    talk = session()
+    for turn, asked in enumerate([question(0.7), "How warm is it?", question(1.1, seed=2)]):
+        expected = fresh_second_turn(talk, asked)
+        _, done = answer(talk, asked)
+        assert (done.token_ids, done.units) == (expected.token_ids, expected.units)
+        if turn == 0 and cancel_after is not None:
+            stopping = talk.ask("Well")
+            if cancel_after == 0:
+                talk.cancel()
+            for place, _ in enumerate(stopping, 1):
+                if place == cancel_after:
+                    talk.cancel()
+    assert len(talk.history) == (6 if cancel_after is None else 8)
+
+
+def test_a_listener_who_goes_away_cancels_and_the_conversation_goes_on() -> None:
+    talk = session()
+    events = talk.ask(question())
+    for _ in range(3):
+        next(events)
+    events.close()  # type: ignore[attr-defined]
+    assert [message.role for message in talk.history] == ["user", "assistant"]
+    expected = fresh_second_turn(talk, "Tell me")
+    assert answer(talk, "Tell me")[1].token_ids == expected.token_ids
+
+
+def test_a_forward_that_fails_leaves_the_conversation_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    talk = session()
+    answer(talk, question())
+    history = list(talk.history)
+    forward, calls = model().language_model.forward, count()
+
+    def failing(*args, **kwargs):
+        output = forward(*args, **kwargs)  # the cache is written by then
+        if next(calls) == 2:
+            raise MemoryError
+        return output
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model().language_model, "forward", failing)
+        with pytest.raises(MemoryError):
+            list(talk.ask("Tell me"))
+    assert talk.history == history
+    expected = fresh_second_turn(talk, "How warm is it?")
+    assert answer(talk, "How warm is it?")[1].token_ids == expected.token_ids
+
+
+def test_each_position_is_fed_once_within_a_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counted(monkeypatch)
+    answer(session(), question())
+    prompt = processor()(audio=question())["input_ids"].shape[1]
+    assert counted.fed == [prompt] + [1] * 9
+
+
+def test_a_second_turn_feeds_only_what_the_cache_does_not_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Answers whose text is spelled by the same tokens again, as those of a trained model are.
+    words = processor().tokenizer.encode("It is quite warm today", add_special_tokens=False)
+    script = iter([*words, processor().tokenizer.eos_token_id] * 2)
+    monkeypatch.setattr("omni.session.reply.choose", lambda *_: next(script))
+    talk = session()
+    first = processor()(audio=question())["input_ids"].shape[1]
+    answer(talk, question())
+    counted = Counted(monkeypatch)
+    answer(talk, "Tell me")
+    whole = len(talk._cached_ids) - len(words)
+    # All but the first turn's prompt and the words that were fed: end token, question, header.
+    assert counted.fed == [whole - first - len(words)] + [1] * len(words)
+
+
+BAD = {
+    "silence": (np.zeros(16_000, np.float32), "of silence"),
+    "too long": (question(10.5), "at most 10 s"),
+    "too short": (question(0.05), "at least 1600"),
+    "nan": (np.full(16_000, np.nan, np.float32), "NaN"),
+    "control token": ("say <speech>", "holds <speech>"),
+    "too much text": ("word " * 600, "the language model has 512; reset"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_failed_question_leaves_the_conversation_unchanged_and_usable(bad: str) -> None:
+    talk, other = session(), session()
+    for one in (talk, other):
+        answer(one, question())
+    history = list(talk.history)
+    asked, message = BAD[bad]
+    with pytest.raises(ValueError, match=message):
+        list(talk.ask(asked))
+    assert talk.history == history
+    again, expected = answer(talk, "Tell me")[1], answer(other, "Tell me")[1]
+    assert (again.token_ids, again.units) == (expected.token_ids, expected.units)
+
+
+def test_nothing_pushed_is_refused() -> None:
+    with pytest.raises(AudioError, match="no question"):
+        list(session().run())
+
+
+def test_an_empty_text_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one word"):
+        session().push_text("  ")
+
+
+@pytest.mark.parametrize(
+    "samples", [np.zeros(8, np.int16), np.zeros((8, 2), np.float32)], ids=["int16", "stereo"]
+)
+def test_samples_of_another_form_are_refused_at_the_door(samples: np.ndarray) -> None:
+    with pytest.raises(AudioError, match=r"must be \[n\] floats"):
+        session().push_audio(samples)
+
+
+def test_audio_pushed_in_pieces_is_one_question() -> None:
+    talk = session()
+    for piece in np.array_split(question(), 7):
+        talk.push_audio(piece)
+    done = list(talk.run())[-1]
+    assert isinstance(done, Done)
+    assert done.token_ids == answer(session(), question())[1].token_ids
+
+
+def test_reset_forgets_the_conversation() -> None:
+    talk = session()
+    _, first = answer(talk, question())
+    answer(talk, "Tell me")
+    talk.reset()
+    assert answer(talk, question())[1].token_ids == first.token_ids
+
+
+def test_a_reply_stops_where_the_language_models_positions_end() -> None:
+    talk = session(replace(SHORT, max_new_tokens=400, speak=False))
+    asked = "word" + " word" * 99
+    used = len(processor()(asked)["input_ids"][0])
+    done = answer(talk, asked)[1]
+    assert used + len(done.token_ids) == 512
+    assert done.reason == "length"
+
+
+def test_without_a_unit_decoder_there_is_text_alone() -> None:
+    mute = tiny_model(vocoder=None)
+    mute.unit_decoder = None
+    events, done = answer(SpeechSession(mute, processor(), SHORT), question())
+    assert all(isinstance(event, TextDelta | Done) for event in events)
+    assert (done.units, done.chunks, done.timings.first_unit_ms) == ([], [], None)
+    assert done.token_ids == answer(session(), question())[1].token_ids
+
+
+def test_timings_agree_with_the_clock_that_was_handed_in() -> None:
+    ticks = count()
+    talk = session(replace(SHORT, schedule=parse_schedule("2")), clock=lambda: next(ticks) * 0.01)
+    _, done = answer(talk, question())
+    timings = done.timings
+    assert timings.first_token_ms is not None and timings.first_audio_ms is not None
+    assert timings.first_unit_ms is not None and timings.real_time_factor is not None
+    assert timings.encode_ms == pytest.approx(10)  # the clock's second reading
+    assert timings.encode_ms + timings.prefill_ms == pytest.approx(timings.first_token_ms)
+    moments = [
+        timings.first_token_ms,
+        timings.first_unit_ms,
+        timings.first_audio_ms,
+        timings.total_ms,
+    ]
+    assert moments == sorted(moments)
+    arrivals = [chunk.at_ms for chunk in done.chunks]
+    assert arrivals == sorted(arrivals) and arrivals[0] == timings.first_audio_ms
+    assert timings.audio_ms == sum(chunk.samples for chunk in done.chunks) / 16
+    assert timings.real_time_factor == pytest.approx(timings.total_ms / timings.audio_ms)
+
+
+def test_receivers_of_events_may_take_gradients() -> None:
+    for _ in session().ask(question()):
+        assert not torch.is_inference_mode_enabled()
+
+
+def test_a_reply_of_no_tokens_is_refused() -> None:
+    with pytest.raises(ValueError, match="max_new_tokens=0"):
+        SessionConfig(max_new_tokens=0)

@@ -1,0 +1,296 @@
+"""The unit decoder: the public code's outputs, and steps that equal the whole."""
+
+import itertools
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from omni.ctc import best_labels, best_units, collapse, ctc_loss, initial_collapse_state
+from omni.unit_decoder import CACHE_BLOCK, UnitDecoder, UnitDecoderConfig, UnitDecoderState
+from omni.values import Frames, UnitDecoderStage
+from tests.paths import DATA
+
+# LLaMA-Omni's own code on small random weights, with the rotary scaling of Llama 3.1.
+GOLDEN = DATA / "unit_decoder"
+GOLDEN_CONFIG = UnitDecoderConfig(
+    input_width=64,
+    width=64,
+    layers=2,
+    heads=4,
+    ffn=128,
+    units=1000,
+    rope_theta=500_000.0,
+    rope_scaling={
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    },
+)
+TINY = UnitDecoderConfig(
+    input_width=8, width=16, layers=2, heads=2, ffn=24, units=11, upsample=5
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return np.load(GOLDEN / "golden.npz")
+
+
+@pytest.fixture(scope="module")
+def facts():
+    return json.loads((GOLDEN / "golden.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def published():
+    decoder = UnitDecoder(GOLDEN_CONFIG)
+    decoder.load_state_dict(
+        {name: value.float() for name, value in load_file(GOLDEN / "decoder.safetensors").items()}
+    )
+    return decoder
+
+
+def tiny_decoder() -> UnitDecoder:
+    torch.manual_seed(0)
+    decoder = UnitDecoder(TINY).eval()
+    for parameter in decoder.parameters():
+        parameter.data.mul_(1.5)  # attention must matter
+    return decoder
+
+
+DECODER = tiny_decoder()
+
+
+def random_states(lengths: list[int], seed: int = 0) -> Frames:
+    values = torch.randn(
+        len(lengths), max(lengths), TINY.input_width, generator=torch.Generator().manual_seed(seed)
+    )
+    return Frames(values, torch.tensor(lengths))
+
+
+def frames_of(sequences: list[torch.Tensor]) -> Frames:
+    """Pad with NaN, so that any leak shows."""
+    lengths = [len(sequence) for sequence in sequences]
+    values = torch.full((len(lengths), max(lengths), sequences[0].shape[-1]), float("nan"))
+    for row, sequence in enumerate(sequences):
+        values[row, : len(sequence)] = sequence
+    return Frames(values, torch.tensor(lengths))
+
+
+def assert_same(ours: torch.Tensor, reference: torch.Tensor) -> None:
+    """[S, K + 1]: within 1e-4, and the same best label wherever that is not a tie."""
+    torch.testing.assert_close(ours, reference, atol=1e-4, rtol=0)
+    best = reference.topk(2).values
+    clear = best[:, 0] - best[:, 1] > 1e-3
+    assert torch.equal(ours.argmax(-1)[clear], reference.argmax(-1)[clear])
+
+
+@pytest.mark.parametrize("question", ["question_slt", "question_rms", "text_only"])
+def test_published_weights_give_the_labels_of_the_public_code(published, golden, facts, question):
+    hidden = torch.from_numpy(golden[f"{question}.hidden"])[None]
+    scores = published(Frames(hidden, torch.tensor([hidden.shape[1]])))
+    labels = best_labels(scores)[0]
+    assert np.array_equal(labels.numpy(), golden[f"{question}.ctc_argmax"])
+    assert best_units(scores) == [facts["units"][question]]
+    best = scores.values[0].topk(2).values
+    margin = (best[:, 0] - best[:, 1]).detach().numpy()
+    np.testing.assert_allclose(margin, golden[f"{question}.ctc_margin"], atol=1e-3)
+
+
+@pytest.mark.parametrize("question", ["question_slt", "question_rms"])
+def test_published_weights_give_the_logits_of_the_public_code(published, golden, question):
+    hidden = torch.from_numpy(golden[f"{question}.hidden"])[None]
+    scores = published(Frames(hidden, torch.tensor([hidden.shape[1]])))
+    logits = torch.from_numpy(golden[f"{question}.ctc_logits_first75"])  # its first 25 steps
+    difference = scores.values[0, : len(logits)] - logits.log_softmax(-1)
+    assert difference.abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("question", ["question_slt", "question_rms"])
+def test_token_by_token_each_step_speaks_the_units_of_the_public_code(
+    published, golden, facts, question
+):
+    state, last = published.initial_state(1), initial_collapse_state(1000)
+    for hidden, expected in zip(
+        torch.from_numpy(golden[f"{question}.hidden"]),
+        facts["stream_units_per_step"][question],
+        strict=True,
+    ):
+        scores, state = published.step(Frames(hidden[None, None], torch.tensor([1])), state)
+        units, last = collapse(best_labels(scores)[0], last, 1000)
+        assert units == expected
+
+
+@pytest.mark.parametrize("case", ["b1", "infeasible"])
+def test_loss_and_gradients_are_those_of_the_public_code(published, golden, facts, case):
+    truth = facts[case]
+    rows = [
+        torch.from_numpy(golden[f"train.{case}.{row}"]) for row in range(len(truth["units"]))
+    ]  # the public code reads the states at the answer tokens
+    published.zero_grad()
+    units = torch.tensor(truth["units"])  # padded with -100
+    loss = ctc_loss(published(frames_of(rows)), units, (units >= 0).sum(-1))
+    loss.backward()
+    assert loss.item() == pytest.approx(truth["ctc_loss"], rel=1e-5)
+    norms = {name: float(value.grad.norm()) for name, value in published.named_parameters()}
+    # In float64 these norms move by 2e-3: what float32 keeps of CTC's sums over paths.
+    assert norms == pytest.approx(truth["grad_norm"], rel=3e-3)
+    if case == "b1":
+        expected = torch.from_numpy(golden["train.b1.grad.input_proj.weight"])
+        torch.testing.assert_close(published.input_proj.weight.grad, expected, atol=1e-2, rtol=1e-3)
+
+
+def test_the_published_size_has_the_papers_parameters():
+    with torch.device("meta"):
+        decoder = UnitDecoder(
+            UnitDecoderConfig(
+                input_width=4096, width=4096, layers=2, heads=32, ffn=11008, units=1000
+            )
+        )
+    assert sum(parameter.numel() for parameter in decoder.parameters()) == 425_649_129
+
+
+def test_the_unit_decoder_is_a_unit_decoder_stage():
+    assert isinstance(DECODER, UnitDecoderStage)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    lengths=st.lists(st.integers(1, 8), min_size=1, max_size=3),
+    chunks=st.lists(st.lists(st.integers(0, 4), min_size=3, max_size=3), max_size=5),
+)
+def test_steps_over_any_chunking_of_each_row_equal_the_whole(lengths, chunks):
+    states = random_states(lengths)
+    whole = DECODER(states)
+    taken, state = [0] * len(lengths), DECODER.initial_state(len(lengths))
+    heard: list[list[torch.Tensor]] = [[] for _ in lengths]
+    for sizes in [*chunks, lengths]:  # the last one brings what is left
+        ends = [min(t + n, total) for t, n, total in zip(taken, sizes, lengths, strict=False)]
+        new = frames_of([states.values[row, taken[row] : end] for row, end in enumerate(ends)])
+        scores, state = DECODER.step(new, state)
+        for row in range(len(lengths)):
+            heard[row].append(scores.sequence(row))
+        taken = ends
+    assert state.lengths.tolist() == [length * TINY.upsample for length in lengths]
+    for row in range(len(lengths)):
+        assert_same(torch.cat(heard[row]), whole.sequence(row))
+
+
+def test_with_a_step_embedding_the_first_state_says_different_things_and_steps_equal_the_whole():
+    torch.manual_seed(3)
+    states = random_states([4])
+    whole = {}
+    for embedded in (False, True):
+        decoder = UnitDecoder(replace(TINY, step_embedding=embedded)).eval()
+        whole[embedded] = decoder(states).values[0].detach()
+    spread = {e: float(v[: TINY.upsample].std(dim=0).max()) for e, v in whole.items()}
+    assert spread[False] < 1e-5 < 1e-2 < spread[True]
+    state, stepped = decoder.initial_state(1), []
+    for place in range(4):
+        one = Frames(states.values[:, place : place + 1], torch.tensor([1]))
+        out, state = decoder.step(one, state)
+        stepped.append(out.values[0])
+    assert_same(torch.cat(stepped), whole[True])
+
+
+def test_each_row_comes_out_as_if_alone_whatever_its_padding_holds():
+    sequences = [random_states([length], seed=length).values[0] for length in (7, 2, 4)]
+    together = DECODER(frames_of(sequences))
+    for row, sequence in enumerate(sequences):
+        alone = DECODER(Frames(sequence[None], torch.tensor([len(sequence)])))
+        assert_same(together.sequence(row), alone.values[0])
+    assert together.lengths.tolist() == [35, 10, 20]
+
+
+def test_a_prefix_never_changes_with_what_follows():
+    states = random_states([6])
+    prefix = DECODER(Frames(states.values[:, :3], torch.tensor([3])))
+    assert_same(DECODER(states).values[0, : 3 * TINY.upsample], prefix.values[0])
+
+
+def test_the_repeats_of_one_state_differ_by_their_place():
+    scores = DECODER(random_states([2])).values[0]
+    repeats = scores.reshape(2, TINY.upsample, -1)
+    assert (repeats[1, 1:] - repeats[1, :1]).abs().amax(-1).min() > 1e-4
+
+
+def test_log_probabilities_are_float32_and_sum_to_one_in_bfloat16_too():
+    decoder = tiny_decoder().to(torch.bfloat16)
+    scores = decoder(random_states([3]))
+    assert scores.values.dtype == torch.float32
+    torch.testing.assert_close(scores.values.exp().sum(-1), torch.ones(1, 15))
+    assert decoder.initial_state(1).keys.dtype == torch.bfloat16
+
+
+def test_rows_can_be_left_out_reordered_and_joined_between_steps():
+    states = random_states([6, 6, 6])
+    whole = DECODER(states)
+    first = Frames(states.values[:, :2], torch.tensor([2, 2, 2]))
+    _, state = DECODER.step(first, DECODER.initial_state(3))
+    late = DECODER.initial_state(1)
+    joined = UnitDecoderState.join([state.select([2, 0]), late])
+    rows = [states.values[2, 2:], states.values[0, 2:], states.values[1]]
+    scores, after = DECODER.step(frames_of(rows), joined)
+    assert after.lengths.tolist() == [30, 30, 30]
+    assert_same(scores.sequence(0), whole.values[2, 10:])
+    assert_same(scores.sequence(1), whole.values[0, 10:])
+    assert_same(scores.sequence(2), whole.values[1])
+
+
+def test_two_continuations_of_selected_copies_do_not_disturb_each_other():
+    states = random_states([5])
+    _, state = DECODER.step(
+        Frames(states.values[:, :2], torch.tensor([2])), DECODER.initial_state(1)
+    )
+    other, rest = random_states([3], seed=9), Frames(states.values[:, 2:], torch.tensor([3]))
+    DECODER.step(other, state.select([0]))
+    scores, _ = DECODER.step(rest, state)
+    assert_same(scores.values[0], DECODER(states).values[0, 10:])
+
+
+def test_a_row_without_new_states_keeps_its_place():
+    states = random_states([4])
+    nothing = Frames(states.values[:, :0], torch.tensor([0]))
+    first = Frames(states.values[:, :2], torch.tensor([2]))
+    _, state = DECODER.step(first, DECODER.initial_state(1))
+    silent, state = DECODER.step(nothing, state)
+    assert silent.values.shape == (1, 0, 12) and silent.lengths.tolist() == [0]
+    scores, _ = DECODER.step(Frames(states.values[:, 2:], torch.tensor([2])), state)
+    assert_same(scores.values[0], DECODER(states).values[0, 10:])
+
+
+def test_replies_without_any_state_have_no_units():
+    whole = tiny_decoder()(random_states([0, 0]))
+    assert whole.values.shape[:2] == (2, 0) and whole.lengths.tolist() == [0, 0]
+
+
+def test_the_cache_grows_in_blocks_and_not_with_every_token():
+    state = DECODER.initial_state(1)
+    capacities, token = [], random_states([1])
+    for _ in range(2 * CACHE_BLOCK // TINY.upsample):
+        _, state = DECODER.step(token, state)
+        capacities.append(state.keys.shape[3])
+    assert [size for size, _ in itertools.groupby(capacities)] == [CACHE_BLOCK, 2 * CACHE_BLOCK]
+
+
+def test_a_step_with_another_number_of_rows_is_refused():
+    with pytest.raises(ValueError, match="2 rows of states, 1 in"):
+        DECODER.step(random_states([1, 1]), DECODER.initial_state(1))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"layers": 0}, "layers=0"), ({"width": 18, "heads": 4}, "width=18"), ({"units": -1}, "-1")],
+)
+def test_sizes_that_make_no_decoder_are_refused(change, says):
+    sizes = dict(input_width=8, width=16, layers=1, heads=2, ffn=8, units=4)
+    with pytest.raises(ValueError, match=says):
+        UnitDecoderConfig(**(sizes | change))

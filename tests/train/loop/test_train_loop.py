@@ -1,0 +1,169 @@
+"""The one training loop: order, freezing, and a killed run that ends like one that was not."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch import nn
+from torch.utils.data import Dataset
+
+from train.loop.freeze import Freeze
+from train.loop.loop import BucketSampler, Item, LoopConfig, last_complete_checkpoint, train
+
+torch.set_num_threads(1)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=60),
+    batch_size=st.integers(1, 7),
+    epoch=st.integers(0, 3),
+)
+@settings(max_examples=30, deadline=None)
+def test_every_example_comes_once_in_an_order_of_seed_and_epoch(
+    lengths: list[int], batch_size: int, epoch: int
+) -> None:
+    sampler = BucketSampler(lengths, batch_size, seed=3)
+    sampler.set_epoch(epoch)
+    order = list(sampler)
+    assert Counter(item.index for item in order) == Counter(range(len(lengths)))
+    assert {item.epoch for item in order} == {epoch}
+    again = BucketSampler(lengths, batch_size, seed=3)
+    list(again)  # another epoch before it changes nothing
+    again.set_epoch(epoch)
+    assert list(again) == order
+
+
+def test_a_batch_holds_examples_of_like_length() -> None:
+    lengths = [index % 100 for index in range(1000)]
+    order = [item.index for item in BucketSampler(lengths, 10, seed=0)]
+    spread = [
+        max(lengths[i] for i in order[start : start + 10])
+        - min(lengths[i] for i in order[start : start + 10])
+        for start in range(0, 1000, 10)
+    ]
+    assert sum(spread) / len(spread) < 10  # in random order it would be about 82
+
+
+class Line(Dataset):
+    """y = 3 x, with noise that depends on epoch and index."""
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, item: Item | int) -> torch.Tensor:
+        place = item if isinstance(item, Item) else Item(0, item)
+        noise = torch.Generator().manual_seed(100 * place.epoch + place.index)
+        return torch.randn(1, generator=noise) + place.index / 10
+
+
+class Model(nn.Module):
+    """One weight that may train, one that may not, and dropout, whose draws must resume too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.learns = nn.Linear(1, 4)
+        self.stands = nn.Linear(4, 1)
+        self.dropout = nn.Dropout(0.3)
+
+    def forward(self, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        made = self.stands(self.dropout(self.learns(labels)))
+        return {"loss": (made - 3 * labels).square().mean()}
+
+
+def run(output: Path, module: Model, freeze: Freeze | None = None) -> dict[str, torch.Tensor]:
+    train(
+        module,
+        config=LoopConfig(epochs=4, batch_size=3, learning_rate=1e-2, save_steps=3),
+        output=output,
+        dataset=Line(),
+        lengths=[1] * 10,
+        collate=lambda rows: {"labels": torch.stack(rows)},
+        freeze=freeze,
+    )
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_after(steps: int) -> Model:
+    """A model whose forward raises in the step after so many."""
+    module, made = Model(), []
+    forward = module.forward
+
+    def limited(labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        if len(made) == steps:
+            raise Killed
+        made.append(None)
+        return forward(labels)
+
+    module.forward = limited  # type: ignore[method-assign]
+    return module
+
+
+@pytest.mark.parametrize("steps", [4, 9, 14])
+def test_a_killed_and_resumed_run_ends_bitwise_like_one_that_was_not(
+    tmp_path: Path, steps: int
+) -> None:
+    whole = run(tmp_path / "whole", Model())
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", killed_after(steps))
+    assert last_complete_checkpoint(tmp_path / "killed") is not None
+    resumed = run(tmp_path / "killed", Model())
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
+
+
+def test_a_half_written_checkpoint_is_removed_and_the_one_before_it_taken(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", Model())
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", killed_after(7))
+    torn = tmp_path / "killed" / "checkpoint-6" / "trainer_state.json"
+    torn.write_text(torn.read_text()[:40])
+    assert last_complete_checkpoint(tmp_path / "killed") == str(tmp_path / "killed/checkpoint-3")
+    assert not torn.parent.exists()
+    resumed = run(tmp_path / "killed", Model())
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+def test_only_what_the_recipe_names_changes(tmp_path: Path) -> None:
+    before = {name: value.clone() for name, value in Model().state_dict().items()}
+    after = run(tmp_path, Model(), Freeze(("learns",)))
+    for name, value in before.items():
+        assert torch.equal(value, after[name]) == name.startswith("stands"), name
+    kept = tmp_path / "checkpoint-16" / "model.safetensors"
+    assert set(load_file(kept)) == {"learns.weight", "learns.bias"}
+
+
+def test_a_frozen_run_resumes_bitwise_although_its_checkpoints_hold_only_what_trains(
+    tmp_path: Path,
+) -> None:
+    freeze = Freeze(("learns",))
+    whole = run(tmp_path / "whole", Model(), freeze)
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", killed_after(8), freeze)
+    resumed = run(tmp_path / "killed", Model(), freeze)
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+def test_a_gradient_outside_the_recipe_stops_training() -> None:
+    module = Model()
+    module(torch.ones(2, 1))["loss"].backward()
+    with pytest.raises(RuntimeError, match=r"stands.weight has a gradient, but only learns may"):
+        Freeze(("learns",)).check_gradients(module)
+
+
+def test_a_part_that_is_not_in_the_model_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="trained part 'lerns': not in the model"):
+        Freeze(("lerns",)).apply(Model())
+
+
+def test_the_curves_lie_where_the_help_says(tmp_path: Path) -> None:
+    run(tmp_path, Model())
+    assert list((tmp_path / "runs").rglob("events.out.tfevents.*"))

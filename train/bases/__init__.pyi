@@ -1,0 +1,11 @@
+from .encoder import EncoderForCTC as EncoderForCTC
+from .encoder import Utterance as Utterance
+from .encoder import train_encoder as train_encoder
+from .encoder import transcribed as transcribed
+from .lm import NANO_PROMPT as NANO_PROMPT
+from .lm import SmallLlama as SmallLlama
+from .lm import TextDialogues as TextDialogues
+from .lm import build_tokenizer as build_tokenizer
+from .lm import exact_answers as exact_answers
+from .lm import llama_config as llama_config
+from .lm import train_lm as train_lm

@@ -1,0 +1,252 @@
+"""A Whisper-shaped speech encoder from transcribed speech, by CTC on letters.
+
+Only the embedded default needs this: who has a Whisper checkpoint uses that one, frozen.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import Dataset
+
+from data_tools.manifest import Manifest
+from data_tools.speech import AugmentConfig, augment, augment_rng
+from omni.audio import SAMPLE_RATE, load_audio, log_mel
+from omni.files import digest_of, files_digest
+from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, save_speech_encoder
+from train.data import plain
+from train.loop import Item, LoopConfig, begin_run, main_process, train
+
+LETTERS = " 'abcdefghijklmnopqrstuvwxyz"  # class 0 is the CTC blank, class i+1 is LETTERS[i]
+BLANK = 0
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One transcribed recording."""
+
+    path: Path
+    text: str
+    samples: int  # length at 16 kHz, for bucketing
+
+
+def transcribed(manifest: Manifest, split: str) -> list[Utterance]:
+    """Every recording of a split, each file once, with the text that is said in it."""
+    import soundfile
+
+    spoken: dict[Path, Utterance] = {}
+    for record in manifest.records:
+        for turn in record.turns if record.split == split else ():
+            if turn.speech is not None:
+                path = manifest.audio_path(turn)
+                if path not in spoken:
+                    info = soundfile.info(path)
+                    samples = info.frames * SAMPLE_RATE // info.samplerate
+                    spoken[path] = Utterance(path, turn.text, samples)
+    return list(spoken.values())
+
+
+def spell(text: str) -> list[int]:
+    """Text -> CTC classes; what is no letter, apostrophe or space is dropped."""
+    clean = re.sub(r"\s+", " ", re.sub(r"[^a-z' ]", " ", text.lower())).strip()
+    return [LETTERS.index(letter) + 1 for letter in clean]
+
+
+def unspell(classes: list[int]) -> str:
+    """Frame labels -> text: repeats merged, blanks and Trainer's padding (-100) dropped."""
+    merged = [c for i, c in enumerate(classes) if i == 0 or c != classes[i - 1]]
+    return "".join(LETTERS[c - 1] for c in merged if c > BLANK)
+
+
+class EncoderForCTC(nn.Module):
+    """The encoder with a linear letter head on top (Graves et al. 2006)."""
+
+    def __init__(self, config: SpeechEncoderConfig) -> None:
+        super().__init__()
+        self.encoder = SpeechEncoder(config)
+        self.head = nn.Linear(config.width, len(LETTERS) + 1)
+        initialise(self.encoder)
+
+    def forward(
+        self,
+        input_features: Tensor,
+        input_features_mask: Tensor,
+        labels: Tensor,
+        label_lengths: Tensor,
+    ) -> dict[str, Tensor]:
+        """[B, n_mels, M], [B, M], [B, L], [B] -> the mean loss per letter and the best classes."""
+        # Short utterances: the fused kernel's backward pass takes half of a step on CPUs.
+        with sdpa_kernel(SDPBackend.MATH):
+            frames = self.encoder(input_features, input_features_mask)
+        # float32: CTC sums over many paths, and bfloat16 loses the small ones.
+        log_probs = F.log_softmax(self.head(frames.values).float(), dim=-1)
+        loss = F.ctc_loss(
+            log_probs.transpose(0, 1), labels, frames.lengths, label_lengths, blank=BLANK,
+            reduction="sum", zero_infinity=True,
+        ) / label_lengths.sum()  # fmt: skip
+        best = log_probs.argmax(-1).masked_fill(~frames.mask, BLANK)
+        return {"loss": loss, "best": best}
+
+
+@torch.no_grad()
+def initialise(encoder: SpeechEncoder) -> None:
+    """Sinusoidal positions at full scale, and convolutions four times torch's default.
+
+    With the usual small weights the positions drown the sound, and CTC rests on a plateau (loss
+    about 1.1 per letter) for hundreds of steps.
+    """
+    width, positions = encoder.width, encoder.config.max_frames
+    rate = torch.exp(-torch.arange(width // 2) * (np.log(10_000) / (width // 2 - 1)))
+    angle = torch.arange(positions)[:, None] * rate[None, :]
+    encoder.embed_positions.weight.copy_(torch.cat([angle.sin(), angle.cos()], dim=1))
+    encoder.embed_positions.weight.requires_grad_(False)
+    for convolution in (encoder.conv1, encoder.conv2):
+        convolution.weight.mul_(4.0)
+
+
+class Utterances(Dataset):
+    """Log-mel and letters; augmented from `clean_epochs` on, validation (plain int) never."""
+
+    def __init__(
+        self,
+        utterances: list[Utterance],
+        *,
+        n_mels: int,
+        seed: int,
+        clean_epochs: int = 0,
+        augmentation: AugmentConfig | None = None,
+    ) -> None:
+        self._utterances = utterances
+        self._n_mels = n_mels
+        self._seed = seed
+        self._clean_epochs = clean_epochs
+        self._augmentation = augmentation
+
+    def __len__(self) -> int:
+        return len(self._utterances)
+
+    def __getitem__(self, item: Item | int) -> dict[str, Tensor]:
+        place = item if isinstance(item, Item) else Item(0, item)
+        utterance = self._utterances[place.index]
+        waveform = load_audio(utterance.path)
+        augmented = self._augmentation is not None and place.epoch >= self._clean_epochs
+        rng = augment_rng(self._seed, place.epoch, place.index)
+        if augmented:
+            assert self._augmentation is not None
+            waveform = augment(waveform, rng, self._augmentation)
+        mel = log_mel(waveform, self._n_mels)
+        if augmented:
+            mel = mask_bands(mel, rng)
+        return {"mel": mel, "letters": torch.tensor(spell(utterance.text))}
+
+
+def mask_bands(mel: Tensor, rng: np.random.Generator) -> Tensor:
+    """SpecAugment (Park et al. 2019): two frequency and two time bands become the mean."""
+    mel, mean = mel.clone(), mel.mean()
+    n_mels, frames = mel.shape
+    for _ in range(2):
+        band = int(rng.integers(0, n_mels // 7))
+        low = int(rng.integers(0, n_mels - band))
+        mel[low : low + band] = mean
+        span = int(rng.integers(0, max(1, min(12, frames // 10))))
+        start = int(rng.integers(0, max(1, frames - span)))
+        mel[:, start : start + span] = mean
+    return mel
+
+
+def collate(examples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Pad to the longest of the batch."""
+    mels = [example["mel"] for example in examples]
+    letters = [example["letters"] for example in examples]
+    longest = max(mel.shape[1] for mel in mels)
+    longest += longest % 2  # the second convolution has stride 2
+    features = torch.stack([F.pad(mel, (0, longest - mel.shape[1])) for mel in mels])
+    mask = torch.zeros(len(mels), longest, dtype=torch.bool)
+    for row, mel in enumerate(mels):
+        mask[row, : mel.shape[1]] = True
+    return {
+        "input_features": features,
+        "input_features_mask": mask,
+        "labels": nn.utils.rnn.pad_sequence(letters, batch_first=True),
+        "label_lengths": torch.tensor([len(text) for text in letters]),
+    }
+
+
+def character_error_rate(prediction) -> dict[str, float]:
+    """Trainer's metrics hook: greedy CTC against the transcript."""
+    import jiwer
+
+    best = prediction.predictions
+    said = [unspell([int(c) for c in row]) for row in best]
+    true = ["".join(LETTERS[c - 1] for c in row if c > 0) for row in prediction.label_ids]
+    return {"cer": float(jiwer.cer(true, said)), "wer": float(jiwer.wer(true, said))}
+
+
+def train_encoder(
+    utterances: list[Utterance],
+    validation: list[Utterance],
+    *,
+    architecture: SpeechEncoderConfig,
+    loop: LoopConfig,
+    output: Path,
+    clean_epochs: int = 1,
+    augmentation: AugmentConfig | None = None,
+    restart: bool = False,
+) -> dict[str, float]:
+    """Train, and leave the encoder in `output/encoder` as a transformers folder.
+
+    Resumes from what `output` holds; restart: removes that first. Raises UserError if it holds a
+    run of something else.
+    """
+    heard = [*utterances, *validation]
+    run = begin_run(
+        output,
+        "encoder",
+        {
+            "data": {
+                "records": {"train": len(utterances), "validation": len(validation)},
+                "texts": digest_of([utterance.text for utterance in heard]),
+                "recordings": files_digest(utterance.path for utterance in heard),
+            },
+            "recipe": {
+                "architecture": plain(architecture),
+                "loop": plain(loop),
+                "clean_epochs": clean_epochs,
+                "augmentation": plain(augmentation),
+            },
+        },
+        product="encoder",
+        also_writes=("checkpoint-*", "runs"),
+        restart=restart,
+    )
+    if run.result is not None:
+        return run.result
+    torch.manual_seed(loop.seed)  # of the first weights
+    module = EncoderForCTC(architecture)
+    n_mels = architecture.n_mels
+    result = train(
+        module,
+        config=replace(loop, warmup=max(loop.warmup, 0.03)),
+        output=output,
+        dataset=Utterances(
+            utterances,
+            n_mels=n_mels,
+            seed=loop.seed,
+            clean_epochs=clean_epochs,
+            augmentation=augmentation,
+        ),
+        lengths=[utterance.samples for utterance in utterances],
+        collate=collate,
+        validation=Utterances(validation, n_mels=n_mels, seed=loop.seed) if validation else None,
+        metrics=character_error_rate,
+    )
+    if main_process():
+        save_speech_encoder(module.encoder, output / "encoder")
+    return run.finish(result)

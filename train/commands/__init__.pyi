@@ -1,0 +1,13 @@
+from . import bases as bases
+from . import stages as stages
+from .options import Device as Device
+from .options import DryRun as DryRun
+from .options import Dtype as Dtype
+from .options import Encoder as Encoder
+from .options import Output as Output
+from .options import Restart as Restart
+from .options import Seed as Seed
+from .options import Threads as Threads
+from .options import named as named
+from .options import print_report as print_report
+from .options import set_up as set_up

@@ -1,0 +1,204 @@
+"""`omni-train lm`, `encoder` and `vocoder`: the parts that who has published ones need not make."""
+
+# As in cli.py, heavy imports stand inside the commands.
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from omni.files import UserError, friendly
+from train.commands.options import (
+    BatchSize,
+    Deepspeed,
+    Device,
+    DryRun,
+    Dtype,
+    Epochs,
+    LearningRate,
+    ManifestPath,
+    MaxSteps,
+    Output,
+    Recipe,
+    Restart,
+    Seed,
+    Threads,
+    changed,
+    named,
+    set_up,
+    tell,
+    tell_plan,
+)
+
+Width = Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")]
+Layers = Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")]
+Heads = Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")]
+Ffn = Annotated[int | None, typer.Option(min=1, help="Inner width; default: the recipe's.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `omni-train`."""
+    for command in (lm, encoder, vocoder):
+        app.command()(friendly(command))
+
+
+def lm(
+    manifest: ManifestPath,
+    output: Output,
+    recipe: Recipe,
+    vocabulary: Annotated[int | None, typer.Option(min=300, help="Default: the recipe's.")] = None,
+    width: Width = None,
+    layers: Layers = None,
+    heads: Heads = None,
+    ffn: Ffn = None,
+    threads: Threads = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    epochs: Epochs = None,
+    max_steps: MaxSteps = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    deepspeed: Deepspeed = None,
+    seed: Seed = None,
+    restart: Restart = False,
+    dry_run: DryRun = False,
+) -> None:
+    """A small Llama and its tokenizer from dialogues as text, into DIR/language_model.
+
+    Recipes: nano. The sizes can be changed one by one.
+    """
+    set_up(threads)
+    from data_tools.manifest import read_manifest
+    from train.bases import train_lm
+    from train.commands.plan import plan_lm
+    from train.stages import BASES
+
+    chosen = named(BASES, recipe)()
+    size = resized(
+        chosen.lm, vocabulary=vocabulary, width=width, layers=layers, heads=heads, ffn=ffn
+    )
+    loop = changed(
+        chosen.lm_loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
+        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, seed=seed,
+    )  # fmt: skip
+    dialogues = read_manifest(manifest)
+    if dry_run:
+        tell_plan(plan_lm(dialogues, size, loop), output)
+        return
+    result = train_lm(dialogues, size=size, loop=loop, output=output, restart=restart)
+    tell(result, output / "language_model")
+
+
+def encoder(
+    manifest: ManifestPath,
+    output: Output,
+    recipe: Recipe,
+    n_mels: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
+    width: Width = None,
+    layers: Layers = None,
+    heads: Heads = None,
+    ffn: Ffn = None,
+    threads: Threads = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    epochs: Epochs = None,
+    max_steps: MaxSteps = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    deepspeed: Deepspeed = None,
+    seed: Seed = None,
+    restart: Restart = False,
+    dry_run: DryRun = False,
+) -> None:
+    """A small Whisper encoder from recordings and their text, by CTC, into DIR/encoder.
+
+    Recipes: nano. The sizes can be changed one by one.
+    """
+    set_up(threads)
+    from data_tools.manifest import read_manifest
+    from data_tools.speech import AugmentConfig
+    from train.bases import train_encoder, transcribed
+    from train.commands.plan import plan_encoder
+    from train.stages import BASES
+
+    chosen = named(BASES, recipe)()
+    architecture = resized(
+        chosen.encoder, n_mels=n_mels, width=width, layers=layers, heads=heads, ffn=ffn
+    )
+    loop = changed(
+        chosen.encoder_loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
+        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, seed=seed,
+    )  # fmt: skip
+    dialogues = read_manifest(manifest)
+    training, validation = (transcribed(dialogues, s) for s in ("train", "validation"))
+    if dry_run:
+        tell_plan(plan_encoder(training, validation, architecture, loop), output)
+        return
+    result = train_encoder(
+        training,
+        validation,
+        architecture=architecture,
+        loop=loop,
+        output=output,
+        clean_epochs=chosen.encoder_clean_epochs,
+        augmentation=AugmentConfig(),
+        restart=restart,
+    )
+    tell(result, output / "encoder")
+
+
+def vocoder(
+    units_folder: Annotated[
+        Path, typer.Argument(metavar="UNITS_DIR", help="What `omni-train units` left.")
+    ],
+    output: Output,
+    recipe: Recipe,
+    threads: Threads = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    epochs: Epochs = None,
+    max_steps: MaxSteps = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    deepspeed: Deepspeed = None,
+    seed: Seed = None,
+    restart: Restart = False,
+    dry_run: DryRun = False,
+) -> None:
+    """A voice: units to waveform, from the labelled answers, into DIR/vocoder.
+
+    Recipes: nsf (light, for CPUs) and hifigan (the published size). Answers of the manifest's
+    split validation are what it is measured on.
+    """
+    set_up(threads)
+    from train.commands.plan import plan_vocoder
+    from train.stages import VOCODER
+    from train.voice import clips, train_vocoder, unit_count
+
+    make = named(VOCODER, recipe)
+    units = unit_count(units_folder / "units")
+    if units is None:
+        raise UserError(f"{units_folder}: has no units/; give what `omni-train units` left")
+    chosen = make(units)
+    loop = changed(
+        chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
+        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, seed=seed,
+    )  # fmt: skip
+    training, validation = clips(units_folder)
+    if dry_run:
+        tell_plan(plan_vocoder(training, validation, replace(chosen, loop=loop)), output)
+        return
+    result = train_vocoder(
+        training,
+        validation,
+        architecture=chosen.architecture,
+        loop=loop,
+        output=output,
+        restart=restart,
+    )
+    tell(result, output / "vocoder")
+
+
+def resized(recipe, **sizes: int | None):
+    """The recipe's sizes with those that the user gave."""
+    return replace(recipe, **{name: size for name, size in sizes.items() if size is not None})

@@ -1,0 +1,81 @@
+"""`--recipe auto`: which recipe suits a base of this size, and the name to tell it by."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+
+from omni.files import UserError, read_json
+from train.stages import STAGE1, STAGE2, Stage1, Stage2
+
+AUTO = "auto"
+LANGUAGE_MODEL = ("lora", "full", "frozen")  # what may train of it; the first unless asked
+SMALL = 100_000_000  # parameters of the LLM: below, it learns as the nano does
+
+
+def choose_stage1(
+    name: str, language_model: str, train_llm: str | None = None
+) -> tuple[str, Stage1]:
+    """The recipe of that name, and the name.
+
+    auto: by the number of parameters: nano's schedule below 100 million, the published one above;
+    LoRA unless `train_llm` (lora, full, frozen) says otherwise. With another name, train_llm
+    changes what the recipe trains of the LLM.
+    Raises UserError for another name.
+    """
+    if train_llm is not None and train_llm not in LANGUAGE_MODEL:
+        raise UserError(f"train_llm={train_llm!r}: must be one of {', '.join(LANGUAGE_MODEL)}")
+    tuned = train_llm or LANGUAGE_MODEL[0]
+    if name == AUTO:
+        small = count(meta_language_model(model_config(language_model))) < SMALL
+        name = "nano" if small else {"full": "published"}.get(tuned, tuned)
+    elif train_llm is None:
+        return name, _named(STAGE1, name)()
+    recipe = replace(_named(STAGE1, name)(), language_model=tuned)
+    return name, recipe  # type: ignore[return-value]
+
+
+def choose_stage2(name: str, checkpoint: str | Path) -> tuple[str, Stage2]:
+    """The recipe of that name, and the name.
+
+    auto: the widest decoder that is not wider than the checkpoint's LLM, else the narrowest.
+    Raises UserError for another name.
+    """
+    if name == AUTO:
+        text = read_json(Path(checkpoint) / "config.json")["text_config"]
+        widths = {known: make().width for known, make in STAGE2.items()}
+        fitting = {known: w for known, w in widths.items() if w <= int(text["hidden_size"])}
+        name = max(fitting, key=fitting.__getitem__) if fitting else min(widths, key=widths.get)  # type: ignore[arg-type]
+    return name, _named(STAGE2, name)()
+
+
+def _named(table: dict, name: str):
+    if name not in table:
+        raise UserError(f"recipe={name!r}: must be {AUTO} or one of {', '.join(table)}")
+    return table[name]
+
+
+def model_config(source: str) -> PretrainedConfig:
+    """What a folder or hub id of transformers says of its sizes; no weights are fetched."""
+    path = Path(source).expanduser()
+    try:
+        return AutoConfig.from_pretrained(path if path.exists() else source)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{source}: no configuration of a model ({str(error).splitlines()[0]}); give a folder "
+            "or hub id of one"
+        ) from None
+
+
+def meta_language_model(config: PretrainedConfig) -> nn.Module:
+    """A causal LM of these sizes, without weights."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,136 @@
+"""What the commands of `omni-train` share: their options, and how they begin and end."""
+
+# As in cli.py, heavy imports stand inside the functions.
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from omni.files import UserError
+
+if TYPE_CHECKING:
+    from train.commands.plan import Plan
+    from train.loop import LoopConfig
+
+ManifestPath = Annotated[
+    Path, typer.Argument(metavar="MANIFEST", help="Dialogues: a .jsonl or .parquet file.")
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Where everything of this run goes.")
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: torch's choice.")]
+Epochs = Annotated[float | None, typer.Option(min=0, help="Passes over the data.")]
+MaxSteps = Annotated[int | None, typer.Option(min=1, help="Stop after so many steps, for a try.")]
+Deepspeed = Annotated[
+    Path | None, typer.Option(metavar="FILE.json", help="A DeepSpeed configuration.")
+]
+Recipe = Annotated[str, typer.Option(help="Sizes and schedule by name.", show_default=False)]
+Seed = Annotated[
+    int | None, typer.Option(min=0, help="Of weights, order and augmentation; default: 1.")
+]
+Restart = Annotated[
+    bool, typer.Option("--restart", help="Remove what the last run wrote there, and begin anew.")
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Tell what would be trained, steps and memory; write nothing."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Frames = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Encoded questions, as `omni-data features` makes them; default: frames/ beside the "
+        "manifest, if it is there.",
+    ),
+]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Examples per step and device.")]
+LearningRate = Annotated[float | None, typer.Option(min=0, help="Peak; cosine decay to zero.")]
+Encoder = Annotated[
+    str,
+    typer.Option(metavar="FOLDER_OR_HUB_ID", help="A Whisper encoder, or openai-whisper's file."),
+]
+
+
+def print_report(report: dict) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from train.evaluation import table_rows
+
+    table = Table(title="Answers to held-out questions", title_justify="left")
+    table.add_column("")
+    for split in report["splits"]:
+        table.add_column(split, justify="right")
+    for row in table_rows(report):
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    if report["text_in_right"] is not None:
+        console.print(
+            f"right answers to the same questions in writing: {report['text_in_right']:.1%}"
+        )
+    for chunks, timing in report.get("timing", {}).items():
+        if timing:
+            console.print(
+                f"chunks of {chunks}: first audio {timing['first_audio_ms_median']:.0f} ms "
+                f"(95 %: {timing['first_audio_ms_p95']:.0f}), real-time factor "
+                f"{timing['real_time_factor_median']:.2f}"
+            )
+
+
+def set_up(threads: int | None) -> None:
+    import logging
+
+    import torch
+    from transformers.utils import logging as transformers_logging
+
+    logging.basicConfig(format="%(message)s")
+    for package in ("omni", "train", "data_tools"):
+        logging.getLogger(package).setLevel(logging.INFO)
+    transformers_logging.set_verbosity_error()
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def changed(loop: "LoopConfig", **options: float | str | Path | None) -> "LoopConfig":
+    """The recipe's loop with what the user asked for; an impossible device is refused."""
+    from omni.devices import choose_device, choose_dtype
+
+    given = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in options.items()
+        if value is not None
+    }
+    loop = replace(loop, **given)  # type: ignore[arg-type]
+    device = choose_device(loop.device)
+    if loop.dtype != "auto":  # auto may have to time the machine, which is the loop's to do
+        choose_dtype(loop.dtype, device)
+    return loop
+
+
+def found_frames(asked: Path | None, *folders: Path) -> Path | None:
+    """The folder of encoded questions: the one asked for, else the first frames/ in `folders`."""
+    return asked or next((f / "frames" for f in folders if (f / "frames").is_dir()), None)
+
+
+def tell_plan(plan: "Plan", output: Path) -> None:
+    for line in plan.lines():
+        typer.echo(line)
+    typer.echo(f"{output}: nothing was trained or written (--dry-run)")
+
+
+def named(table: dict, name: str):
+    if name not in table:
+        raise UserError(f"recipe={name!r}: must be one of {', '.join(table)}")
+    return table[name]
+
+
+def tell(result: dict[str, float], folder: Path) -> None:
+    """What the last validation measured; nothing if nothing was held out."""
+    from train.loop import measured, numbers
+
+    told = numbers(measured(result)) or "done; nothing was held out to measure it on"
+    typer.echo(f"{folder}: {told}")

@@ -1,0 +1,256 @@
+"""`--dry-run`: what a run would train, of which sizes, in how many steps and how much memory.
+
+Modules are made without weights (torch's meta device), so that a plan for 8 billion parameters
+fits anywhere. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import soundfile
+import torch
+from torch import nn
+
+from data_tools.manifest import Manifest
+from omni.audio import FRAME_RATE, SAMPLES_PER_FRAME
+from omni.checkpoint import OPENAI_NAMES
+from omni.config import OmniConfig
+from omni.files import UserError
+from omni.foreign import read_whisper
+from omni.language_model import add_lora
+from omni.model import OmniForConditionalGeneration
+from omni.speech_encoder import SpeechEncoderConfig
+from omni.vocoder import VOCODERS
+from train.bases import (
+    NANO_PROMPT,
+    EncoderForCTC,
+    SmallLlama,
+    TextDialogues,
+    Utterance,
+    build_tokenizer,
+    llama_config,
+)
+from train.commands.choose import count, meta_language_model, model_config
+from train.data import Example, examples
+from train.loop import Freeze, LoopConfig
+from train.stages import LearnsToListen, Stage1, Stage2, VocoderRecipe
+from train.voice import Clip
+
+SPLITS = ("train", "validation")
+WEIGHT, GRADIENT, OPTIMISER = 4, 4, 8  # bytes per parameter: float32, and Adam's two moments
+ACTIVATION = 34  # bytes per position, channel and layer, kept for the way back (Korthikanti 2022)
+LOGIT = 12  # bytes per position and word: logits, their log-softmax and its gradient
+LETTERS_PER_TOKEN = 4
+PROMPT_TOKENS = 60  # of template and system text
+MEGA, GIGA = 1e6, 1e9
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the model: how many parameters, and how many of them train."""
+
+    name: str
+    parameters: int
+    trained: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run would be. activations: bytes of the longest batch; None where nothing is known."""
+
+    parts: Sequence[Part]
+    examples: int
+    validation: int
+    loop: LoopConfig
+    activations: int | None
+
+    @property
+    def steps(self) -> int:
+        per_step = self.loop.batch_size * self.loop.accumulate * _processes()
+        whole = math.ceil(math.ceil(self.examples / per_step) * self.loop.epochs)
+        return whole if self.loop.max_steps < 0 else self.loop.max_steps
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes, by what takes them."""
+        trained = sum(part.trained for part in self.parts)
+        found = {
+            "weights": WEIGHT * sum(part.parameters for part in self.parts),
+            "gradients": GRADIENT * trained,
+            "optimiser": OPTIMISER * trained,
+        }
+        return found | ({} if self.activations is None else {"activations": self.activations})
+
+    def lines(self) -> list[str]:
+        """As text for a terminal."""
+        told = []
+        for part in self.parts:
+            what = "frozen" if not part.trained else f"{part.trained:,} of them train"
+            told.append(f"{part.name:<16} {part.parameters:>14,} parameters, {what}")
+        loop = self.loop
+        told.append(f"examples: {self.examples} train, {self.validation} validation")
+        told.append(
+            f"steps: {self.steps} of {loop.batch_size} x {loop.accumulate} x {_processes()} "
+            f"examples (batch, accumulated, processes), {loop.epochs:g} epochs, seed {loop.seed}"
+        )
+        sizes = ", ".join(f"{name} {_size(size)}" for name, size in self.memory.items())
+        beside = "" if self.activations is not None else "; activations come on top"
+        total = _size(sum(self.memory.values()))
+        told.append(f"memory: about {total} per process ({sizes}){beside}")
+        return told
+
+
+def plan_lm(manifest: Manifest, size: SmallLlama, loop: LoopConfig) -> Plan:
+    """Of `omni-train lm`; the tokenizer is made, for it says how long the longest example is."""
+    records = {s: [r for r in manifest.records if r.split == s] for s in SPLITS}
+    tokenizer = build_tokenizer(
+        [turn.text for record in records["train"] for turn in record.turns], size.vocabulary
+    )
+    data = {s: TextDialogues(found, tokenizer, NANO_PROMPT) for s, found in records.items()}
+    model = meta_language_model(llama_config(size, tokenizer))
+    positions = loop.batch_size * max(data["train"].lengths, default=0)
+    return Plan(
+        parts=_parts(language_model=model),
+        examples=len(data["train"]),
+        validation=len(data["validation"]),
+        loop=loop,
+        activations=positions * (ACTIVATION * size.width * size.layers + LOGIT * size.vocabulary),
+    )
+
+
+def plan_encoder(
+    training: Sequence[Utterance],
+    validation: Sequence[Utterance],
+    architecture: SpeechEncoderConfig,
+    loop: LoopConfig,
+) -> Plan:
+    """Of `omni-train encoder`."""
+    with torch.device("meta"):
+        module = EncoderForCTC(architecture)
+    longest = max((utterance.samples for utterance in training), default=0)
+    positions = loop.batch_size * longest // SAMPLES_PER_FRAME
+    return Plan(
+        parts=_parts(encoder=module.encoder, head=module.head),
+        examples=len(training),
+        validation=len(validation),
+        loop=loop,
+        activations=positions * ACTIVATION * architecture.width * architecture.layers,
+    )
+
+
+def plan_vocoder(
+    training: Sequence[Clip], validation: Sequence[Clip], recipe: VocoderRecipe
+) -> Plan:
+    """Of `omni-train vocoder`."""
+    with torch.device("meta"):
+        vocoder = VOCODERS[recipe.architecture.kind](recipe.architecture)
+    return Plan(
+        parts=_parts(vocoder=vocoder),
+        examples=len(training),
+        validation=len(validation),
+        loop=recipe.loop,
+        activations=None,
+    )
+
+
+def plan_stage1(
+    manifest: Manifest, recipe: Stage1, *, speech_encoder: str, language_model: str
+) -> Plan:
+    """Of `omni-train stage1`; of the bases nothing but their configurations is read."""
+    config = OmniConfig(
+        audio_config=encoder_config(speech_encoder).to_whisper(),
+        text_config=model_config(language_model),
+        speech_adapter=asdict(recipe.adapter),
+        prompt=asdict(recipe.prompt),
+    )
+    with torch.device("meta"):
+        model = OmniForConditionalGeneration(config)
+        if recipe.language_model == "lora":
+            model.language_model = add_lora(
+                model.language_model, rank=recipe.lora.rank, alpha=recipe.lora.alpha
+            )
+    recipe.freeze.apply(LearnsToListen(model))
+    training, validation = _examples(manifest)
+    text = config.text_config
+    # Checkpointing keeps each layer's input alone, and one layer at a time in full.
+    layers = 1 + text.num_hidden_layers / (ACTIVATION / 2)
+    kept = layers if recipe.gradient_checkpointing else text.num_hidden_layers
+    per_position = ACTIVATION * text.hidden_size * kept + LOGIT * text.vocab_size
+    positions = recipe.loop.batch_size * _longest(training, recipe.adapter.stack)
+    return Plan(
+        parts=_model_parts(model),
+        examples=len(training),
+        validation=len(validation),
+        loop=recipe.loop,
+        activations=round(positions * per_position),
+    )
+
+
+def plan_stage2(checkpoint: str | Path, manifest: Manifest, recipe: Stage2) -> Plan:
+    """Of `omni-train stage2`; of the checkpoint nothing but its configuration is read."""
+    config = OmniConfig.from_pretrained(checkpoint)
+    config.unit_decoder = asdict(recipe.decoder(config.hidden_size))
+    with torch.device("meta"):
+        model = OmniForConditionalGeneration(config)
+    Freeze(("unit_decoder",)).apply(model)
+    training, validation = _examples(manifest)
+    letters = max((len(item.answer.text) for item in training), default=0)
+    positions = letters // LETTERS_PER_TOKEN * recipe.upsample * recipe.loop.batch_size
+    per_position = ACTIVATION * recipe.width * recipe.layers + LOGIT * (recipe.units + 1)
+    return Plan(
+        parts=_model_parts(model),
+        examples=len(training),
+        validation=len(validation),
+        loop=recipe.loop,
+        activations=positions * per_position,
+    )
+
+
+def encoder_config(source: str) -> SpeechEncoderConfig:
+    """Sizes of a Whisper encoder: of openai-whisper's file or name, a folder or a hub id."""
+    if Path(source).expanduser().is_file():
+        return read_whisper(Path(source).expanduser()).config
+    name = f"openai/whisper-{source}" if source in OPENAI_NAMES else source
+    return SpeechEncoderConfig.from_whisper(model_config(name).to_dict())
+
+
+def _parts(**children: nn.Module) -> list[Part]:
+    return [Part(name, count(child), _trained(child)) for name, child in children.items()]
+
+
+def _model_parts(model: OmniForConditionalGeneration) -> list[Part]:
+    names = ("speech_encoder", "speech_adapter", "language_model", "unit_decoder")
+    return _parts(**{name: part for name in names if (part := getattr(model, name)) is not None})
+
+
+def _trained(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def _examples(manifest: Manifest) -> tuple[list[Example], list[Example]]:
+    held_out = any(record.split == "validation" for record in manifest.records)
+    return examples(manifest, "train"), examples(manifest, "validation") if held_out else []
+
+
+def _longest(items: Sequence[Example], stack: int) -> int:
+    """About how many LLM positions the longest example takes."""
+    paths = {path for item in items for path in item.recordings}
+    if missing := [path for path in paths if not path.is_file()]:
+        raise UserError(f"{missing[0]}: no such file; restore it, or remove its record")
+    longest = max(paths, key=lambda path: path.stat().st_size, default=None)
+    seconds = 0.0 if longest is None else soundfile.info(longest).duration
+    letters = max(sum(len(turn.text) for turn in item.turns) for item in items)
+    return round(seconds * FRAME_RATE / stack) + letters // LETTERS_PER_TOKEN + PROMPT_TOKENS
+
+
+def _size(count: int) -> str:
+    return f"{count / GIGA:.1f} GB" if count >= GIGA else f"{count / MEGA:.1f} MB"
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))

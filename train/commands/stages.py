@@ -1,0 +1,209 @@
+"""`omni-train stage1` and `omni-train stage2`: the two stages of the paper, on any bases."""
+
+# As in cli.py, heavy imports stand inside the commands.
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from omni.files import UserError, friendly
+from train.commands.options import (
+    BatchSize,
+    Deepspeed,
+    Device,
+    DryRun,
+    Dtype,
+    Encoder,
+    Epochs,
+    Frames,
+    LearningRate,
+    ManifestPath,
+    MaxSteps,
+    Output,
+    Restart,
+    Seed,
+    Threads,
+    changed,
+    found_frames,
+    set_up,
+    tell,
+    tell_plan,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add both commands to `omni-train`."""
+    for command in (stage1, stage2):
+        app.command()(friendly(command))
+
+
+def stage1(
+    manifest: ManifestPath,
+    speech_encoder: Encoder,
+    language_model: Annotated[
+        str, typer.Option(metavar="FOLDER_OR_HUB_ID", help="Any causal LM of transformers.")
+    ],
+    output: Output,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            show_default=False,
+            help="auto (by the LLM's size, with LoRA), lora, published (the full LLM), frozen (the "
+            "adapter alone) or nano.",
+        ),
+    ],
+    train_llm: Annotated[
+        str | None, typer.Option(help="Of the LLM: lora, full or frozen; default: the recipe's.")
+    ] = None,
+    variants: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Encode each question once clean and so many times augmented, and keep that in "
+            "--frames; default: the recipe's.",
+        ),
+    ] = None,
+    frames: Frames = None,
+    text_share: Annotated[
+        float | None, typer.Option(min=0, max=0.9, help="Share of questions put in writing.")
+    ] = None,
+    threads: Threads = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    epochs: Epochs = None,
+    max_steps: MaxSteps = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    deepspeed: Deepspeed = None,
+    seed: Seed = None,
+    restart: Restart = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Stage 1: learn to answer what is heard. The model goes to DIR/checkpoint."""
+    set_up(threads)
+    from data_tools.manifest import read_manifest
+    from data_tools.speech import AugmentConfig
+    from train.commands.choose import choose_stage1
+    from train.commands.plan import plan_stage1
+    from train.stages import train_stage1
+
+    name, chosen = choose_stage1(recipe, language_model, train_llm)
+    loop = changed(
+        chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
+        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, seed=seed,
+    )  # fmt: skip
+    chosen = replace(
+        chosen,
+        loop=loop,
+        text_share=chosen.text_share if text_share is None else text_share,
+    )
+    if variants is not None:
+        augmentation = chosen.augmentation or (AugmentConfig() if variants else None)
+        chosen = replace(chosen, cached_variants=variants, augmentation=augmentation)
+    elif frames is not None and chosen.cached_variants is None:
+        raise UserError(
+            f"frames={str(frames)!r}: recipe {name} encodes every question anew; give --variants "
+            "too, as many as `omni-data features` made"
+        )
+    dialogues = read_manifest(manifest)
+    typer.echo(f"recipe: {name}, language model: {chosen.language_model}")
+    bases = {"speech_encoder": speech_encoder, "language_model": language_model}
+    if dry_run:
+        tell_plan(plan_stage1(dialogues, chosen, **bases), output)
+        return
+    result = train_stage1(
+        dialogues,
+        **bases,
+        recipe=chosen,
+        output=output,
+        cache=found_frames(frames, manifest.parent),
+        restart=restart,
+    )
+    tell(result, output / "checkpoint")
+
+
+def stage2(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="What stage 1 left: DIR/checkpoint.")
+    ],
+    manifest: Annotated[
+        Path, typer.Argument(metavar="MANIFEST", help="What `omni-train units` wrote.")
+    ],
+    output: Output,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            show_default=False,
+            help="auto (by the LLM's width), llama-3.2-1b, llama-3.1-8b, qwen, smollm or nano.",
+        ),
+    ],
+    voice: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A vocoder, such as `omni-train vocoder` left; it joins."),
+    ] = None,
+    frames: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Stage 1's encoded questions; default: frames/ beside the checkpoint or the "
+            "manifest, if it is there.",
+        ),
+    ] = None,
+    upsample: Annotated[int | None, typer.Option(min=1, help="CTC steps per text token.")] = None,
+    threads: Threads = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    epochs: Epochs = None,
+    max_steps: MaxSteps = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    deepspeed: Deepspeed = None,
+    seed: Seed = None,
+    restart: Restart = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Stage 2: learn to speak what is written. The model with a voice goes to DIR/checkpoint.
+
+    The extractor beside the manifest says how many units there are, and joins the checkpoint.
+    """
+    set_up(threads)
+    from data_tools.manifest import read_manifest
+    from omni.vocoder import load_vocoder
+    from train.commands.choose import choose_stage2
+    from train.commands.plan import plan_stage2
+    from train.stages import train_stage2
+    from train.voice import join_voice, unit_count
+
+    extractor = manifest.parent / "units"
+    if voice is not None:
+        load_vocoder(voice)  # now, not after the training
+    name, chosen = choose_stage2(recipe, checkpoint)
+    loop = changed(
+        chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
+        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, seed=seed,
+    )  # fmt: skip
+    # Questions are augmented by the same seed as in stage 1, whose frames are then read again.
+    hearing = replace(chosen.hearing, loop=replace(chosen.hearing.loop, seed=loop.seed))
+    chosen = replace(
+        chosen,
+        hearing=hearing,
+        loop=loop,
+        upsample=upsample or chosen.upsample,
+        units=unit_count(extractor) or chosen.units,
+    )
+    dialogues = read_manifest(manifest)
+    typer.echo(f"recipe: {name}, {chosen.units} units")
+    if dry_run:
+        tell_plan(plan_stage2(checkpoint, dialogues, chosen), output)
+        return
+    result = train_stage2(
+        checkpoint,
+        dialogues,
+        recipe=chosen,
+        output=output,
+        frames=found_frames(frames, checkpoint.parent, manifest.parent),
+        restart=restart,
+    )
+    join_voice(output / "checkpoint", units=extractor, vocoder=voice)
+    tell(result, output / "checkpoint")

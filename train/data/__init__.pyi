@@ -1,0 +1,17 @@
+from .batches import Collate as Collate
+from .batches import Dialogues as Dialogues
+from .batches import Example as Example
+from .batches import Prepared as Prepared
+from .batches import examples as examples
+from .batches import recordings_of as recordings_of
+from .features import Ears as Ears
+from .features import LiveEars as LiveEars
+from .features import cached_ears as cached_ears
+from .fingerprint import data_of as data_of
+from .fingerprint import plain as plain
+from .fingerprint import state_content as state_content
+from .fingerprint import state_key as state_key
+from .fingerprint import tokenizer_digest as tokenizer_digest
+from .speakable import Limits as Limits
+from .speakable import speakable as speakable
+from .speakable import units_of as units_of

@@ -1,0 +1,230 @@
+"""Manifest records -> examples -> padded batches: one example per answer, with what came before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from data_tools.manifest import Manifest, Turn
+from omni.files import UserError
+from omni.frame_cache import CLEAN
+from omni.processor import OmniProcessor, pad_features
+from omni.prompt import IGNORE, Message
+from train.data.features import Ears
+from train.loop import Item
+
+TEXT_DRAW = 7  # keeps the draw of written questions apart from that of augmentation
+MASKED_SPAN = 5  # encoder frames, 0.1 s: one LLM position at the usual stack
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One answer to learn, and the dialogue that leads to it.
+
+    id: record id and number of the answer, "capitals-france-1.0#0"; turns: history, question,
+    answer; recordings: of the spoken user turns among them, in order.
+    """
+
+    id: str
+    turns: tuple[Turn, ...]
+    recordings: tuple[Path, ...]
+    skill: str
+
+    @property
+    def question(self) -> Turn:
+        return self.turns[-2]
+
+    @property
+    def answer(self) -> Turn:
+        return self.turns[-1]
+
+    def messages(self, positions: Sequence[int], *, written: bool = False) -> list[Message]:
+        """The conversation as the prompt takes it.
+
+        positions: LLM positions of each recording; written: every question as text instead.
+        """
+        remaining = iter(positions)
+        return [
+            Message(role=turn.role, positions=next(remaining))
+            if turn.role == "user" and turn.speech is not None and not written
+            else Message(role=turn.role, text=turn.text)
+            for turn in self.turns
+        ]
+
+
+def examples(manifest: Manifest, *splits: str) -> list[Example]:
+    """Every answer of these splits. Raises UserError if there is none."""
+    found = []
+    for record in manifest.records:
+        if record.split not in splits:
+            continue
+        for place in range(1, len(record.turns), 2):
+            turns = record.turns[: place + 1]
+            spoken = [turn for turn in turns[::2] if turn.speech is not None]
+            found.append(
+                Example(
+                    id=f"{record.id}#{place // 2}",
+                    turns=turns,
+                    recordings=tuple(manifest.audio_path(turn) for turn in spoken),
+                    skill=record.provenance.get("skill", ""),
+                )
+            )
+    if not found:
+        known = sorted({record.split for record in manifest.records})
+        raise UserError(
+            f"{manifest.root}: no answered question in split {' or '.join(splits)}; the manifest's "
+            f"splits are {', '.join(known) or '(none)'}"
+        )
+    return found
+
+
+def recordings_of(items: Sequence[Example]) -> list[Path]:
+    """Every recording once, in order. Raises UserError that names those that are missing."""
+    paths = list(dict.fromkeys(path for example in items for path in example.recordings))
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        raise UserError(
+            f"{len(missing)} recordings are missing, {missing[0]} first; restore them, or remove "
+            "their records from the manifest"
+        )
+    return paths
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An example as tensors: ids and labels [T], and what was heard of each recording."""
+
+    ids: list[int]
+    labels: list[int]
+    heard: list[Tensor]  # [F, D] encoder frames or [n_mels, M] log-mel
+
+
+def mask_spans(frames: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+    """[F, D] with about `share` of the frames zeroed, in spans: SpecAugment's time masks (Park et
+    al. 2019) on what the encoder made, so that the LLM learns to fill in what it did not catch."""
+    spans = rng.binomial(len(frames) // MASKED_SPAN, share)
+    masked = frames.clone()
+    for start in rng.integers(0, max(1, len(frames) - MASKED_SPAN + 1), spans):
+        masked[start : start + MASKED_SPAN] = 0.0
+    return masked
+
+
+class Batch(TypedDict, total=False):
+    """What OmniForConditionalGeneration.forward takes.
+
+    input_ids, attention_mask, labels [B, T], padded on the right; of the R recordings either
+    input_features [R, n_mels, M] and input_features_mask [R, M], or encoder_frames [R, F, D] and
+    encoder_lengths [R]; none of these where no question is spoken.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    input_features: Tensor
+    input_features_mask: Tensor
+    encoder_frames: Tensor
+    encoder_lengths: Tensor
+
+
+class Dialogues(Dataset):
+    """Examples for training (by Item) and validation (by int: clean, never written).
+
+    text_share: how many of the spoken examples are put to the model in writing, drawn anew in
+    every epoch; it keeps an LLM that learns to listen able to read. frame_masking: share of the
+    encoder's frames that training does not hear, drawn anew as well.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Example],
+        processor: OmniProcessor,
+        ears: Ears,
+        *,
+        text_share: float = 0.0,
+        frame_masking: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        for name, share in (("text_share", text_share), ("frame_masking", frame_masking)):
+            if not 0.0 <= share < 1.0:
+                raise ValueError(f"{name}={share}: must be from 0 to below 1")
+        if frame_masking and not ears.encoded:
+            raise ValueError(
+                f"frame_masking={frame_masking}: must be 0 where log-mel is heard, for it masks "
+                "cached encoder frames; set cached_variants"
+            )
+        self.items = items
+        self._processor = processor
+        self._ears = ears
+        self._text_share = text_share
+        self._frame_masking = frame_masking
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def lengths(self) -> list[int]:
+        """About how long each example is, in bytes of audio and text; enough to sort by."""
+        size = {path: path.stat().st_size for path in recordings_of(self.items)}
+        return [
+            sum(size[path] for path in example.recordings)
+            + 1000 * sum(len(turn.text) for turn in example.turns if turn.speech is None)
+            for example in self.items
+        ]
+
+    def __getitem__(self, item: Item | int) -> Prepared:
+        if isinstance(item, Item):
+            rng = np.random.default_rng((self._seed, TEXT_DRAW, item.epoch, item.index))
+            written = bool(rng.random() < self._text_share)
+            prepared = self.prepare(item.index, self._ears.variant(item), written=written)
+            if not self._frame_masking:
+                return prepared
+            heard = [mask_spans(frames, self._frame_masking, rng) for frames in prepared.heard]
+            return replace(prepared, heard=heard)
+        return self.prepare(item, CLEAN, written=False)
+
+    def prepare(self, index: int, variant: int, *, written: bool) -> Prepared:
+        """One example in a given variant of its recordings, or with its questions written."""
+        example = self.items[index]
+        recordings = () if written else example.recordings
+        heard = [self._ears.hear(path, variant) for path in recordings]
+        positions = [self._ears.positions(sound) for sound in heard]
+        prompt = self._processor.prompt(example.messages(positions, written=written))
+        return Prepared(prompt.ids, prompt.labels, heard)
+
+
+class Collate:
+    """Pad a batch on the right; recordings in the order in which their slots stand."""
+
+    def __init__(self, processor: OmniProcessor, ears: Ears) -> None:
+        self._pad = int(processor.tokenizer.pad_token_id or 0)
+        self._encoded = ears.encoded
+
+    def __call__(self, prepared: Sequence[Prepared]) -> Batch:
+        ids = right_padded([example.ids for example in prepared], self._pad)
+        lengths = torch.tensor([len(example.ids) for example in prepared])
+        batch: dict[str, Any] = {
+            "input_ids": ids,
+            "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long(),
+            "labels": right_padded([example.labels for example in prepared], IGNORE),
+        }
+        heard = [sound for example in prepared for sound in example.heard]
+        if heard and self._encoded:
+            batch["encoder_frames"] = nn.utils.rnn.pad_sequence(heard, batch_first=True)
+            batch["encoder_lengths"] = torch.tensor([len(sound) for sound in heard])
+        elif heard:
+            batch |= pad_features(heard)
+        return batch  # type: ignore[return-value]
+
+
+def right_padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """[n] each -> [B, longest] int64."""
+    longest = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])

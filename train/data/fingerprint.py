@@ -1,0 +1,90 @@
+"""What a run is made of, as plain values to be compared: data by content, recipe, bases."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from data_tools.manifest import Manifest
+from omni.files import digest_of, file_digest, files_digest
+from train.data.batches import Example
+from train.loop import LoopConfig
+
+# May change in the middle of a run and leave it the same: how often it is saved and measured, and
+# what it runs on. All else is the run, `max_steps` too: the learning rate falls towards its end.
+FREE = ("save_steps", "eval_steps", "workers", "device")
+JOINED = ("batch_size", "accumulate")  # told as what they and the processes come to
+
+
+def plain(value: Any) -> Any:
+    """A recipe (dataclasses of dataclasses) as JSON values, without what may change.
+
+    Of a loop, batches, their accumulation and the processes beside each other count as the
+    examples of one step, and a DeepSpeed file as what is written in it.
+    """
+    if isinstance(value, LoopConfig):
+        left_out = (*FREE, *JOINED, "deepspeed")
+        kept = {f.name: getattr(value, f.name) for f in fields(value) if f.name not in left_out}
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        kept["examples_per_step"] = value.batch_size * value.accumulate * processes
+        if value.deepspeed is not None:
+            kept["deepspeed"] = json.loads(Path(value.deepspeed).read_text(encoding="utf-8"))
+        return kept
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def data_of(manifest: Manifest, *splits: str, recordings: bool = True) -> dict[str, Any]:
+    """The records of these splits (of all, if none is named), wherever the manifest lies.
+
+    recordings: whether the run hears them. Provenance is left out, for nothing is trained on it.
+    """
+    records = [record for record in manifest.records if not splits or record.split in splits]
+    turns = [turn for record in records for turn in record.turns]
+    found: dict[str, Any] = {"records": dict(sorted(Counter(r.split for r in records).items()))}
+    found["texts"] = digest_of(
+        [
+            [record.id, record.split, record.language, [[t.role, t.text] for t in record.turns]]
+            for record in records
+        ]
+    )
+    if not recordings:
+        return found
+    heard = [None if turn.speech is None else manifest.audio_path(turn) for turn in turns]
+    found["recordings"] = files_digest([path for path in heard if path is not None])
+    found["spoken"] = digest_of([path is not None for path in heard])
+    if any(turn.units for turn in turns):
+        found["units"] = digest_of([turn.units for turn in turns])
+    return found
+
+
+def state_content(example: Example) -> str:
+    """What the LLM's states of an answer depend on beside the model: the words of the answer and
+    of all before it, and what the recordings hold. Records may so be renamed and reordered.
+
+    The recordings' names count, for augmentation is drawn by them.
+    """
+    turns = [[turn.role, turn.text, turn.speech is not None] for turn in example.turns]
+    return digest_of(turns, [[file_digest(path), path.name] for path in example.recordings])
+
+
+def state_key(content: str, variant: int) -> str:
+    """The key of one example's states in a store; content: `state_content` of it."""
+    return f"{variant} {content}"
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """Of its vocabulary, merges and chat template."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items())
+    return digest_of(rules, tokenizer.chat_template)

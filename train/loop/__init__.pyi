@@ -1,0 +1,9 @@
+from .freeze import Freeze as Freeze
+from .loop import Item as Item
+from .loop import LoopConfig as LoopConfig
+from .loop import main_process as main_process
+from .loop import train as train
+from .progress import measured as measured
+from .progress import numbers as numbers
+from .run import FILE as FILE
+from .run import begin_run as begin_run

@@ -1,0 +1,16 @@
+from .recipes import BASES as BASES
+from .recipes import STAGE1 as STAGE1
+from .recipes import STAGE2 as STAGE2
+from .recipes import UNITS as UNITS
+from .recipes import VOCODER as VOCODER
+from .recipes import VocoderRecipe as VocoderRecipe
+from .recipes import nano_bases as nano_bases
+from .recipes import nano_stage1 as nano_stage1
+from .recipes import nano_stage2 as nano_stage2
+from .recipes import nano_units as nano_units
+from .recipes import nano_vocoder as nano_vocoder
+from .stage1 import LearnsToListen as LearnsToListen
+from .stage1 import Stage1 as Stage1
+from .stage1 import train_stage1 as train_stage1
+from .stage2 import Stage2 as Stage2
+from .stage2 import train_stage2 as train_stage2

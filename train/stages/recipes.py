@@ -1,0 +1,233 @@
+"""Named recipes: every size and schedule of a training run, as one readable value each.
+
+`nano` is the embedded default, made for two CPU cores; sources of its numbers stand beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from data_tools.speech import AugmentConfig
+from omni.prompt import PromptConfig
+from omni.speech_adapter import SpeechAdapterConfig
+from omni.speech_encoder import SpeechEncoderConfig
+from omni.vocoder import HifiGanConfig, NsfConfig
+from train.bases import NANO_PROMPT, SmallLlama
+from train.loop import LoopConfig
+from train.stages.stage1 import Lora, Stage1
+from train.stages.stage2 import Stage2
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseRecipe:
+    """How the two bases of a model without published ones are made."""
+
+    encoder: SpeechEncoderConfig
+    encoder_loop: LoopConfig
+    encoder_clean_epochs: int
+    lm: SmallLlama
+    lm_loop: LoopConfig
+
+
+def nano_bases() -> BaseRecipe:
+    """A Whisper encoder of 256 x 4 and a Llama of 256 x 4, for about an hour of two cores."""
+    return BaseRecipe(
+        encoder=SpeechEncoderConfig(
+            n_mels=80, width=256, layers=4, heads=4, ffn=1024, max_frames=1000
+        ),
+        # batch 32: more steps count for more than larger batches while CTC finds its alignment
+        encoder_loop=LoopConfig(
+            epochs=18,
+            batch_size=32,
+            learning_rate=1.5e-3,
+            warmup=0.04,
+            bf16=True,
+            save_steps=200,
+            eval_steps=400,
+            workers=1,
+        ),
+        encoder_clean_epochs=2,
+        lm=SmallLlama(),
+        lm_loop=LoopConfig(
+            epochs=40,
+            batch_size=32,
+            learning_rate=2e-3,
+            weight_decay=0.1,
+            bf16=True,
+            save_steps=500,
+            eval_steps=500,
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitsRecipe:
+    """k-means on a layer of the nano's own encoder."""
+
+    layer: int
+    clusters: int
+    smooth_frames: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocoderRecipe:
+    """An own voice. answer_share: how many times an epoch takes each answer; a reading once."""
+
+    architecture: HifiGanConfig | NsfConfig
+    loop: LoopConfig
+    answer_share: int = 1
+
+
+def nano_units() -> UnitsRecipe:
+    """A low layer: further up the encoder keeps letters and forgets sounds (docs/decisions.md)."""
+    return UnitsRecipe(layer=1, clusters=500, smooth_frames=1)
+
+
+def nsf_vocoder(units: int) -> VocoderRecipe:
+    """The light vocoder, by reconstruction alone: discriminators gave nothing in this time."""
+    return VocoderRecipe(
+        architecture=NsfConfig(num_units=units),
+        loop=LoopConfig(
+            epochs=36,  # of 1 s from each of 5,000 clips
+            batch_size=16,
+            learning_rate=1e-3,
+            bf16=True,
+            save_steps=500,
+            eval_steps=500,
+        ),
+    )
+
+
+def hifigan_vocoder(units: int) -> VocoderRecipe:
+    """The published size, at the published rate (Kong et al. 2020)."""
+    light = nsf_vocoder(units)
+    return VocoderRecipe(
+        architecture=HifiGanConfig(num_embeddings=units),
+        loop=replace(light.loop, learning_rate=2e-4),
+    )
+
+
+VOCODER: dict[str, Callable[[int], VocoderRecipe]] = {
+    "nsf": nsf_vocoder,
+    "hifigan": hifigan_vocoder,
+}
+
+
+def nano_vocoder() -> VocoderRecipe:
+    return replace(nsf_vocoder(nano_units().clusters), answer_share=3)
+
+
+def nano_stage1() -> Stage1:
+    """Adapter and LLM from 8 h of questions; a fifth in writing keeps the LLM able to read."""
+    return Stage1(
+        adapter=SpeechAdapterConfig(stack=5, hidden=768),
+        prompt=NANO_PROMPT,
+        # 25 times the published rate: the LLM is a thousand times smaller
+        loop=LoopConfig(
+            epochs=12,
+            batch_size=32,
+            learning_rate=1e-3,
+            weight_decay=0.05,
+            bf16=True,
+            save_steps=250,
+            eval_steps=250,
+        ),
+        text_share=0.2,
+        augmentation=AugmentConfig(),
+        cached_variants=4,
+        frame_masking=0.1,
+    )
+
+
+def nano_stage2() -> Stage2:
+    """A unit decoder of 1.7 M parameters above the nano's states."""
+    return Stage2(
+        hearing=replace(nano_stage1(), cached_variants=2),  # with clean and written: 4 in 6 epochs
+        loop=LoopConfig(
+            epochs=6,
+            batch_size=32,
+            learning_rate=1e-3,
+            bf16=True,
+            save_steps=250,
+            eval_steps=250,
+        ),
+        units=nano_units().clusters,
+        width=256,
+        layers=2,
+        heads=4,
+        ffn=704,
+        upsample=25,  # its answers need at most 20 units per text token
+        step_embedding=True,
+    )
+
+
+def _published_loop(learning_rate: float) -> LoopConfig:
+    """Batch 32, 3 epochs, in both stages of LLaMA-Omni (arXiv 2409.06666, section 3.2)."""
+    return LoopConfig(
+        epochs=3,
+        batch_size=8,
+        accumulate=4,
+        learning_rate=learning_rate,
+        bf16=True,
+        workers=4,
+        save_steps=500,
+        eval_steps=500,
+    )
+
+
+def published_stage1() -> Stage1:
+    """LLaMA-Omni's stage 1: 2e-5, the full LLM."""
+    return Stage1(
+        adapter=SpeechAdapterConfig(stack=5, hidden=2048),
+        prompt=PromptConfig(),
+        loop=_published_loop(2e-5),
+        gradient_checkpointing=True,
+    )
+
+
+def lora_stage1() -> Stage1:
+    """The same with LoRA: full fine-tuning cost LLaMA-Omni most of its refusals."""
+    return replace(
+        published_stage1(),
+        loop=_published_loop(2e-4),  # LoRA's usual rate (Hu et al. 2021): ten times full tuning's
+        language_model="lora",
+        lora=Lora(rank=16, alpha=32),
+    )
+
+
+def frozen_stage1() -> Stage1:
+    """The adapter alone, the LLM as it is; SLAM-ASR's rate (Ma et al. 2024, arXiv 2402.08846)."""
+    return replace(published_stage1(), loop=_published_loop(1e-4), language_model="frozen")
+
+
+def published_stage2(width: int, heads: int, ffn: int) -> Stage2:
+    """LLaMA-Omni's stage 2: 2e-4; two layers as wide as the LLM's own."""
+    return Stage2(
+        hearing=published_stage1(),
+        loop=_published_loop(2e-4),
+        units=1000,
+        width=width,
+        layers=2,
+        heads=heads,
+        ffn=ffn,
+    )
+
+
+BASES: dict[str, Callable[[], BaseRecipe]] = {"nano": nano_bases}
+UNITS: dict[str, Callable[[], UnitsRecipe]] = {"nano": nano_units}
+STAGE1: dict[str, Callable[[], Stage1]] = {
+    "nano": nano_stage1,
+    "published": published_stage1,
+    "lora": lora_stage1,
+    "frozen": frozen_stage1,
+}
+STAGE2: dict[str, Callable[[], Stage2]] = {
+    "nano": nano_stage2,
+    # Llama-3.2-1B is 2048 wide, Llama-3.1-8B 4096.
+    "llama-3.2-1b": lambda: published_stage2(width=2048, heads=16, ffn=5504),
+    "llama-3.1-8b": lambda: published_stage2(width=4096, heads=32, ffn=11008),
+    # Qwen2.5-1.5B is 1536 wide, SmolLM2-360M 960; their decoders are our choice, not the paper's.
+    "qwen": lambda: published_stage2(width=1536, heads=12, ffn=4096),
+    "smollm": lambda: published_stage2(width=960, heads=15, ffn=2560),
+}

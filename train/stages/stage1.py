@@ -1,0 +1,241 @@
+"""Stage 1: the model learns to answer what it hears.
+
+The speech adapter trains, and with it the LLM: all of it, LoRA weights, or not at all. The loss
+is cross-entropy on the response alone; the speech encoder is frozen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from data_tools.manifest import Manifest
+from data_tools.speech import AugmentConfig
+from omni.checkpoint import load_language_model, load_speech_encoder, load_tokenizer
+from omni.config import OmniConfig
+from omni.frame_cache import weights_digest
+from omni.language_model import add_lora
+from omni.model import OmniForConditionalGeneration
+from omni.processor import OmniProcessor
+from omni.prompt import IGNORE, PromptConfig, add_speech_token
+from omni.speech_adapter import SpeechAdapterConfig
+from train.bases import exact_answers
+from train.data import (
+    Collate,
+    Dialogues,
+    Ears,
+    Example,
+    LiveEars,
+    cached_ears,
+    data_of,
+    examples,
+    plain,
+    recordings_of,
+    tokenizer_digest,
+)
+from train.loop import Freeze, LoopConfig, begin_run, train
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """LoRA's size (Hu et al. 2021), on all linear layers of the LLM."""
+
+    rank: int = 16
+    alpha: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage1:
+    """What stage 1 trains, on what, for how long.
+
+    language_model: "full", "lora" or "frozen". text_share: share of questions that are put in
+    writing, so that the LLM stays able to read. augmentation: None hears the recordings as they
+    are. cached_variants: None encodes every question in every epoch; a number encodes it once
+    clean and that many times augmented, keeps that on disk, and takes the variants in turn.
+    frame_masking: share of those cached frames that an example does not hear.
+    """
+
+    adapter: SpeechAdapterConfig
+    prompt: PromptConfig
+    loop: LoopConfig
+    language_model: Literal["full", "lora", "frozen"] = "full"
+    lora: Lora = Lora()
+    text_share: float = 0.0
+    augmentation: AugmentConfig | None = None
+    cached_variants: int | None = None
+    frame_masking: float = 0.0
+    gradient_checkpointing: bool = False
+
+    @property
+    def freeze(self) -> Freeze:
+        """What trains, by name, in the module that is trained."""
+        parts = {
+            "full": Freeze(("model.speech_adapter", "model.language_model")),
+            "lora": Freeze(("model.speech_adapter",), lora=("model.language_model",)),
+            "frozen": Freeze(("model.speech_adapter",)),
+        }
+        return parts[self.language_model]
+
+    @property
+    def trained(self) -> list[str]:
+        """What config.json says was trained."""
+        return ["speech_adapter", *(["language_model"] * (self.language_model != "frozen"))]
+
+
+class LearnsToListen(nn.Module):
+    """The model with stage 1's loss; returns what the metrics need instead of all logits."""
+
+    def __init__(self, model: OmniForConditionalGeneration) -> None:
+        super().__init__()
+        self.model = model
+        self.config = model.config  # DeepSpeed's "auto" sizes are read from it
+
+    def train(self, mode: bool = True) -> LearnsToListen:
+        super().train(mode)
+        self.model.speech_encoder.eval()  # frozen: no dropout either
+        return self
+
+    def forward(self, labels: Tensor, **batch: Any) -> dict[str, Tensor]:
+        """A Batch -> the loss, and for each row [B] whether every token would be right."""
+        output = self.model(labels=labels, **batch)
+        loss = output.loss
+        if "encoder_frames" not in batch and "input_features" not in batch:
+            # All in writing: data-parallel training wants a gradient for every trained weight.
+            loss = loss + 0.0 * sum(p.sum() for p in self.model.speech_adapter.parameters())
+        wrong = (output.logits[:, :-1].argmax(-1) != labels[:, 1:]) & (labels[:, 1:] != IGNORE)
+        return {"loss": loss, "exact": ~wrong.any(-1)}
+
+
+def join_bases(
+    speech_encoder: str, language_model: str, recipe: Stage1, *, seed: int
+) -> tuple[OmniForConditionalGeneration, OmniProcessor]:
+    """An untrained model from a Whisper encoder and a causal LM (files, folders or hub ids)."""
+    tokenizer = load_tokenizer(language_model)
+    if tokenizer.pad_token_id is None:  # Llama's has none; what is padded is masked anyway
+        tokenizer.pad_token = tokenizer.eos_token
+    encoder = load_speech_encoder(speech_encoder)
+    llm = load_language_model(language_model, dtype=_training_dtype())
+    config = OmniConfig(
+        # As dictionaries: a configuration that two models share is changed by either.
+        audio_config=encoder.config.to_whisper(),
+        text_config=llm.config.to_dict(),
+        speech_adapter=asdict(recipe.adapter),
+        prompt=asdict(recipe.prompt),
+        speech_token_id=add_speech_token(tokenizer),
+        bases={
+            "speech_encoder": _name_of(speech_encoder),
+            "language_model": _name_of(language_model),
+        },
+        trained={"stage1": recipe.trained},
+    )
+    torch.manual_seed(seed)  # of the adapter's and LoRA's first weights
+    model = OmniForConditionalGeneration(config, language_model=llm, speech_encoder=encoder)
+    if recipe.language_model == "lora":
+        model.language_model = add_lora(llm, rank=recipe.lora.rank, alpha=recipe.lora.alpha)
+    return model, OmniProcessor(tokenizer, config)
+
+
+def _training_dtype() -> torch.dtype:
+    # Weights that train in bfloat16 lose small updates: float32 with autocast on a GPU as well.
+    return torch.float32
+
+
+def _name_of(base: str) -> str:
+    """A folder by its absolute path, so that the checkpoint can be read from anywhere."""
+    path = Path(base).expanduser()
+    return str(path.resolve()) if path.exists() else base
+
+
+def make_ears(
+    model: OmniForConditionalGeneration,
+    processor: OmniProcessor,
+    training: list[Example],
+    validation: list[Example],
+    recipe: Stage1,
+    cache: Path,
+) -> Ears:
+    """The recipe's way to hear: on the fly, or from the cache, which is filled first."""
+    seed = recipe.loop.seed
+    if recipe.cached_variants is None:
+        return LiveEars(processor, augmentation=recipe.augmentation, seed=seed)
+    return cached_ears(
+        model.speech_encoder,
+        processor,
+        recordings_of(training),
+        clean_only=recordings_of(validation),
+        augmentation=recipe.augmentation or AugmentConfig(),
+        variants=recipe.cached_variants if recipe.augmentation is not None else 0,
+        seed=seed,
+        folder=cache,
+    )
+
+
+def train_stage1(
+    manifest: Manifest,
+    *,
+    speech_encoder: str,
+    language_model: str,
+    recipe: Stage1,
+    output: Path,
+    cache: Path | None = None,
+    restart: bool = False,
+) -> dict[str, float]:
+    """Train on the split "train"; leave the model in `output/checkpoint`.
+
+    cache: where encoded questions lie, default `output/frames`. Resumes from what `output` holds;
+    restart: removes that first. Raises UserError if it holds a run of something else.
+    Returns the loss and the share of exact answers of the split "validation", if there is one.
+    """
+    model, processor = join_bases(speech_encoder, language_model, recipe, seed=recipe.loop.seed)
+    run = begin_run(
+        output,
+        "stage1",
+        {
+            "data": data_of(manifest, "train", "validation"),
+            "recipe": plain(recipe),
+            "bases": {
+                "speech_encoder": weights_digest(model.speech_encoder),
+                "language_model": weights_digest(model.language_model),
+                "tokenizer": tokenizer_digest(processor.tokenizer),
+            },
+        },
+        product="checkpoint",
+        also_writes=("checkpoint-*", "runs"),
+        shared=("frames",),
+        restart=restart,
+        names={**model.config.bases, "data": str(manifest.root)},
+    )
+    if run.result is not None:
+        return run.result
+    training = examples(manifest, "train")
+    held_out = any(record.split == "validation" for record in manifest.records)
+    validation = examples(manifest, "validation") if held_out else []
+    ears = make_ears(model, processor, training, validation, recipe, cache or output / "frames")
+    dataset = Dialogues(
+        training,
+        processor,
+        ears,
+        text_share=recipe.text_share,
+        frame_masking=recipe.frame_masking,
+        seed=recipe.loop.seed,
+    )
+    if recipe.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    result = train(
+        LearnsToListen(model),
+        config=recipe.loop,
+        output=output,
+        dataset=dataset,
+        lengths=dataset.lengths,
+        collate=Collate(processor, ears),
+        validation=Dialogues(validation, processor, ears) if validation else None,
+        metrics=exact_answers,
+        freeze=recipe.freeze,
+        save=lambda folder: model.save_pretrained(folder / "model", processor=processor),
+    )
+    model.save_pretrained(output / "checkpoint", processor=processor)
+    return run.finish(result)
