@@ -207,9 +207,8 @@ def _parse_units(text: str) -> list[int]:
 def _load_extractor(folder: Path, layer: int | None) -> "UnitExtractor":
     from transformers.utils import logging
 
-    from omni.checkpoint import load_speech_encoder
+    from omni.checkpoint import load_speech_encoder, load_units
     from omni.files import read_json
-    from omni.units import UnitExtractor
 
     logging.disable_progress_bar()
     folder = folder / "units" if (folder / "units").is_dir() else folder
@@ -222,7 +221,7 @@ def _load_extractor(folder: Path, layer: int | None) -> "UnitExtractor":
     if record.get("kind") == "speech_encoder":
         beside = folder.parent / "speech_encoder"
         encoder = load_speech_encoder(str(beside if beside.is_dir() else record.get("name")))
-    return UnitExtractor.load(folder, encoder=encoder, layer=layer)
+    return load_units(folder, encoder=encoder, layer=layer)
 
 
 def _check_new(target: Path) -> None:

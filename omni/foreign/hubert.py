@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import HubertConfig, HubertModel
 
-from omni.files import CheckpointError, check_weights, replace_folder, write_json
+from omni.files import CheckpointError, check_weights, replace_folder
 from omni.foreign.pickles import unwrap
 from omni.foreign.stream import Progress, StoredTensor, total_bytes, write_safetensors
 from omni.foreign.torch_files import read_mapping, state_dict
-from omni.units import FORMAT_VERSION, UnitsConfig
+from omni.units import UnitsConfig, write_units_config
 
 MHUBERT_LAYER = 11  # of the published units (Lee et al. 2022, LLaMA-Omni)
 ENCODER_FOLDER = "hubert"  # inside a units folder
@@ -79,7 +79,7 @@ class HubertWeights:
         units = UnitsConfig(
             kind="hubert", name=ENCODER_FOLDER, layer=layer, normalize_waveform=self.normalize
         )
-        write_json(folder / "config.json", {"format_version": FORMAT_VERSION, **asdict(units)})
+        write_units_config(units, folder)
 
 
 def read_hubert(path: str | Path) -> HubertWeights:

@@ -6,130 +6,21 @@ reply are what the unit decoder learns to say and what the vocoder speaks.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from omni.audio import log_mel
-from omni.files import UserError, replace_folder, write_json, write_tensors
-from omni.values import lengths_to_mask
-
-if TYPE_CHECKING:
-    from transformers import HubertModel
-
-    from omni.speech_encoder import SpeechEncoder
-
-Module = TypeVar("Module", bound=nn.Module)
-
-FORMAT_VERSION = 1
-HUBERT_WINDOW = 400  # samples that one frame sees; the hop is 320
-
-
-def merge_repeats(units: Sequence[int] | np.ndarray) -> np.ndarray:
-    """[F] units, one per frame -> [U] int64: each run of equal units becomes one."""
-    frames = np.asarray(units, dtype=np.int64)
-    return frames[np.insert(frames[1:] != frames[:-1], 0, True)] if frames.size else frames
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnitsConfig:
-    """Which features the centroids live in; the encoder is named, never copied."""
-
-    kind: Literal["speech_encoder", "hubert"]
-    name: str  # hub id, folder or file of the encoder; of an injected one, what errors call it
-    layer: int  # features after this layer, 1-based; 0: before the first layer
-    revision: str = "main"  # of a hub id
-    smooth_frames: int = 1  # features are averaged over this many frames, against jitter
-    normalize_waveform: bool = False  # zero mean, unit variance first, as large HuBERTs expect
-
-    def __post_init__(self) -> None:
-        if self.kind not in FEATURES:
-            raise UserError(f"units.kind={self.kind!r}: must be one of {', '.join(FEATURES)}")
-        if self.layer < 0:
-            raise UserError(f"units.layer={self.layer}: must be 0 or more, counted from 1")
-        if self.smooth_frames < 1 or self.smooth_frames % 2 == 0:
-            raise UserError(
-                f"units.smooth_frames={self.smooth_frames}: must be odd, so that a frame lies in "
-                "the middle; 1 does not smooth"
-            )
-
-
-class Features(Protocol):
-    """Waveforms -> features of one layer; each waveform comes out as if alone."""
-
-    def __call__(self, waveforms: Sequence[np.ndarray]) -> list[Tensor]:
-        """[samples] float at 16 kHz each -> [F, D] float32 each, 50 Hz."""
-        ...
-
-
-class SpeechEncoderFeatures:
-    """A layer of our SpeechEncoder: F = encoder_frames(mel_frames(samples)), 320 samples each."""
-
-    def __init__(self, encoder: SpeechEncoder, config: UnitsConfig) -> None:
-        _check_layer(config, len(encoder.layers))
-        # The layers above and the last norm would be computed for nothing.
-        self._encoder = _with_children(
-            encoder, layers=encoder.layers[: config.layer], layer_norm=nn.Identity()
-        ).eval()
-        self._normalize = config.normalize_waveform
-
-    @torch.no_grad()
-    def __call__(self, waveforms: Sequence[np.ndarray]) -> list[Tensor]:
-        mels = [
-            log_mel(_waveform(samples, self._normalize), self._encoder.config.n_mels)
-            for samples in waveforms
-        ]
-        lengths = torch.tensor([mel.shape[1] for mel in mels])
-        longest = int(lengths.max()) + int(lengths.max()) % 2  # the second convolution halves
-        features = torch.stack([F.pad(mel, (0, longest - mel.shape[1])) for mel in mels])
-        device = self._encoder.conv1.weight.device
-        mask = lengths_to_mask(lengths, longest).to(device)
-        frames = self._encoder(features.to(device), mask)
-        return [frames.sequence(row).float() for row in range(len(mels))]
-
-
-class HubertFeatures:
-    """A layer of transformers' HubertModel: F = (samples - 400) // 320 + 1."""
-
-    def __init__(self, encoder: HubertModel, config: UnitsConfig) -> None:
-        _check_layer(config, len(encoder.encoder.layers))
-        children: dict[str, nn.Module] = {"layers": encoder.encoder.layers[: config.layer]}
-        if encoder.config.do_stable_layer_norm:
-            # In these the norm follows the last layer; in the others it precedes the first.
-            children["layer_norm"] = nn.Identity()
-        shortened = _with_children(encoder.encoder, **children)
-        self._encoder = _with_children(encoder, encoder=shortened).eval()
-        self._normalize = config.normalize_waveform
-
-    @torch.no_grad()
-    def __call__(self, waveforms: Sequence[np.ndarray]) -> list[Tensor]:
-        if (shortest := min(map(len, waveforms))) < HUBERT_WINDOW:
-            raise UserError(
-                f"{shortest} samples of audio: HuBERT needs at least {HUBERT_WINDOW} (25 ms); "
-                "leave out recordings without speech"
-            )
-        weight = next(self._encoder.parameters())
-        # One by one: the first GroupNorm measures over time, so padding would leak into it.
-        return [
-            self._encoder(_waveform(samples, self._normalize)[None].to(weight))
-            .last_hidden_state[0]
-            .float()
-            for samples in waveforms
-        ]
-
-
-FEATURES = {"speech_encoder": SpeechEncoderFeatures, "hubert": HubertFeatures}
+from omni.files import UserError, replace_folder, write_tensors
+from omni.units.config import UnitsConfig, merge_repeats, read_units_config, write_units_config
+from omni.units.features import features_of
 
 
 class UnitExtractor:
@@ -185,97 +76,32 @@ class UnitExtractor:
     def save(self, folder: str | Path) -> None:
         """Write config.json and centroids.safetensors; aside first, then renamed."""
         with replace_folder(folder) as aside:
-            write_json(
-                aside / "config.json", {"format_version": FORMAT_VERSION, **asdict(self.config)}
-            )
+            write_units_config(self.config, aside)
             write_tensors(aside / "centroids.safetensors", {"centroids": self.centroids})
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, encoder: nn.Module | None = None, layer: int | None = None
+        cls, folder: str | Path, *, encoder: nn.Module, layer: int | None = None
     ) -> UnitExtractor:
-        """Read a units folder.
+        """Read a units folder; omni.checkpoint.load_units finds the encoder by its name, too.
 
-        encoder: None loads a HuBERT by the name and revision that the folder states: a folder in
-            it, or whatever `load_hubert` takes. layer: instead of the one that it states.
-        Raises UserError if a file is missing or not as written, or if no encoder is given where
-        the kind needs one.
+        encoder: of the kind that the folder states. layer: instead of the one that it states.
+        Raises UserError if a file is missing or not as written.
         """
-        folder = Path(folder)
-        config, centroids = _read(folder)
+        config = read_units_config(folder)
         if layer is not None:
             config = replace(config, layer=layer)
-        if encoder is None:
-            if config.kind != "hubert":
-                raise UserError(
-                    f"{folder}: its units are features of {config.name!r}; load that speech "
-                    "encoder and give it as encoder="
-                )
-            from omni.checkpoint import load_hubert
-
-            inside = folder / config.name
-            source = str(inside) if inside.exists() else config.name
-            encoder = load_hubert(source, revision=config.revision)
-        return cls(config, centroids, encoder)
+        return cls(config, _read_centroids(Path(folder)), encoder)
 
 
-def features_of(config: UnitsConfig, encoder: nn.Module) -> Features:
-    """The config's features, smoothed: what k-means is fitted on and units are read from."""
-    layer_features = FEATURES[config.kind](encoder, config)
-
-    def smoothed(waveforms: Sequence[np.ndarray]) -> list[Tensor]:
-        return [smooth(frames, config.smooth_frames) for frames in layer_features(waveforms)]
-
-    return smoothed
-
-
-def smooth(features: Tensor, frames: int) -> Tensor:
-    """[F, D] -> [F, D]: each frame becomes the mean of `frames` around it; fewer at the ends."""
-    if frames == 1:
-        return features
-    mean = F.avg_pool1d(
-        features.T[None], frames, stride=1, padding=frames // 2, count_include_pad=False
-    )
-    return mean[0].T
-
-
-def _read(folder: Path) -> tuple[UnitsConfig, Tensor]:
-    """A units folder's two files, checked."""
+def _read_centroids(folder: Path) -> Tensor:
+    """[K, D]"""
     try:
-        record = json.loads((folder / "config.json").read_text())
         centroids = load_file(folder / "centroids.safetensors")["centroids"]
     except FileNotFoundError as error:
         raise UserError(f"{folder}: no units folder ({error}); fit the k-means first") from None
-    except (ValueError, KeyError, SafetensorError) as error:
+    except (KeyError, SafetensorError) as error:
         raise UserError(f"{folder}: damaged ({error!r}); copy the folder again") from None
-    version = record.pop("format_version", None)
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"{folder}/config.json: format_version={version}, this release reads {FORMAT_VERSION}"
-        )
-    if unknown := sorted(record.keys() - UnitsConfig.__dataclass_fields__):
-        raise UserError(f"{folder}/config.json: unknown {', '.join(unknown)}; remove or correct")
-    if missing := sorted({"kind", "name", "layer"} - record.keys()):
-        raise UserError(
-            f"{folder}/config.json: {', '.join(missing)} missing; fit the k-means again"
-        )
     if centroids.ndim != 2:
         raise UserError(f"{folder}: centroids of shape {tuple(centroids.shape)}; must be [K, D]")
-    return UnitsConfig(**record), centroids
-
-
-def _check_layer(config: UnitsConfig, layers: int) -> None:
-    if config.layer > layers:
-        raise UserError(f"units.layer={config.layer}: {config.name} has {layers} layers")
-
-
-def _waveform(samples: np.ndarray, normalize: bool) -> Tensor:
-    waveform = torch.as_tensor(samples, dtype=torch.float32)
-    return F.layer_norm(waveform, waveform.shape) if normalize else waveform
-
-
-def _with_children(module: Module, **children: nn.Module) -> Module:
-    """A shallow copy with other children; the weights are shared, the original is untouched."""
-    other = copy.copy(module)
-    other._modules = {**module._modules, **children}
-    return other
+    return centroids

@@ -1,4 +1,5 @@
-from .plot import plot as plot
+from . import plot as plot
+from . import tuning as tuning
 from .tuning import Report as Report
 from .tuning import measure as measure
 from .tuning import report as report

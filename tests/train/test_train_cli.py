@@ -16,7 +16,8 @@ from omni.checkpoint.pretrained import load
 from omni.files.folders import write_json
 from omni.speech_encoder import SpeechEncoder
 from omni.units.extractor import UnitsConfig, merge_repeats
-from tests.paths import ROOT
+
+from omni.units.config import UnitsConfig, merge_repeatsfrom tests.paths import ROOT
 from tests.tiny import tiny_bases, tiny_records
 from train.cli import app
 from train.commands.choose import choose_stage1, choose_stage2

@@ -20,7 +20,8 @@ from data_tools.manifest.record import Record, Turn, read_manifest, write_manife
 from data_tools.sources.splits import SplitStep, asked
 from omni.files.errors import UserError
 from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, save_speech_encoder
-from omni.units.extractor import UnitExtractor, UnitsConfig
+from omni.units.config import UnitsConfig
+from omni.units.extractor import UnitExtractor
 from tests.paths import ROOT
 
 WORDS = "one two three four five six seven eight nine ten eleven twelve".split()

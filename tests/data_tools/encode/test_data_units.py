@@ -12,7 +12,8 @@ from data_tools.manifest.record import Manifest, Record, Turn
 from data_tools.steps.steps import run_step
 from omni.audio import SAMPLE_RATE, load_audio, save_wav
 from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, save_speech_encoder
-from omni.units.extractor import UnitExtractor, UnitsConfig
+from omni.units.config import UnitsConfig
+from omni.units.extractor import UnitExtractor
 
 CONFIG = UnitsConfig(kind="speech_encoder", name="tiny", layer=1)
 LONGEST_S = 4

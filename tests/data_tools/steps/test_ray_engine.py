@@ -21,7 +21,8 @@ from data_tools.steps.ray_workers import RayEngine, SharedJob, gpus_per_worker, 
 from data_tools.steps.workers import Job, engine_of
 from omni.files.errors import UserError
 from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, save_speech_encoder
-from omni.units.extractor import UnitExtractor, UnitsConfig
+from omni.units.config import UnitsConfig
+from omni.units.extractor import UnitExtractor
 
 pytestmark = pytest.mark.timeout(400)  # on a busy machine; a minute at most on an idle one
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}

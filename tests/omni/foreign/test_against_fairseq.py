@@ -14,7 +14,8 @@ import torch
 from omni.audio import load_audio
 from omni.checkpoint.bases import load_hubert
 from omni.foreign.vocoder import read_vocoder
-from omni.units.extractor import HubertFeatures, UnitsConfig
+from omni.units.config import UnitsConfig
+from omni.units.features import HubertFeatures
 from omni.vocoder import vocode
 from tests.published import HUBERT, QUESTIONS, VOCODER
 

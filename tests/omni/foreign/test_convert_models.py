@@ -9,13 +9,15 @@ from transformers import HubertConfig, HubertModel
 
 from omni.audio import load_audio, log_mel, pad_to_window
 from omni.checkpoint.bases import load_hubert, load_speech_encoder
+from omni.checkpoint.extractors import load_units
 from omni.files.folders import CheckpointError
 from omni.foreign.hubert import fairseq_name, parse_layers, read_hubert
 from omni.foreign.kmeans import read_kmeans
 from omni.foreign.vocoder import read_vocoder
 from omni.foreign.whisper import read_whisper
 from omni.processor import pad_features
-from omni.units.extractor import HubertFeatures, UnitExtractor, UnitsConfig
+from omni.units.config import UnitsConfig
+from omni.units.features import HubertFeatures
 from omni.vocoder import load_vocoder, vocode
 from omni.vocoder.chunking import parse_schedule
 from omni.vocoder.streaming import StreamContext, StreamingVocoder
@@ -140,7 +142,7 @@ def test_features_of_a_converted_hubert_are_fairseqs(extractor, layer, key):
 def test_units_of_a_converted_extractor_are_the_originals(extractor):
     golden = json.loads((HUBERT / "golden.json").read_text())["models"]["base"]["units"]
     waveform = load_audio(QUESTIONS["question_slt"])
-    loaded = UnitExtractor.load(extractor)
+    loaded = load_units(extractor)
     assert loaded.extract(waveform).tolist() == golden["question_slt"]["frames"]
     assert loaded.extract_merged(waveform).tolist() == golden["question_slt"]["reduced"]
 
@@ -150,7 +152,7 @@ def test_units_folders_may_name_a_fairseq_file(tmp_path):
     (tmp_path / "hubert.pt").write_bytes(FAIRSEQ.read_bytes())
     config = {"format_version": 1, "kind": "hubert", "name": "hubert.pt", "layer": 3}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert UnitExtractor.load(tmp_path).config.layer == 3
+    assert load_units(tmp_path).config.layer == 3
 
 
 # mHuBERT is of the first kind, the large public HuBERTs of the second.

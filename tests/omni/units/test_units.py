@@ -12,16 +12,12 @@ from safetensors.torch import save_file
 from transformers import HubertConfig, HubertModel
 
 from omni.audio import encoder_frames, log_mel, mel_frames
+from omni.checkpoint.extractors import load_units
 from omni.files.errors import UserError
 from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig
-from omni.units.extractor import (
-    HubertFeatures,
-    SpeechEncoderFeatures,
-    UnitExtractor,
-    UnitsConfig,
-    merge_repeats,
-    smooth,
-)
+from omni.units.config import UnitsConfig, merge_repeats
+from omni.units.extractor import UnitExtractor
+from omni.units.features import HubertFeatures, SpeechEncoderFeatures, smooth
 
 WIDTH, LAYERS, CLUSTERS = 16, 3, 12
 
@@ -163,7 +159,7 @@ def test_a_hubert_extractor_finds_its_encoder_by_name(tmp_path):
     config = UnitsConfig(kind="hubert", name=str(tmp_path / "hubert"), layer=2)
     before = UnitExtractor(config, torch.randn(CLUSTERS, WIDTH), model)
     before.save(tmp_path / "units")
-    after = UnitExtractor.load(tmp_path / "units")
+    after = load_units(tmp_path / "units")
     assert np.array_equal(after.extract(noise(8000)), before.extract(noise(8000)))
 
 
@@ -179,7 +175,7 @@ def test_a_folder_that_cannot_be_used_says_why(encoder, tmp_path):
     folder = tmp_path / "units"
     extractor(encoder).save(folder)
     with pytest.raises(UserError, match="encoder="):
-        UnitExtractor.load(folder)
+        load_units(folder)
     record = json.loads((folder / "config.json").read_text())
     for change, says in [
         ({"layers": 3}, "unknown layers"),

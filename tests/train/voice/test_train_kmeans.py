@@ -10,7 +10,8 @@ import train.voice.kmeans
 from omni.audio import load_audio, save_wav
 from omni.files.errors import UserError
 from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig
-from omni.units.extractor import UnitExtractor, UnitsConfig
+from omni.units.config import UnitsConfig
+from omni.units.extractor import UnitExtractor
 from train.voice.kmeans import fit_units, label_corpus, read_frame_units
 
 CONFIG = UnitsConfig(kind="speech_encoder", name="tiny", layer=1, smooth_frames=3)
