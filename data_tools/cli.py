@@ -9,7 +9,7 @@ from data_tools.commands import build as cli_build
 from data_tools.commands import speech as cli_speech
 from data_tools.commands import texts as cli_text
 from data_tools.manifest import read_manifest, write_manifest
-from data_tools.nano import QUESTIONS, build_nano
+from data_tools.nano import QUESTIONS
 from data_tools.nano.domain import dialogues
 from omni.files import UserError, friendly
 
@@ -30,6 +30,8 @@ def nano(
     workers: Annotated[int | None, typer.Option(help="Default: all cores.")] = None,
 ) -> None:
     """Speak the nano's dialogues. Stopped and run again, it goes on where it was."""
+    from data_tools.nano import build_nano  # here: it brings torch
+
     made = build_nano(folder, dialogues(), questions=questions, seed=seed, workers=workers)
     for split, count in made.records.items():
         typer.echo(f"{split:<12} {count:6} records {made.hours[split]:6.2f} h of questions")

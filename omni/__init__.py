@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from omni import auto
 
 if TYPE_CHECKING:
-    from omni.checkpoint import NANO, load
     from omni.config import OmniConfig
+    from omni.loading import NANO, load
     from omni.model import OmniForConditionalGeneration
     from omni.processor import OmniProcessor
     from omni.session import AudioDelta, Done, SessionConfig, SpeechSession, TextDelta
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "NANO": "omni.checkpoint.pretrained",
+    "NANO": "omni.loading",
     "AudioDelta": "omni.session.events",
     "Done": "omni.session.events",
     "OmniConfig": "omni.config",
@@ -31,7 +31,7 @@ _HOMES = {
     "SessionConfig": "omni.session.session",
     "SpeechSession": "omni.session.session",
     "TextDelta": "omni.session.events",
-    "load": "omni.checkpoint.pretrained",
+    "load": "omni.loading",
     "parse_schedule": "omni.vocoder.chunking",
 }
 __all__ = [*_HOMES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -15,6 +15,7 @@ from transformers import GenerationConfig
 from transformers.utils import ModelOutput  # pyright: ignore[reportPrivateImportUsage]
 
 from omni.ctc import best_units
+from omni.language_model import response_states
 from omni.values import Frames, lengths_to_mask
 from omni.vocoder import vocode
 
@@ -82,8 +83,6 @@ def _predicting_states(
     model: OmniForConditionalGeneration, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Frames:
     """The states that predicted each reply's tokens, its end token's included, [B, N, H]."""
-    from omni.model import response_states
-
     prompt = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
     tokens = output.sequences[:, prompt.shape[1] if prompt is not None else 0 :]  # [B, N]
     # Of each step's forward the last position chose the token, whether or not keys were kept.

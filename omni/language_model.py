@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from omni.values import Frames
+
 # What a causal LM calls its keys and values: "cache" since transformers 5.24, before that
 # "past_key_values".
 _NAMES = {field.name for field in fields(CausalLMOutputWithPast)}
@@ -55,6 +57,18 @@ def run_language_model(
     return LanguageModelOutput(
         output.hidden_states, output.logits, output[CACHE_NAME] if use_cache else None
     )
+
+
+def response_states(hidden: Tensor, predicts: Tensor) -> Frames:
+    """The one place that aligns text with speech: the states that predict y_1 ... y_N.
+
+    hidden: [B, T, H], the LLM's last hidden states; predicts: [B, T] bool, True at a position
+    whose NEXT token belongs to the response (the last prompt position predicts y_1; the state
+    that predicts the end token is included, the end token's own state is not).
+    Returns [B, N, H]; rows may have different N, also 0.
+    """
+    rows = [states[chosen] for states, chosen in zip(hidden, predicts, strict=True)]
+    return Frames(nn.utils.rnn.pad_sequence(rows, batch_first=True), predicts.sum(-1))
 
 
 def embed(model: PreTrainedModel | nn.Module, ids: Tensor, placeholder: int) -> Tensor:

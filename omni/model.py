@@ -18,7 +18,13 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from omni.config import OmniConfig
 from omni.files import ReadFrom
 from omni.generation import generate_speech, speaks
-from omni.language_model import CACHE_NAME, LanguageModelOutput, embed, run_language_model
+from omni.language_model import (
+    CACHE_NAME,
+    LanguageModelOutput,
+    embed,
+    response_states,
+    run_language_model,
+)
 from omni.prompt import IGNORE
 from omni.speech_adapter import SpeechAdapter, splice
 from omni.speech_encoder import SpeechEncoder
@@ -244,15 +250,3 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         )  # fmt: skip
         predicts = F.pad(labels[:, 1:] != IGNORE, (0, 1))
         return response_states(output.hidden, predicts)
-
-
-def response_states(hidden: Tensor, predicts: Tensor) -> Frames:
-    """The one place that aligns text with speech: the states that predict y_1 ... y_N.
-
-    hidden: [B, T, H], the LLM's last hidden states; predicts: [B, T] bool, True at a position
-    whose NEXT token belongs to the response (the last prompt position predicts y_1; the state
-    that predicts the end token is included, the end token's own state is not).
-    Returns [B, N, H]; rows may have different N, also 0.
-    """
-    rows = [states[chosen] for states, chosen in zip(hidden, predicts, strict=True)]
-    return Frames(nn.utils.rnn.pad_sequence(rows, batch_first=True), predicts.sum(-1))

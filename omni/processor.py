@@ -75,7 +75,7 @@ class OmniProcessor(ProcessorMixin):
     @classmethod
     def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> OmniProcessor:  # type: ignore[override]
         """Read tokenizer and settings from a checkpoint folder or hub id."""
-        from omni.checkpoint import HUB_KEYWORDS, fetch
+        from omni.files import HUB_KEYWORDS, fetch
 
         path = fetch(str(folder), **{k: v for k, v in kwargs.items() if k in HUB_KEYWORDS})
         read_json(path / "config.json")  # first: its errors name the file

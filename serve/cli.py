@@ -75,9 +75,9 @@ def tune(
 
     with without_garbage_collection():
         from omni.audio import load_audio
-        from omni.checkpoint import NANO
         from omni.commands import settle_threads, start, warm_up
         from omni.files import write_json
+        from omni.loading import NANO
         from omni.session import SessionConfig
         from omni.vocoder import parse_schedule
         from serve.tune import measure, plot, report, write_schedule

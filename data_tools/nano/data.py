@@ -21,8 +21,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import soundfile
 from tqdm import tqdm
 
 from data_tools.manifest import write_manifest
@@ -36,7 +34,7 @@ from data_tools.nano.plan import (
     reading_record,
     text_record,
 )
-from data_tools.speech import SAMPLE_RATE, InstalledEngines, TextToSpeech
+from data_tools.speech import SAMPLE_RATE, InstalledEngines, TextToSpeech, write_wav
 
 QUESTIONS = 15_000  # spoken question turns for training, about 9 h
 FORMAT_VERSION = 2
@@ -113,14 +111,6 @@ def make_clips(
         pool.shutdown(cancel_futures=True)
         for tts in started:
             tts.close()
-
-
-def write_wav(path: Path, waveform: np.ndarray) -> None:
-    """[samples] float32 at 16 kHz -> int16 wav, written aside and renamed."""
-    aside = path.with_name(path.name + ".partial")
-    samples = np.round(np.clip(waveform, -1.0, 1.0) * 32767).astype(np.int16)
-    soundfile.write(aside, samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
-    os.replace(aside, path)
 
 
 def check(dialogues: Sequence[Dialogue], *, questions: int, workers: int | None) -> None:

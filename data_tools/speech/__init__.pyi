@@ -18,3 +18,4 @@ from .voices import ANSWER_VOICE as ANSWER_VOICE
 from .voices import HELD_OUT_VOICE as HELD_OUT_VOICE
 from .voices import Voice as Voice
 from .voices import random_training_voice as random_training_voice
+from .wav import write_wav as write_wav

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.nano import write_wav
+from data_tools.speech.wav import write_wav
 from omni.audio import SAMPLE_RATE
 
 FRAME = SAMPLE_RATE // 100  # 10 ms

@@ -29,35 +29,6 @@ OPENAI_NAMES = (
 )  # fmt: skip
 
 LORA_BASE = "base"  # the folder beside LoRA weights that holds the LLM below them
-# What transformers' `from_pretrained` says of a hub id, in huggingface_hub's words.
-HUB_KEYWORDS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
-
-
-def fetch(source: str, **hub: Any) -> Path:
-    """A local folder or file as it is; anything else is a hub id, fetched by huggingface_hub.
-
-    hub: HUB_KEYWORDS, for a hub id. Raises CheckpointError if it is neither.
-    """
-    path = Path(source).expanduser()
-    if path.exists():
-        return path
-    if source.startswith((".", "/", "~")) or source.count("/") != 1:
-        raise CheckpointError(
-            f"{source}: no such file or folder, and no hub id (OWNER/NAME) either; check the path"
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(source, **hub))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(
-            f"{source}: not a local folder, and the hub did not give it ({reason}); check the name "
-            "and the network, or download it yourself and give the folder"
-        ) from None
-
-
 def load_speech_encoder(source: str, *, block_frames: int | None = None) -> SpeechEncoder:
     """A Whisper encoder of any size, float32.
 

@@ -21,7 +21,6 @@ from omni.vocoder import load_vocoder
 if TYPE_CHECKING:
     from omni.model import OmniForConditionalGeneration
 
-NANO = Path(__file__).parents[1] / "nano" / "checkpoint"
 
 
 def read_checkpoint(
@@ -40,7 +39,7 @@ def read_checkpoint(
     dtype: of all weights but the vocoder's, which computes phases and stays float32; None is
     float32 on a CPU and the stored type elsewhere. device_map, attn_implementation and
     quantization_config go to the LLM; the other stages follow its device.
-    config: takes the place of the folder's config.json. hub: see omni.checkpoint.bases.HUB_KEYWORDS.
+    config: takes the place of the folder's config.json. hub: see omni.files.HUB_KEYWORDS.
     Raises CheckpointError for anything missing, surplus or misshaped.
     """
     if surplus := sorted(hub.keys() - set(HUB_KEYWORDS)):
@@ -109,17 +108,3 @@ def _part(folder: Path, config: OmniConfig, name: str, load: Callable[[str], Any
             f'again, or add "bases": {{"{name}": HUB_ID_OR_FOLDER}}'
         )
     return load(config.bases[name])
-
-
-def load(
-    checkpoint: str | Path | None = None, **kwargs: Any
-) -> tuple[OmniForConditionalGeneration, OmniProcessor]:
-    """A model ready to answer and its processor; None is the embedded nano.
-
-    kwargs: those of `OmniForConditionalGeneration.from_pretrained`.
-    """
-    from omni.model import OmniForConditionalGeneration
-
-    source = NANO if checkpoint is None else checkpoint
-    model = OmniForConditionalGeneration.from_pretrained(source, **kwargs)
-    return model, OmniProcessor.from_pretrained(source)

@@ -11,7 +11,7 @@ from typing import Any
 
 from omni.checkpoint import LORA_BASE, fetch
 from omni.config import OmniConfig
-from omni.files import CheckpointError, read_json
+from omni.files import CheckpointError, fetch, read_json
 from omni.vocoder import SETTING
 
 _HEADER_LIMIT = 100_000_000  # bytes, safetensors' own limit

@@ -143,9 +143,9 @@ def info(
     ] = None,
 ) -> None:
     """Describe a checkpoint: its stages, their sizes and bases, and what was trained."""
-    from omni.checkpoint import NANO
     from omni.commands.describe import describe
     from omni.commands.start import quieten
+    from omni.loading import NANO
 
     quieten()
     _print_info(describe(NANO if checkpoint is None else checkpoint))

@@ -10,8 +10,8 @@ import torch
 from transformers.utils import logging
 
 from omni.audio import SAMPLE_RATE
-from omni.checkpoint import load
 from omni.commands.threads import choose_threads
+from omni.loading import load
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
 from omni.session import SessionConfig, SpeechSession

@@ -11,8 +11,7 @@ from torch import Tensor
 from transformers import Cache
 
 from omni.audio import SAMPLE_RATE
-from omni.language_model import LanguageModelOutput
-from omni.model import response_states
+from omni.language_model import LanguageModelOutput, response_states
 from omni.session.events import AudioDelta, Chunk, Done, Event, TextDelta, Timings
 from omni.session.sampling import Sampling, choose
 from omni.session.speaker import Speaker

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from omni.audio import log_mel
 from omni.ctc import best_units
-from omni.language_model import run_language_model
-from omni.model import OmniForConditionalGeneration, response_states
+from omni.language_model import response_states, run_language_model
+from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor, pad_features
 from omni.session.events import Done
 from omni.session.session import SessionConfig, SpeechSession

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from omni.config import OmniConfig
-from omni.language_model import run_language_model
-from omni.model import OmniForConditionalGeneration, response_states
+from omni.language_model import response_states, run_language_model
+from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor, left_padded, pad_features
 from omni.prompt import IGNORE, Message, PromptIds
 from omni.session.events import Done

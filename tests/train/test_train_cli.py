@@ -18,7 +18,10 @@ from omni.speech_encoder import SpeechEncoder
 from omni.units.extractor import UnitsConfig, merge_repeats
 
 from omni.units.config import UnitsConfig, merge_repeatsfrom tests.paths import ROOT
-from tests.tiny import tiny_bases, tiny_records
+
+from omni.loading import load
+from omni.units.config import UnitsConfig, merge_repeats
+from tests.paths import ROOTfrom tests.tiny import tiny_bases, tiny_records
 from train.cli import app
 from train.commands.choose import choose_stage1, choose_stage2
 from train.commands.plan import plan_stage1

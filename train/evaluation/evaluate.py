@@ -17,11 +17,11 @@ from tqdm import tqdm
 
 from data_tools.manifest import Manifest
 from omni.audio import SAMPLE_RATE, load_audio
-from omni.checkpoint import load
 from omni.commands import warm_up
 from omni.ctc import best_units
 from omni.devices import choose_device, choose_dtype
 from omni.frame_cache import CLEAN, weights_digest
+from omni.loading import load
 from omni.prompt import IGNORE
 from omni.session import Done, SessionConfig, SpeechSession
 from omni.vocoder import StreamingVocoder, Whole, parse_schedule

@@ -12,8 +12,9 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
-from omni.checkpoint.bases import fetch, load_language_model, load_speech_encoder, load_tokenizer
+from omni.checkpoint.bases import load_language_model, load_speech_encoder, load_tokenizer
 from omni.files.folders import CheckpointError
+from omni.files.hub import fetch
 from omni.language_model import add_lora, is_lora
 from tests.paths import DATA
 from tests.tiny import tiny_bases, tiny_config

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from omni.checkpoint.pretrained import load
 from omni.files.folders import CheckpointError
 from omni.language_model import add_lora, is_lora
+from omni.loading import load
 from omni.model import OmniForConditionalGeneration
 from omni.session.session import SessionConfig, SpeechSession
 from omni.speech_encoder import save_speech_encoder

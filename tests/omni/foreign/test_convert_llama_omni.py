@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from omni.audio import load_audio
-from omni.checkpoint.pretrained import load
 from omni.ctc import best_labels, best_units, collapse, ctc_loss, initial_collapse_state
 from omni.files.folders import CheckpointError
 from omni.foreign.llama_omni import read_llama_omni
 from omni.foreign.llama_omni_format import expected_parts, foreign_names, omni_config
 from omni.foreign.vocoder import read_vocoder
 from omni.foreign.whisper import read_whisper
+from omni.loading import load
 from omni.model import OmniForConditionalGeneration
 from omni.processor import pad_features
 from omni.prompt import IGNORE, Message

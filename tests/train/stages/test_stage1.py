@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from data_tools.manifest.record import Manifest, read_manifest
 from data_tools.speech.augment import AugmentConfig
-from omni.checkpoint.pretrained import load
+from omni.loading import load
 from omni.model import OmniForConditionalGeneration
 from omni.prompt import SPEECH, PromptConfig
 from omni.speech_adapter import SpeechAdapterConfig

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from data_tools.manifest.record import Manifest, Record, read_manifest
-from omni.checkpoint.pretrained import load
 from omni.frame_cache import CLEAN
+from omni.loading import load
 from omni.prompt import SPEECH, PromptConfig
 from omni.speech_adapter import SpeechAdapterConfig
 from tests.tiny import UNITS, tiny_bases, tiny_records
