@@ -1,6 +1,6 @@
 """omni: ears and a voice for any LLaMA-style LLM.
 
-The stages stand in pipeline order in audio, speech_encoder, speech_adapter, language_model,
+The parts stand in pipeline order in audio, speech_encoder, speech_adapter, language_model,
 unit_decoder and vocoder; model joins them, session runs a conversation.
 """
 

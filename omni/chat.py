@@ -1,5 +1,7 @@
-"""What transformers' processors are given, brought into order: conversations whose content has
-parts of text and audio, and prompts with the recordings that fill their placeholders."""
+"""Chats with text and audio in one turn, as transformers' processors take them.
+
+Conversations whose content has parts, and prompts with the recordings that fill them.
+"""
 
 from __future__ import annotations
 

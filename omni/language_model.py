@@ -1,4 +1,4 @@
-"""Stage 3 of 5: any causal LM that transformers loads, asked for states and logits alike."""
+"""Part 3 of 5: any causal LM that transformers loads, asked for states and logits alike."""
 
 from __future__ import annotations
 

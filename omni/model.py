@@ -1,4 +1,4 @@
-"""OmniForConditionalGeneration: joins the stages. The only file that knows more than one of them.
+"""OmniForConditionalGeneration: joins the parts. The only file that knows more than one of them.
 
 log-mel -> speech_encoder -> speech_adapter -> language_model -> unit_decoder -> vocoder
 """
@@ -37,7 +37,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
     """Any causal LM with ears and a voice.
 
     `speech_encoder`, `speech_adapter`, `language_model`, `unit_decoder` (None before stage 2) and
-    `vocoder` (None if the checkpoint has none) are the stages of the paper's figure.
+    `vocoder` (None if the checkpoint has none) are the parts of the paper's figure.
     """
 
     config_class = OmniConfig
@@ -81,7 +81,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.speech_encoder.requires_grad_(False)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Every stage has initialised itself; transformers must not do it again."""
+        """Every part has initialised itself; transformers must not do it again."""
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **kwargs: Any) -> OmniForConditionalGeneration:  # type: ignore[override]

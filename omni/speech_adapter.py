@@ -1,4 +1,4 @@
-"""Stage 2 of 5: stack k frames and map them to the LLM's width."""
+"""Part 2 of 5: stack k frames and map them to the LLM's width."""
 
 from __future__ import annotations
 

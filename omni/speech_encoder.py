@@ -1,4 +1,4 @@
-"""Stage 1 of 5, the ears: a frozen Whisper encoder that encodes no more than was said.
+"""Part 1 of 5, the ears: a frozen Whisper encoder that encodes no more than was said.
 
 Whisper's own code insists on 30 s of input. Here audio of n frames uses the first n positions, so
 a 3 s question costs 3 s. Parameter names are those of transformers' `WhisperEncoder`: its state

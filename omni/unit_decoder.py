@@ -1,4 +1,4 @@
-"""Stage 4 of 5, the speech decoder: LLM states -> unit log-probabilities, without autoregression.
+"""Part 4 of 5, the speech decoder: LLM states -> unit log-probabilities, without autoregression.
 
 Each state is repeated `upsample` times, causal Llama layers turn the repeats into different
 steps, and a linear layer scores K units and the blank. Parameter names are those of LLaMA-Omni's

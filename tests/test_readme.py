@@ -117,23 +117,22 @@ def tour() -> str:
     return README.split("## Tour")[1].split("\n## ")[0]
 
 
-def python_files() -> list[str]:
-    return sorted(
-        str(path.relative_to(ROOT))
-        for package in ("omni", "train", "data_tools", "serve")
-        for path in (ROOT / package).rglob("*.py")
-        if path.name != "__init__.py"
-    )
+def rooms_and_flat_files() -> list[str]:
+    packages = [ROOT / name for name in ("omni", "train", "data_tools", "serve")]
+    flat = [path for package in packages for path in package.glob("*.py")]
+    rooms = [path.parent for package in packages for path in package.glob("*/__init__.py")]
+    named = [path for path in flat if path.name != "__init__.py"] + rooms
+    return sorted(str(path.relative_to(ROOT)) for path in named)
 
 
-def test_the_tour_has_a_line_for_every_file_and_no_other() -> None:
-    folder, toured = "", []
+def test_the_tour_has_a_line_for_every_room_and_flat_file_and_no_other() -> None:
+    package, toured = "", []
     for line in tour().splitlines():
-        if found := re.match(r"([a-z_/]+)/(?: |$)", line):
-            folder = found[1]
-        elif found := re.match(r"  ([a-z_0-9]+\.py) +\S", line):
-            toured.append(f"{folder}/{found[1]}")
-    assert sorted(toured) == python_files()
+        if found := re.match(r"([a-z_]+)/  \S", line):
+            package = found[1]
+        elif found := re.match(r"  ([a-z_0-9]+)(\.py|/) +\S", line):
+            toured.append(f"{package}/{found[1]}{found[2].removesuffix('/')}")
+    assert sorted(toured) == rooms_and_flat_files()
 
 
 def test_links_inside_the_project_lead_somewhere() -> None:

@@ -38,7 +38,7 @@ def read_checkpoint(
 
     dtype: of all weights but the vocoder's, which computes phases and stays float32; None is
     float32 on a CPU and the stored type elsewhere. device_map, attn_implementation and
-    quantization_config go to the LLM; the other stages follow its device.
+    quantization_config go to the LLM; the other parts follow its device.
     config: takes the place of the folder's config.json. hub: see omni.files.HUB_KEYWORDS.
     Raises CheckpointError for anything missing, surplus or misshaped.
     """
@@ -72,8 +72,8 @@ def read_checkpoint(
                 "base that the checkpoint was trained on"
             )
     model = kind(config, language_model=language_model, speech_encoder=speech_encoder)
-    stages = {"speech_adapter": model.speech_adapter, "unit_decoder": model.unit_decoder}
-    for name, module in stages.items():
+    parts = {"speech_adapter": model.speech_adapter, "unit_decoder": model.unit_decoder}
+    for name, module in parts.items():
         if module is not None:
             tensors = read_tensors(folder / f"{name}.safetensors")
             load_weights(module, tensors, where=f"{folder}/{name}.safetensors")

@@ -1,6 +1,6 @@
 """save_pretrained: a checkpoint folder names its frozen bases, and carries whatever has changed.
 
-config.json                  stages, sizes, bases by name
+config.json                  parts, sizes, bases by name
 speech_adapter.safetensors   unit_decoder.safetensors (after stage 2)
 speech_encoder/              if it has no base, is not its base any more, or all is to be carried
 language_model/              likewise; or an adapter of peft's, with base/ below it where needed

@@ -18,8 +18,8 @@ _HEADER_LIMIT = 100_000_000  # bytes, safetensors' own limit
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageInfo:
-    """One stage. source: where its weights are; trained: the stages of training that changed it."""
+class PartInfo:
+    """One part. source: where its weights are; trained: the stages of training that changed it."""
 
     name: str
     shape: str
@@ -34,13 +34,13 @@ class CheckpointInfo:
 
     folder: Path
     megabytes: float
-    stages: tuple[StageInfo, ...]
+    parts: tuple[PartInfo, ...]
     units: str
     schedule: str
 
     @property
     def parameters(self) -> int:
-        return sum(stage.parameters for stage in self.stages)
+        return sum(part.parameters for part in self.parts)
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,15 @@ def describe(source: str | Path) -> CheckpointInfo:
     return CheckpointInfo(
         folder=folder,
         megabytes=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6,
-        stages=tuple(_stage(folder, config, name, shapes[name], sizes) for name in shapes),
+        parts=tuple(_part(folder, config, name, shapes[name], sizes) for name in shapes),
         units=_units(folder),
         schedule=str(settings.get(SETTING) or "auto"),
     )
 
 
-def _stage(
+def _part(
     folder: Path, config: OmniConfig, name: str, shape: str, sizes: dict[str, int]
-) -> StageInfo:
+) -> PartInfo:
     stored = _stored(folder, name)
     base = config.bases.get(name)
     if stored is not None:
@@ -103,14 +103,14 @@ def _stage(
             "folder again"
         )
     trained = [stage for stage, parts in config.trained.items() if name in parts]
-    return StageInfo(
+    return PartInfo(
         name=name, shape=shape, parameters=parameters, source=source,
         trained=", ".join(trained) or "-",
     )  # fmt: skip
 
 
 def _stored(folder: Path, name: str) -> _Stored | None:
-    """The weights of a stage that the folder carries: NAME.safetensors, or a folder NAME."""
+    """The weights of a part that the folder carries: NAME.safetensors, or a folder NAME."""
     single = folder / f"{name}.safetensors"
     files = [single] if single.is_file() else sorted((folder / name).glob("*.safetensors"))
     if not files:
@@ -135,7 +135,7 @@ def _header(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _sizes_by_config(config: OmniConfig) -> dict[str, int]:
-    """Parameters of the stages that config.json describes, counted on the meta device."""
+    """Parameters of the parts that config.json describes, counted on the meta device."""
     import torch
 
     from omni.model import OmniForConditionalGeneration

@@ -142,7 +142,7 @@ def info(
         str | None, typer.Argument(metavar="DIR_OR_HUB_ID", help="Default: the embedded nano.")
     ] = None,
 ) -> None:
-    """Describe a checkpoint: its stages, their sizes and bases, and what was trained."""
+    """Describe a checkpoint: its parts, their sizes and bases, and what was trained."""
     from omni.commands.describe import describe
     from omni.commands.start import quieten
     from omni.loading import NANO
@@ -239,11 +239,11 @@ def _print_info(info: "CheckpointInfo") -> None:
     from rich.table import Table
 
     table = Table(title=str(info.folder), title_justify="left", box=SIMPLE_HEAD)
-    for title in ("stage", "shape", "parameters", "weights", "trained in"):
+    for title in ("part", "shape", "parameters", "weights", "trained in"):
         table.add_column(title, justify="right" if title == "parameters" else "left")
-    for stage in info.stages:
-        parameters = f"{stage.parameters:,}"
-        table.add_row(stage.name, stage.shape, parameters, stage.source, stage.trained)
+    for part in info.parts:
+        parameters = f"{part.parameters:,}"
+        table.add_row(part.name, part.shape, parameters, part.source, part.trained)
     Console().print(table)
     typer.echo(f"{info.parameters:,} parameters, {info.megabytes:.1f} MB in the folder")
     typer.echo(f"units: {info.units}; chunk schedule: {info.schedule}")

@@ -17,7 +17,7 @@ from omni.processor import OmniProcessor
 from omni.session import SessionConfig, SpeechSession
 from omni.vocoder import Fixed
 
-WARM_UP_TOKENS = 8  # enough to run every stage
+WARM_UP_TOKENS = 8  # enough to run every part
 
 
 def quieten() -> None:

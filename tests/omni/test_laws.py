@@ -19,10 +19,6 @@ from omni.session.speaker import Speaker, SpeakerState
 from omni.unit_decoder import UnitDecoder
 from omni.values import (
     Frames,
-    SpeechAdapterStage,
-    SpeechEncoderStage,
-    UnitDecoderStage,
-    VocoderStage,
 )
 from omni.vocoder import Vocoder, vocode
 from omni.vocoder.chunking import Fixed, Whole
@@ -59,13 +55,6 @@ def voice() -> Vocoder:
 def chunkings(draw: st.DrawFn, most: int = 14) -> list[int]:
     """Sizes of chunks, some of them 0, that add up to a reply's length of 1 or more."""
     return draw(st.lists(st.integers(0, 5), min_size=1, max_size=most).filter(any))
-
-
-def test_every_stage_keeps_its_promise_of_shape() -> None:
-    assert isinstance(model().speech_encoder, SpeechEncoderStage)
-    assert isinstance(model().speech_adapter, SpeechAdapterStage)
-    assert isinstance(decoder(), UnitDecoderStage)
-    assert isinstance(voice(), VocoderStage)
 
 
 @settings(max_examples=15, deadline=None)

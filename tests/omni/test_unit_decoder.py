@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from omni.ctc import best_labels, best_units, collapse, ctc_loss, initial_collapse_state
 from omni.unit_decoder import CACHE_BLOCK, UnitDecoder, UnitDecoderConfig, UnitDecoderState
-from omni.values import Frames, UnitDecoderStage
+from omni.values import Frames
 from tests.paths import DATA
 
 # LLaMA-Omni's own code on small random weights, with the rotary scaling of Llama 3.1.
@@ -156,10 +156,6 @@ def test_the_published_size_has_the_papers_parameters():
             )
         )
     assert sum(parameter.numel() for parameter in decoder.parameters()) == 425_649_129
-
-
-def test_the_unit_decoder_is_a_unit_decoder_stage():
-    assert isinstance(DECODER, UnitDecoderStage)
 
 
 @settings(deadline=None, max_examples=40)
