@@ -5,6 +5,7 @@
 # make wheel-test   build the wheel, install it into an empty environment, use it there
 # make test-oldest  the tests with the lowest versions that pyproject.toml takes
 # make test-newest  the tests with the newest ones
+# make docs         the documentation as a site in build/site; a warning is an error
 # make constraints  write constraints.txt anew, from what test-newest has just passed with
 # make clean        remove the virtual environments, caches and what demo wrote
 #
@@ -30,7 +31,7 @@ ENDS_PYTEST := $(PYTEST) --ignore tests/test_packaging.py
 # Speech synthesis for data_tools: the nano's data, and the tests of how it is made.
 SPEECH_PACKAGES := flite espeak-ng festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts
 
-.PHONY: demo test nano lint wheel-test test-oldest test-newest constraints clean
+.PHONY: demo test nano lint docs wheel-test test-oldest test-newest constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.core
@@ -50,6 +51,10 @@ lint: $(VENV)/.test
 nano: $(VENV)/.test | speech-packages
 	$(BIN)/omni-data nano $(NANO_DIR)/data
 	$(BIN)/omni-train nano $(NANO_DIR)
+
+# The theme's farewell to its own successor is no warning about our pages.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 wheel-test: $(VENV)/.test
 	$(BIN)/python -m pytest .ci/test_wheel.py
@@ -85,6 +90,10 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing omni and its test tools into $(VENV) (a few minutes, about 2 GB) ..."
 	$(BIN)/python $(PIP_INSTALL) $(PIP_ARGS) --constraint constraints.txt --editable ".[test]"
 	@touch $@ $(VENV)/.core
+
+$(VENV)/.docs: $(VENV)/.core
+	$(BIN)/python $(PIP_INSTALL) $(PIP_ARGS) --constraint constraints.txt --editable ".[docs]"
+	@touch $@
 
 # uv finds the lowest versions that go together; pip, which keeps to its own settings, takes them.
 $(OLDEST)/.installed: pyproject.toml

@@ -139,3 +139,16 @@ def test_links_inside_the_project_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("package", ["omni", "train", "data_tools", "serve"])
+def test_the_reference_has_every_module_and_no_other(package: str) -> None:
+    page = (ROOT / "docs" / "reference" / f"{package}.md").read_text()
+    commands = ("__init__.py", "cli.py", "commands.py", "main.py")
+    expected = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for pattern in ("*.py", "*/*.py")
+        for path in (ROOT / package).glob(pattern)
+        if path.name not in commands
+    ]
+    assert sorted(re.findall(r"^::: (\S+)$", page, re.M)) == sorted(expected)
