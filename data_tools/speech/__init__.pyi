@@ -14,8 +14,11 @@ from .speak import InstalledEngines as InstalledEngines
 from .speak import TextToSpeech as TextToSpeech
 from .speak_step import SpeakStep as SpeakStep
 from .speak_step import speaker_of as speaker_of
+from .tts import ENGINE_CONFIGS as ENGINE_CONFIGS
+from .tts import engine_config as engine_config
 from .voices import ANSWER_VOICE as ANSWER_VOICE
 from .voices import HELD_OUT_VOICE as HELD_OUT_VOICE
+from .voices import PARAMETERS as PARAMETERS
 from .voices import Voice as Voice
 from .voices import random_training_voice as random_training_voice
 from .wav import write_wav as write_wav

@@ -10,7 +10,7 @@ from functools import cache
 
 import numpy as np
 
-PARAMETERS = {
+PARAMETERS: dict[str, tuple[str, ...]] = {
     "flite": ("stretch", "f0"),
     "espeak": ("variant", "pitch", "speed"),
     "festival": ("stretch",),

@@ -9,6 +9,7 @@ from .chunking import Fixed as Fixed
 from .chunking import Whole as Whole
 from .chunking import parse_schedule as parse_schedule
 from .chunking import stored_schedule as stored_schedule
+from .durations import DurationPredictor as DurationPredictor
 from .durations import merge as merge
 from .folder import VOCODERS as VOCODERS
 from .folder import load_vocoder as load_vocoder

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -67,8 +68,16 @@ def bigram_arpa(sentences: Sequence[str]) -> str:
     return "\n".join([*lines, "", "\\end\\", ""])
 
 
+class Recogniser(Protocol):
+    """An ear that knows nothing of the model: it writes down what a waveform says."""
+
+    def hear(self, waveform: np.ndarray) -> str:
+        """[samples] float at 16 kHz -> normalised words, "" for none."""
+        ...
+
+
 class Judge:
-    """Waveforms -> words. sentences: of the domain; None takes pocketsphinx's own model."""
+    """pocketsphinx. sentences: of the domain; None takes its own model of any speech."""
 
     def __init__(self, sentences: Sequence[str] | None) -> None:
         from pocketsphinx import Decoder
