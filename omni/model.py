@@ -101,7 +101,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         save_pretrained(self, folder, **kwargs)
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Upload the whole checkpoint, with tokenizer and model card; see omni.checkpoint.hub.push."""
+        """Upload the whole checkpoint, with tokenizer and model card; see omni.checkpoint.push."""
         from omni.checkpoint import push
 
         return push(self, repo_id, **kwargs)

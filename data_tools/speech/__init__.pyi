@@ -1,5 +1,5 @@
+from . import augment as augment
 from .augment import AugmentConfig as AugmentConfig
-from .augment import augment as augment
 from .augment import augment_rng as augment_rng
 from .augment import load_augmented as load_augmented
 from .augment_step import AugmentStep as AugmentStep

@@ -1,15 +1,7 @@
-from .bases import HUB_KEYWORDS as HUB_KEYWORDS
-from .bases import LORA_BASE as LORA_BASE
-from .bases import OPENAI_NAMES as OPENAI_NAMES
-from .bases import fetch as fetch
-from .bases import load_hubert as load_hubert
 from .bases import load_language_model as load_language_model
 from .bases import load_speech_encoder as load_speech_encoder
 from .bases import load_tokenizer as load_tokenizer
-from .card import front_matter as front_matter
-from .card import write_card as write_card
+from .extractors import load_units as load_units
 from .hub import push as push
-from .pretrained import NANO as NANO
-from .pretrained import load as load
 from .pretrained import read_checkpoint as read_checkpoint
 from .saving import save_pretrained as save_pretrained

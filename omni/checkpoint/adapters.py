@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from omni.checkpoint.bases import LORA_BASE
+from omni.about import LORA_BASE
 from omni.checkpoint.touched import is_quantised
 from omni.files import CheckpointError, read_json, write_json, write_tensors
 from omni.language_model import is_lora

@@ -19,16 +19,12 @@ from transformers import (
     WhisperConfig,
 )
 
-from omni.files import CheckpointError, check_weights, load_weights, read_tensors
+from omni.about import LORA_BASE
+from omni.files import CheckpointError, check_weights, fetch, hub_name, load_weights, read_tensors
 from omni.foreign import StoredTensor, read_hubert, read_whisper
 from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 
-OPENAI_NAMES = (
-    "tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en",
-    "large-v1", "large-v2", "large-v3", "large-v3-turbo",
-)  # fmt: skip
 
-LORA_BASE = "base"  # the folder beside LoRA weights that holds the LLM below them
 def load_speech_encoder(source: str, *, block_frames: int | None = None) -> SpeechEncoder:
     """A Whisper encoder of any size, float32.
 
@@ -52,11 +48,6 @@ def encoder_tensors(
         weights = read_whisper(path)
         return weights.config, weights.tensors
     return _read_transformers(path)
-
-
-def hub_name(source: str) -> str:
-    """openai-whisper's short name -> its hub id; anything else as it is."""
-    return f"openai/whisper-{source}" if source in OPENAI_NAMES else source
 
 
 def _read_transformers(folder: Path) -> tuple[SpeechEncoderConfig, dict[str, Tensor]]:

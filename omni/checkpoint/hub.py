@@ -6,8 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from omni.checkpoint.card import NAME as CARD
-from omni.checkpoint.card import is_generated
+from omni.about import NAME as CARD
+from omni.about import is_generated
 from omni.checkpoint.saving import BASES, write_checkpoint
 from omni.files import CheckpointError
 
@@ -38,7 +38,7 @@ def push(
     Bases that are folders of this machine are carried; hub ids are named. The tokenizer is
     `processor`'s, else that of the checkpoint that the model was read from. A model card that a
     person has written in the repository stays as it is there.
-    saving: keywords of omni.checkpoint.saving.write_checkpoint. The others are those of transformers.
+    saving: keywords of `write_checkpoint`. The others are those of transformers.
     Raises CheckpointError, before anything is uploaded, where no tokenizer is known.
     """
     from huggingface_hub import HfApi

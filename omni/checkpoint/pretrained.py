@@ -12,15 +12,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import GenerationConfig
 
-from omni.checkpoint.bases import HUB_KEYWORDS, fetch, load_language_model, load_speech_encoder
+from omni.checkpoint.bases import load_language_model, load_speech_encoder
 from omni.config import OmniConfig
-from omni.files import CheckpointError, ReadFrom, load_weights, read_json, read_tensors
-from omni.processor import OmniProcessor
+from omni.files import (
+    HUB_KEYWORDS,
+    CheckpointError,
+    ReadFrom,
+    fetch,
+    load_weights,
+    read_json,
+    read_tensors,
+)
 from omni.vocoder import load_vocoder
 
 if TYPE_CHECKING:
     from omni.model import OmniForConditionalGeneration
-
 
 
 def read_checkpoint(

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from omni.about import NAME as CARD
+from omni.about import is_generated, write_card
 from omni.checkpoint.adapters import below_adapters, save_language_model
-from omni.checkpoint.card import NAME as CARD
-from omni.checkpoint.card import is_generated, write_card
 from omni.checkpoint.touched import touched
 from omni.config import OmniConfig
 from omni.files import CheckpointError, read_json, replace_folder, write_tensors
@@ -74,8 +74,8 @@ def save_pretrained(
 ) -> None:
     """`write_checkpoint` with the keywords of transformers' `save_pretrained`.
 
-    push_to_hub: upload it as well, see omni.checkpoint.hub.push, which also takes repo_id (default: the
-    folder's name), token, commit_message, private, revision, create_pr and tags.
+    push_to_hub: upload it as well, see `push`, which also takes repo_id (default: the folder's name),
+    token, commit_message, private, revision, create_pr and tags.
     safe_serialization=False, variant and others that have no meaning here are refused by name.
     """
     from omni.checkpoint.hub import KEYWORDS, push

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from omni.checkpoint.bases import encoder_tensors, fetch, load_language_model
-from omni.files import CheckpointError
+from omni.checkpoint.bases import encoder_tensors, load_language_model
+from omni.files import CheckpointError, fetch
 from omni.foreign import StoredTensor, read_folder
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from omni.files import UserError, friendly
 if TYPE_CHECKING:
     import numpy as np
 
-    from omni.commands.describe import CheckpointInfo
+    from omni.about import CheckpointInfo
     from omni.model import OmniForConditionalGeneration
     from omni.processor import OmniProcessor
     from omni.session import Done, SessionConfig, Timings
@@ -143,7 +143,7 @@ def info(
     ] = None,
 ) -> None:
     """Describe a checkpoint: its parts, their sizes and bases, and what was trained."""
-    from omni.commands.describe import describe
+    from omni.about import describe
     from omni.commands.start import quieten
     from omni.loading import NANO
 

@@ -7,6 +7,11 @@ from typing import Any
 
 from omni.files.folders import CheckpointError
 
+OPENAI_NAMES = (
+    "tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en",
+    "large-v1", "large-v2", "large-v3", "large-v3-turbo",
+)  # fmt: skip
+
 # What transformers' `from_pretrained` says of a hub id, in huggingface_hub's words.
 HUB_KEYWORDS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 
@@ -34,3 +39,8 @@ def fetch(source: str, **hub: Any) -> Path:
             f"{source}: not a local folder, and the hub did not give it ({reason}); check the name "
             "and the network, or download it yourself and give the folder"
         ) from None
+
+
+def hub_name(source: str) -> str:
+    """openai-whisper's short name -> its hub id; anything else as it is."""
+    return f"openai/whisper-{source}" if source in OPENAI_NAMES else source

@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from omni.checkpoint import write_card
+from omni.about import write_card
 from omni.config import OmniConfig
 from omni.files import CheckpointError, check_weights, read_json, replace_folder
 from omni.foreign.llama_omni_format import (

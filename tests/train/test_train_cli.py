@@ -12,16 +12,12 @@ from typer.testing import CliRunner
 import data_tools.cli
 from data_tools.manifest.record import read_manifest
 from omni.checkpoint.bases import load_speech_encoder
-from omni.checkpoint.pretrained import load
 from omni.files.folders import write_json
-from omni.speech_encoder import SpeechEncoder
-from omni.units.extractor import UnitsConfig, merge_repeats
-
-from omni.units.config import UnitsConfig, merge_repeatsfrom tests.paths import ROOT
-
 from omni.loading import load
+from omni.speech_encoder import SpeechEncoder
 from omni.units.config import UnitsConfig, merge_repeats
-from tests.paths import ROOTfrom tests.tiny import tiny_bases, tiny_records
+from tests.paths import ROOT
+from tests.tiny import tiny_bases, tiny_records
 from train.cli import app
 from train.commands.choose import choose_stage1, choose_stage2
 from train.commands.plan import plan_stage1

@@ -18,9 +18,8 @@ from torch import nn
 
 from data_tools.manifest import Manifest
 from omni.audio import FRAME_RATE, SAMPLES_PER_FRAME
-from omni.checkpoint import OPENAI_NAMES
 from omni.config import OmniConfig
-from omni.files import UserError
+from omni.files import OPENAI_NAMES, UserError
 from omni.foreign import read_whisper
 from omni.language_model import add_lora
 from omni.model import OmniForConditionalGeneration

@@ -1,3 +1,4 @@
+from . import speakable as speakable
 from .batches import Collate as Collate
 from .batches import Dialogues as Dialogues
 from .batches import Example as Example
@@ -13,5 +14,4 @@ from .fingerprint import state_content as state_content
 from .fingerprint import state_key as state_key
 from .fingerprint import tokenizer_digest as tokenizer_digest
 from .speakable import Limits as Limits
-from .speakable import speakable as speakable
 from .speakable import units_of as units_of

@@ -2,8 +2,8 @@
 
 Run again with the same, a command goes on or finds itself finished; run with something else in the
 same folder, it is refused with the first thing that differs. What counts as the same is said in
-train/data/fingerprint.py. Versions of the software are noted and never a reason to refuse: an update
-in the middle of a long run must not end it.
+train/data/fingerprint.py. Versions of the software are noted and never a reason to refuse: an
+update in the middle of a long run must not end it.
 """
 
 from __future__ import annotations

@@ -16,10 +16,9 @@ import torch
 
 from data_tools.manifest import read_manifest
 from data_tools.speech import AugmentConfig
-from omni.checkpoint import load, load_speech_encoder
+from omni.checkpoint import load_speech_encoder
 from omni.devices import choose_device
-
-from omni.checkpoint import load_speech_encoderfrom omni.files import UserError, read_json, write_json
+from omni.files import UserError, read_json, write_json
 from omni.loading import load
 from omni.units import UnitsConfig
 from omni.vocoder import load_vocoder

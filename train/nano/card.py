@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from omni.checkpoint import front_matter
+from omni.about import front_matter
 from train.evaluation import table_rows
 from train.stages import nano_units
 

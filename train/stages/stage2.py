@@ -16,20 +16,17 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from data_tools.manifest import Manifest
-from omni.checkpoint import load, write_card
+from omni.about import write_card
 from omni.ctc import best_units, ctc_loss
-from omni.files import RaggedStore, fill, read_json, replace_folder, write_json, write_tensors
-
-from omni.ctc import Infeasible, best_units, ctc_loss, infeasible
 from omni.files import (
     RaggedStore,
-    UserError,
     fill,
     read_json,
     replace_folder,
     write_json,
     write_tensors,
-)from omni.frame_cache import CLEAN, weights_digest
+)
+from omni.frame_cache import CLEAN, weights_digest
 from omni.loading import load
 from omni.metrics import unit_error_rate
 from omni.model import OmniForConditionalGeneration

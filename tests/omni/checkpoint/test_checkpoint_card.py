@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from omni.checkpoint.card import front_matter, is_generated, seal
-from omni.checkpoint.pretrained import NANO
+from omni.about.card import front_matter, is_generated, seal
 from omni.foreign.llama_omni import read_llama_omni
+from omni.loading import NANO
 from omni.model import OmniForConditionalGeneration
 from omni.unit_decoder import UnitDecoder
 from tests.published import CHECKPOINT, ENCODER

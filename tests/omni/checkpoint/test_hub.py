@@ -11,9 +11,9 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import EntryNotFoundError
 from test_checkpoint_card import listening
 
-from omni.checkpoint.pretrained import load
 from omni.files.folders import CheckpointError, read_json
 from omni.language_model import add_lora
+from omni.loading import load
 from omni.model import OmniForConditionalGeneration
 from tests.tiny import tiny_model, tiny_processor
 

@@ -9,9 +9,9 @@ from peft import LoraConfig, PeftModel, get_peft_model, inject_adapter_in_model
 from torch import nn
 from transformers import Trainer, TrainingArguments
 
-from omni.checkpoint.pretrained import NANO, load
 from omni.files.folders import CheckpointError, read_json
 from omni.language_model import is_lora
+from omni.loading import NANO, load
 from omni.model import OmniForConditionalGeneration
 from tests.tiny import question, tiny_bases, tiny_model, tiny_processor
 

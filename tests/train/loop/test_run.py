@@ -16,7 +16,7 @@ from omni.files.errors import UserError
 from omni.prompt import SPEECH, PromptConfig
 from omni.speech_adapter import SpeechAdapterConfig
 from omni.speech_encoder import save_speech_encoder
-from omni.units.extractor import UnitsConfig
+from omni.units.config import UnitsConfig
 from omni.vocoder import NsfConfig
 from tests.tiny import UNITS, question, tiny_bases, tiny_records
 from train.bases.lm import SmallLlama, train_lm

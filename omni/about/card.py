@@ -15,9 +15,9 @@ from typing import Any
 import yaml
 from huggingface_hub.repocard_data import ModelCardData
 
-from omni.checkpoint.bases import hub_name
-from omni.commands import CheckpointInfo, StageInfo, describe
+from omni.about.describe import CheckpointInfo, PartInfo, describe
 from omni.config import OmniConfig
+from omni.files import hub_name
 
 NAME = "README.md"
 INHERITED = ("license", "license_name", "license_link", "language", "base_model")
@@ -92,7 +92,7 @@ def write_card(
     found = [name for name in found if not Path(name).exists()]
     if base_model := list(dict.fromkeys([*_listed(old.pop("base_model", None)), *found])):
         old["base_model"] = base_model
-    speaks = any(stage.name == "unit_decoder" for stage in info.stages)
+    speaks = any(stage.name == "unit_decoder" for stage in info.parts)
     path.write_text(seal(front_matter(speaks=speaks, **old) + _body(info, title, speaks)), "utf-8")
 
 
@@ -143,14 +143,14 @@ def card_metadata(folder: Path | None) -> dict[str, Any]:
 
 def _body(info: CheckpointInfo, title: str, speaks: bool) -> str:
     config = OmniConfig.from_pretrained(info.folder)
-    parts = "\n".join(_row(stage, config.bases) for stage in info.stages)
+    parts = "\n".join(_row(stage, config.bases) for stage in info.parts)
     return TEXT.format(
         title=title, what=WHAT[speaks], parts=parts, schedule=info.schedule,
         units=_public(info.units, config.bases),
     )  # fmt: skip
 
 
-def _row(stage: StageInfo, bases: Mapping[str, str]) -> str:
+def _row(stage: PartInfo, bases: Mapping[str, str]) -> str:
     return (
         f"| {stage.name} | {stage.shape} | {stage.parameters:,} | "
         f"{_public(stage.source, bases)} | {stage.trained} |"

@@ -9,12 +9,14 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from omni.checkpoint import LORA_BASE, fetch
 from omni.config import OmniConfig
 from omni.files import CheckpointError, fetch, read_json
 from omni.vocoder import SETTING
 
 _HEADER_LIMIT = 100_000_000  # bytes, safetensors' own limit
+
+
+LORA_BASE = "base"  # the folder beside LoRA weights that holds the LLM below them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +139,10 @@ def _header(path: Path) -> dict[str, dict[str, Any]]:
 def _sizes_by_config(config: OmniConfig) -> dict[str, int]:
     """Parameters of the parts that config.json describes, counted on the meta device."""
     import torch
-
-    from omni.model import OmniForConditionalGeneration
+    from transformers import AutoModel  # here: a help page must not wait for it
 
     with torch.device("meta"):
-        model = OmniForConditionalGeneration(config)
+        model = AutoModel.from_config(config)
     return {
         name: sum(weight.numel() for weight in child.parameters())
         for name, child in model.named_children()
