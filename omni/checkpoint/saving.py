@@ -74,7 +74,8 @@ def save_pretrained(
 ) -> None:
     """`write_checkpoint` with the keywords of transformers' `save_pretrained`.
 
-    push_to_hub: upload it as well, see `push`, which also takes repo_id (default: the folder's name),
+    push_to_hub: upload it as well, see `push`, which also takes repo_id (default: the name of the
+    folder),
     token, commit_message, private, revision, create_pr and tags.
     safe_serialization=False, variant and others that have no meaning here are refused by name.
     """
