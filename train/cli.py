@@ -138,7 +138,6 @@ def evaluate(
     timed: Annotated[int, typer.Option(min=1, help="Questions per chunk size timed.")] = 20,
     threads: Threads = None,
     device: Device = "auto",
-    dtype: Dtype = "auto",
     restart: Restart = False,
 ) -> None:
     """Ask held-out questions: right answers, words heard in the speech, latency.
@@ -159,7 +158,7 @@ def evaluate(
         )
     config = EvaluationConfig(
         splits=tuple(named_so), chunks=tuple(chunk_units.split(",")), spoken=spoken, timed=timed,
-        device=device, dtype=dtype,
+        device=device,
     )  # fmt: skip
     report = Evaluation(checkpoint, dialogues, config, output, restart=restart).run()
     write_json(output / "report.json", report)

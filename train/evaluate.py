@@ -19,7 +19,7 @@ from data_tools.manifest import Manifest
 from omni.audio import SAMPLE_RATE, load_audio
 from omni.chunking import Whole, parse_schedule
 from omni.ctc import best_units
-from omni.devices import choose_device, choose_dtype
+from omni.devices import choose_device
 from omni.events import Done
 from omni.frame_cache import CLEAN, weights_digest
 from omni.pretrained import load
@@ -46,7 +46,7 @@ class EvaluationConfig:
 
     splits: each reported apart; the first is also asked in writing and timed. chunks: schedules in
     which answers are spoken and timed. spoken: answers per split that are vocoded and judged;
-    timed: questions per schedule. dtype: "auto" keeps the checkpoint's.
+    timed: questions per schedule.
     """
 
     splits: tuple[str, ...]
@@ -56,7 +56,6 @@ class EvaluationConfig:
     batch_size: int = 32
     max_new_tokens: int = 64
     device: str = "auto"
-    dtype: str = "auto"
 
 
 class Evaluation:
@@ -75,15 +74,12 @@ class Evaluation:
         restart: removes them. More chunks or answers join what was measured before."""
         self.config = config
         self.model, self.processor = load(checkpoint)
-        device = choose_device(config.device)
-        self.model.to(device)  # type: ignore[arg-type]
-        if config.dtype != "auto":
-            self.model.to(choose_dtype(config.dtype, device))  # type: ignore[arg-type]
+        self.model.to(choose_device(config.device))  # type: ignore[arg-type]
         self.manifest = manifest
         self.items = {split: last_answers(examples(manifest, split)) for split in config.splits}
         voice = self.model.vocoder is not None
         made_of = {
-            "data": data_of(manifest, *config.splits),
+            "data": data_of(manifest, *config.splits, heard=("user", "assistant"), units=True),
             "checkpoint": weights_digest(self.model, voice=voice),
             "max_new_tokens": config.max_new_tokens,
         }

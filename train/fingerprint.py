@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -44,13 +44,15 @@ def plain(value: Any) -> Any:
     return value
 
 
-def data_of(manifest: Manifest, *splits: str, recordings: bool = True) -> dict[str, Any]:
+def data_of(
+    manifest: Manifest, *splits: str, heard: Sequence[str] = ("user",), units: bool = False
+) -> dict[str, Any]:
     """The records of these splits (of all, if none is named), wherever the manifest lies.
 
-    recordings: whether the run hears them. Provenance is left out, for nothing is trained on it.
+    heard: whose recordings the run hears; units: whether it learns the answers' units. What it does
+    not use is left out, provenance and voices too: it may change in the manifest.
     """
     records = [record for record in manifest.records if not splits or record.split in splits]
-    turns = [turn for record in records for turn in record.turns]
     found: dict[str, Any] = {"records": dict(sorted(Counter(r.split for r in records).items()))}
     found["texts"] = digest_of(
         [
@@ -58,13 +60,14 @@ def data_of(manifest: Manifest, *splits: str, recordings: bool = True) -> dict[s
             for record in records
         ]
     )
-    if not recordings:
-        return found
-    heard = [None if turn.speech is None else manifest.audio_path(turn) for turn in turns]
-    found["recordings"] = files_digest([path for path in heard if path is not None])
-    found["spoken"] = digest_of([path is not None for path in heard])
-    if any(turn.units for turn in turns):
-        found["units"] = digest_of([turn.units for turn in turns])
+    turns = [turn for record in records for turn in record.turns]
+    if heard:
+        spoken = [turn.speech is not None and turn.role in heard for turn in turns]
+        found["spoken"] = digest_of(spoken)
+        paths = (manifest.audio_path(t) for t, said in zip(turns, spoken, strict=True) if said)
+        found["recordings"] = files_digest(paths)
+    if units:
+        found["units"] = digest_of([turn.units for turn in turns if turn.role == "assistant"])
     return found
 
 

@@ -173,7 +173,7 @@ def train_lm(
         output,
         "lm",
         {
-            "data": data_of(manifest, "train", "validation", recordings=False),
+            "data": data_of(manifest, "train", "validation", heard=()),
             "recipe": {"size": plain(size), "loop": plain(loop), "prompt": plain(prompt)},
         },
         product="language_model",

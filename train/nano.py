@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from data_tools.augment import AugmentConfig
-from data_tools.manifest import read_manifest
+from data_tools.manifest import ROLES, read_manifest
 from omni.bases import load_speech_encoder
 from omni.checkpoint import read_json, write_json
 from omni.devices import choose_device
@@ -76,7 +76,7 @@ def begin(folder: Path, *, seed: int | None = None, restart: bool = False) -> No
     known = folder / FILE
     if seed is None:
         seed = _seed(folder) if known.is_file() and not restart else SEED
-    data = {name: data_of(read_manifest(folder / "data" / name)) for name in DATA}
+    data = {name: data_of(read_manifest(folder / "data" / name), heard=ROLES) for name in DATA}
     recipes = (nano_bases(), nano_units(), nano_vocoder(), nano_stage1(), nano_stage2())
     recipe = {type(made).__name__: plain(made) for made in recipes}
     begin_run(

@@ -176,7 +176,7 @@ def train_stage2(
         output,
         "stage2",
         {
-            "data": data_of(manifest, "train", "validation"),
+            "data": data_of(manifest, "train", "validation", units=True),
             "recipe": plain(recipe),
             "checkpoint": heard_by(model) | {"tokenizer": tokenizer_digest(processor.tokenizer)},
         },

@@ -63,7 +63,10 @@ def make_units(
         output,
         "units",
         {
-            "data": {name: data_of(manifest) for name, manifest in manifests.items()},
+            "data": {
+                name: data_of(manifest, heard=("assistant",))
+                for name, manifest in manifests.items()
+            },
             "recipe": {"features": plain(config), "clusters": clusters, "seed": seed},
             "bases": {"speech_encoder": weights_digest(encoder)},
         },
