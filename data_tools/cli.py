@@ -1,21 +1,16 @@
 """The `omni-data` command: make, import and convert spoken dialogues."""
 
+# Heavy imports stand inside the commands: `omni-data --help` must not wait for torch.
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from data_tools import cli_build, cli_speech, cli_text
-from data_tools.manifest import read_manifest, write_manifest
-from data_tools.nano import QUESTIONS, build_nano
-from data_tools.nano_domain import dialogues
+from omni.command_line import command_line
 from omni.errors import UserError, friendly
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    help="Make, import and convert spoken dialogues.",
-)
+app = command_line("omni-data", "Make, import and convert spoken dialogues.")
 Manifest = typer.Argument(metavar="MANIFEST", help="A file that ends in .jsonl or .parquet.")
 
 
@@ -23,12 +18,23 @@ Manifest = typer.Argument(metavar="MANIFEST", help="A file that ends in .jsonl o
 @friendly
 def nano(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the data set goes.")],
-    questions: Annotated[int, typer.Option(help="Spoken question turns for training.")] = QUESTIONS,
+    questions: Annotated[
+        int | None, typer.Option(help="Spoken question turns for training. Default: the nano's.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Chooses the voices.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Default: all cores.")] = None,
 ) -> None:
     """Speak the nano's dialogues. Stopped and run again, it goes on where it was."""
-    made = build_nano(folder, dialogues(), questions=questions, seed=seed, workers=workers)
+    from data_tools.nano import QUESTIONS, build_nano
+    from data_tools.nano_domain import dialogues
+
+    made = build_nano(
+        folder,
+        dialogues(),
+        questions=QUESTIONS if questions is None else questions,
+        seed=seed,
+        workers=workers,
+    )
     for split, count in made.records.items():
         typer.echo(f"{split:<12} {count:6} records {made.hours[split]:6.2f} h of questions")
     for name in ("answers", "reading"):
@@ -47,6 +53,8 @@ def convert(
     ] = False,
 ) -> None:
     """Write a manifest in the other format, into the same folder."""
+    from data_tools.manifest import read_manifest, write_manifest
+
     if not embed_audio and out.parent.resolve() != source.parent.resolve():
         raise UserError(
             f"{out}: audio paths start from the manifest's folder; write it into {source.parent}"

@@ -171,7 +171,7 @@ def vocode(
     unit_text: Annotated[
         str, typer.Option("--units", metavar='"12 45 ..."', help="Merged units; - reads them.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT.wav")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.wav")],
     durations: Annotated[
         bool, typer.Option(help="Predict how long each unit lasts; without: 20 ms each.")
     ] = True,
@@ -187,8 +187,8 @@ def vocode(
     from omni.vocoder import vocode as speak
 
     waveform = speak(load_vocoder(vocoder), torch.tensor(sequence), use_durations=durations)
-    save_wav(out, waveform.numpy())
-    typer.echo(f"{out}: {len(waveform) / SAMPLE_RATE:.2f} s of speech")
+    save_wav(output, waveform.numpy())
+    typer.echo(f"{output}: {len(waveform) / SAMPLE_RATE:.2f} s of speech")
 
 
 def _parse_units(text: str) -> list[int]:

@@ -7,21 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from omni.command_line import command_line
 from omni.errors import UserError, friendly
-from omni.process import wait_without_spinning, without_garbage_collection
+from omni.process import without_garbage_collection
 
 if TYPE_CHECKING:
     from serve.tune import Report
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
-wait_without_spinning()
-app = typer.Typer(no_args_is_help=True, add_completion=False)
-
-
-@app.callback()
-def main() -> None:
-    """Answer many, fast: measure and choose on the machine that will serve."""
+app = command_line(
+    "omni-serve", "Answer many, fast: measure and choose on the machine that will serve."
+)
 
 
 @app.command()

@@ -206,7 +206,7 @@ def test_a_set_that_fell_over_and_was_begun_again_equals_one_that_was_not(
 def test_half_a_clip_left_by_a_kill_is_made_again(tmp_path: Path, folder: Path) -> None:
     build(tmp_path)
     clip = next(tmp_path.rglob("*.wav"))
-    clip.with_name(clip.name + ".partial").write_bytes(clip.read_bytes()[:100])
+    clip.with_name(f".{clip.name}.part").write_bytes(clip.read_bytes()[:100])
     clip.unlink()
     assert build(tmp_path).made_clips == 1
     assert contents(tmp_path) == contents(folder)
@@ -311,7 +311,7 @@ def run(*arguments: object) -> tuple[int, str]:
 def test_the_command_makes_the_set_and_tells_what_lies_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data_tools.cli.dialogues", lambda: [dialogue(0, "train")])
+    monkeypatch.setattr("data_tools.nano_domain.dialogues", lambda: [dialogue(0, "train")])
     code, output = run("nano", tmp_path, "--questions", 2, "--workers", 1)
     assert code == 0
     assert "2 records" in output and "4 clips, 4 of them new" in output

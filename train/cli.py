@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from omni.command_line import command_line
 from omni.errors import UserError, friendly
 from train import cli_stages
 from train.options import (
@@ -25,10 +26,9 @@ from train.options import (
     tell,
 )
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    help="Train the model: bases, units, a voice, the two stages, evaluation. Every command goes "
+app = command_line(
+    "omni-train",
+    "Train the model: bases, units, a voice, the two stages, evaluation. Every command goes "
     "on where it was stopped: run it again with the same arguments. Curves: tensorboard --logdir "
     "OUTPUT/runs",
 )

@@ -18,6 +18,7 @@ from data_tools.manifest import read_manifest
 from omni.bases import load_speech_encoder
 from omni.checkpoint import read_json, write_json
 from omni.errors import UserError
+from omni.files import write_text
 from omni.pretrained import load
 from omni.units import UnitsConfig
 from omni.vocoder import load_vocoder
@@ -195,7 +196,7 @@ def _evaluation(folder: Path) -> dict:
     write_json(folder / "evaluation" / "report.json", report)
     made = {part: read_json(folder / part / MARKER) for part in NEEDS if complete(folder, part)}
     card = model_card(report, made)
-    (folder / "checkpoint" / "README.md").write_text(card, encoding="utf-8")
+    write_text(folder / "checkpoint" / "README.md", card)
     return report
 
 
