@@ -11,6 +11,7 @@ import typer
 
 from omni.command_line import command_line
 from omni.errors import UserError, friendly
+from omni.optional import need
 from train import cli_stages
 from train.options import (
     Encoder,
@@ -114,6 +115,7 @@ def units(
 
     if len({path.name for path in manifests}) < len(manifests):
         raise UserError("manifests: two have the same file name; rename one")
+    need("sklearn", "train", "k-means")  # before the encoder is loaded, perhaps from the hub
     recipe = nano_units()
     config = UnitsConfig(
         kind="speech_encoder",

@@ -19,8 +19,9 @@ from torch.utils.data import Dataset
 from data_tools.augment import AugmentConfig, augment, augment_rng
 from data_tools.manifest import Manifest
 from omni.audio import SAMPLE_RATE, load_audio, log_mel
+from omni.optional import need
 from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, save_speech_encoder
-from train.loop import Item, LoopConfig, main_process, train
+from train.loop import Item, LoopConfig, check_installed, main_process, train
 
 LETTERS = " 'abcdefghijklmnopqrstuvwxyz"  # class 0 is the CTC blank, class i+1 is LETTERS[i]
 BLANK = 0
@@ -198,6 +199,8 @@ def train_encoder(
     augmentation: AugmentConfig | None = None,
 ) -> dict[str, float]:
     """Train, and leave the encoder in `output/encoder` as a transformers folder."""
+    check_installed(loop)
+    need("jiwer", "train", "the encoder's validation")
     module = EncoderForCTC(architecture)
     n_mels = architecture.n_mels
     result = train(

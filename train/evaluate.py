@@ -22,6 +22,7 @@ from omni.chunking import Whole, parse_schedule
 from omni.ctc import best_units
 from omni.events import Done
 from omni.frame_cache import CLEAN, weights_digest
+from omni.optional import need
 from omni.pretrained import load
 from omni.prompt import IGNORE
 from omni.session import SessionConfig, SpeechSession
@@ -60,8 +61,11 @@ class Evaluation:
     def __init__(
         self, checkpoint: str | Path, manifest: Manifest, config: EvaluationConfig, output: Path
     ) -> None:
+        need("jiwer", "eval", "evaluation")
         self.config = config
         self.model, self.processor = load(checkpoint)
+        if self.model.vocoder is not None:
+            need("pocketsphinx", "eval", "hearing what a checkpoint says")
         self.manifest = manifest
         self.items = {split: last_answers(examples(manifest, split)) for split in config.splits}
         self._first = self.items[config.splits[0]]

@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from data_tools.manifest import Record
 from omni.checkpoint import replace_folder
 from omni.prompt import IGNORE, Message, PromptConfig, add_speech_token, encode_prompt
-from train.loop import Item, LoopConfig, train
+from train.loop import Item, LoopConfig, check_installed, train
 
 BEGIN, USER, ASSISTANT, END, PAD = "<|begin|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"
 CHAT_TEMPLATE = (
@@ -158,6 +158,7 @@ def train_lm(
     prompt: PromptConfig = NANO_PROMPT,
 ) -> dict[str, float]:
     """Train tokenizer and LLM on the split "train"; leave both in `output/language_model`."""
+    check_installed(loop)
     parts = {s: [r for r in records if r.split == s] for s in ("train", "validation")}
     if not parts["train"]:
         raise ValueError("records: none has split 'train'; mark at least one")

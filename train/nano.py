@@ -19,6 +19,7 @@ from omni.bases import load_speech_encoder
 from omni.checkpoint import read_json, write_json
 from omni.errors import UserError
 from omni.files import write_text
+from omni.optional import need
 from omni.pretrained import load
 from omni.units import UnitsConfig
 from omni.vocoder import load_vocoder
@@ -39,6 +40,13 @@ from train.stage2 import train_stage2
 from train.vocoder import train_vocoder
 from train.voice import answers, clips, make_units
 
+# Asked for before the first part begins, and some are used in the last, hours later.
+USED_BY_PARTS = {
+    "tensorboard": "train",
+    "sklearn": "train",
+    "jiwer": "eval",
+    "pocketsphinx": "eval",
+}
 MARKER = "complete.json"  # written last in each part's folder; holds its validation's numbers
 
 
@@ -66,6 +74,8 @@ def build_all(folder: Path, *, jobs: int | None = None, threads: int | None = No
     each part; by default those that begin together share the cores.
     Raises UserError if there is no data or a part fails.
     """
+    for package, extra in USED_BY_PARTS.items():
+        need(package, extra, "training the nano")
     cores = os.cpu_count() or 1
     jobs = jobs or (1 if torch.cuda.is_available() else min(2, cores))
     if not _there(folder, "data"):

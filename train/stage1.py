@@ -26,7 +26,7 @@ from train.batches import Collate, Dialogues, Example, examples, recordings_of
 from train.features import Ears, LiveEars, cached_ears
 from train.freeze import Freeze
 from train.lm import exact_answers
-from train.loop import LoopConfig, train
+from train.loop import LoopConfig, check_installed, train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +177,7 @@ def train_stage1(
     cache: where encoded questions lie, default `output/frames`. Resumes from what `output` holds.
     Returns the loss and the share of exact answers of the split "validation", if there is one.
     """
+    check_installed(recipe.loop)
     model, processor = join_bases(speech_encoder, language_model, recipe, seed=recipe.loop.seed)
     training = examples(manifest, "train")
     held_out = any(record.split == "validation" for record in manifest.records)

@@ -31,7 +31,7 @@ from omni.stages import Frames
 from omni.unit_decoder import UnitDecoder, UnitDecoderConfig
 from train.batches import Collate, Dialogues, Example, examples
 from train.freeze import Freeze
-from train.loop import Item, LoopConfig, train
+from train.loop import Item, LoopConfig, check_installed, train
 from train.stage1 import Stage1, make_ears
 
 log = logging.getLogger(__name__)
@@ -160,6 +160,7 @@ def train_stage2(
     Raises UserError, before the first step, if answers lack units or too many pairs are
     infeasible. Returns the CTC loss and unit error rate of "validation", if there is one.
     """
+    check_installed(recipe.loop)
     model, processor = load(checkpoint)
     model.requires_grad_(False)
     held_out = any(record.split == "validation" for record in manifest.records)

@@ -19,7 +19,7 @@ from omni.audio import SAMPLES_PER_FRAME, load_audio
 from omni.vocoder import VOCODERS, HifiGanConfig, NsfConfig, NsfVocoder, Vocoder, save_vocoder
 from omni.vocoder.durations import merge
 from omni.vocoder.source import MAX_F0, MIN_F0, frame_phases
-from train.loop import Item, LoopConfig, train
+from train.loop import Item, LoopConfig, check_installed, train
 from train.pitch import track_f0
 from train.vocoder_loss import SpectralLoss
 
@@ -232,6 +232,7 @@ def train_vocoder(
     Raises ValueError for clips whose units are unknown to the architecture or do not fit the
     recording's length. Returns the validation's loss and its parts.
     """
+    check_installed(loop)
     vocoder = VOCODERS[architecture.kind](architecture)
     module = VocoderForReconstruction(vocoder, weights or LossWeights())
     crop = crop or CropConfig()
