@@ -7,17 +7,19 @@ from typing import Annotated
 import typer
 
 from data_tools import cli_build, cli_speech, cli_text
+from data_tools.cli_speech import Source
 from omni.command_line import command_line
 from omni.errors import UserError, friendly
 
 app = command_line("omni-data", "Make, import and convert spoken dialogues.")
-Manifest = typer.Argument(metavar="MANIFEST", help="A file that ends in .jsonl or .parquet.")
 
 
 @app.command()
 @friendly
 def nano(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the data set goes.")],
+    folder: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the data set goes.")
+    ],
     questions: Annotated[
         int | None, typer.Option(help="Spoken question turns for training. Default: the nano's.")
     ] = None,
@@ -45,8 +47,11 @@ def nano(
 @app.command()
 @friendly
 def convert(
-    source: Annotated[Path, Manifest],
-    out: Annotated[Path, Manifest],
+    source: Source,
+    out: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="MANIFEST", help="Ends in .parquet or .jsonl."),
+    ],
     embed_audio: Annotated[
         bool,
         typer.Option(help="Carry the recordings in the .parquet, to lie anywhere."),

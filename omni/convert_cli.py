@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 import typer
 
 from omni.errors import UserError, friendly
+from omni.files import check_file, check_folder
 
 if TYPE_CHECKING:
     from omni.convert.stream import Progress
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Turn published weights into this program's folders.")
 
-Target = Annotated[Path, typer.Argument(metavar="DST", help="A new folder.")]
+Target = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Where it goes, a new folder.")
+]
 UnitsFolder = Annotated[
-    Path, typer.Argument(metavar="DST", help="A units folder; may hold the other half already.")
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="DIR", help="A units folder; may hold the other half already."
+    ),
 ]
 
 
@@ -177,6 +183,7 @@ def vocode(
     ] = True,
 ) -> None:
     """Units to speech. Units below 0 are left out."""
+    check_file(output)
     sequence = _parse_units(
         typer.get_text_stream("stdin").read() if unit_text == "-" else unit_text
     )
@@ -227,6 +234,7 @@ def _check_new(target: Path) -> None:
     """Before anything is read: conversions take minutes."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target}: is there already and not empty; give a new folder")
+    check_folder(target)
 
 
 def _check_units_folder(target: Path) -> None:
@@ -236,6 +244,7 @@ def _check_units_folder(target: Path) -> None:
         raise UserError(
             f"{target}: is no units folder; give a new one, or one that holds only that"
         )
+    check_folder(target)
 
 
 def _write(conversion: Conversion, target: Path) -> None:

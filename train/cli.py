@@ -187,9 +187,12 @@ def evaluate(
         str, typer.Option(metavar="NAME,NAME,..", help="Each is reported apart.")
     ] = "test_seen,test_unseen",
     chunk_units: Annotated[
-        str,
-        typer.Option(metavar="N,N,..", help="Units per chunk; 'all' vocodes whole answers."),
-    ] = "10,40,all",
+        list[str],
+        typer.Option(
+            metavar="N|N,N,..|all|auto",
+            help="Units of speech per chunk; may be repeated, each is reported apart.",
+        ),
+    ] = ["10", "40", "all"],  # noqa: B006  # read, never changed
     spoken: Annotated[int, typer.Option(min=1, help="Answers per split that are heard.")] = 100,
     timed: Annotated[int, typer.Option(min=1, help="Questions per chunk size timed.")] = 20,
     threads: Threads = None,
@@ -203,8 +206,9 @@ def evaluate(
     from omni.checkpoint import write_json
     from train.evaluate import Evaluation, EvaluationConfig
 
-    parts, chunks = tuple(splits.split(",")), tuple(chunk_units.split(","))
-    config = EvaluationConfig(splits=parts, chunks=chunks, spoken=spoken, timed=timed)
+    config = EvaluationConfig(
+        splits=tuple(splits.split(",")), chunks=tuple(chunk_units), spoken=spoken, timed=timed
+    )
     report = Evaluation(checkpoint, read_manifest(manifest), config, output).run()
     write_json(output / "report.json", report)
     print_report(report)
@@ -216,7 +220,7 @@ def evaluate(
 def nano(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="DIR", help="Its data/ is made by `omni-data nano DIR/data`."),
+        typer.Argument(metavar="DIR", help="Its data/ is made by `omni-data nano -o DIR/data`."),
     ],
     part: Annotated[
         str | None,

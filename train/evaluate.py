@@ -54,6 +54,10 @@ class EvaluationConfig:
     batch_size: int = 32
     max_new_tokens: int = 64
 
+    def __post_init__(self) -> None:
+        for chunks in self.chunks:
+            parse_schedule(chunks)  # now, not after an hour of answers
+
 
 class Evaluation:
     """One checkpoint on one manifest."""

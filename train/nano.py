@@ -104,7 +104,7 @@ def _there(folder: Path, needed: str) -> bool:
 
 def _missing(folder: Path, needed: str, part: str) -> UserError:
     command = (
-        f"omni-data nano {folder}/data"
+        f"omni-data nano --output {folder}/data"
         if needed == "data"
         else f"omni-train nano {folder} --part {needed}"
     )
