@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from data_tools.steps import Step
 
 Source = Annotated[Path, typer.Argument(metavar="MANIFEST", help="Ends in .jsonl or .parquet.")]
-Out = Annotated[Path, typer.Argument(metavar="OUT", help="The new manifest; audio lies beside it.")]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="MANIFEST", help="The new manifest; audio lies beside it."
+    ),
+]
 Workers = Annotated[int | None, typer.Option(min=1, help="Default: all cores.")]
 Seed = Annotated[int, typer.Option(help="Chooses what is drawn.")]
 EngineName = Annotated[
@@ -123,10 +128,12 @@ def units(
     source: Source,
     out: Out,
     units: Annotated[
-        str, typer.Option(metavar="DIR", help="A units folder, or a checkpoint with one.")
+        str,
+        typer.Option("--extractor", metavar="DIR", help="A units folder, or what carries one."),
     ],
     encoder: Annotated[
-        str | None, typer.Option(help="Speech encoder, where the units are of its features.")
+        str | None,
+        typer.Option("--speech-encoder", help="Where the units are of its features."),
     ] = None,
     role: Annotated[list[str] | None, typer.Option(help="Default: assistant alone.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda.")] = "cpu",
@@ -152,11 +159,15 @@ def units(
 
 def features(
     source: Source,
-    encoder: Annotated[str, typer.Option(help="The speech encoder: folder, file or hub id.")],
+    encoder: Annotated[
+        str, typer.Option("--speech-encoder", help="Folder, openai-whisper's file or hub id.")
+    ],
     folder: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="[DIR]",
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
             show_default=False,
             help="What stage 1 takes as its cache; default: frames/ beside the manifest, which "
             "stage 1 finds by itself.",

@@ -21,8 +21,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import soundfile
 from tqdm import tqdm
 
 from data_tools.manifest import write_manifest
@@ -37,6 +35,8 @@ from data_tools.nano_plan import (
     text_record,
 )
 from data_tools.speak import SAMPLE_RATE, InstalledEngines, TextToSpeech
+from omni.audio import save_wav
+from omni.files import write_text
 
 QUESTIONS = 15_000  # spoken question turns for training, about 9 h
 FORMAT_VERSION = 2
@@ -103,7 +103,7 @@ def make_clips(
         started.append(engines.tts)
 
     def make(clip: Clip) -> None:
-        write_wav(folder / clip.path, engines.tts.speak(clip.text, clip.voice))
+        save_wav(folder / clip.path, engines.tts.speak(clip.text, clip.voice))
 
     pool = ThreadPoolExecutor(workers, initializer=start)
     try:
@@ -113,14 +113,6 @@ def make_clips(
         pool.shutdown(cancel_futures=True)
         for tts in started:
             tts.close()
-
-
-def write_wav(path: Path, waveform: np.ndarray) -> None:
-    """[samples] float32 at 16 kHz -> int16 wav, written aside and renamed."""
-    aside = path.with_name(path.name + ".partial")
-    samples = np.round(np.clip(waveform, -1.0, 1.0) * 32767).astype(np.int16)
-    soundfile.write(aside, samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
-    os.replace(aside, path)
 
 
 def check(dialogues: Sequence[Dialogue], *, questions: int, workers: int | None) -> None:
@@ -176,9 +168,7 @@ def claim(
                 )
         return
     folder.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name("state.json.partial")
-    aside.write_text(json.dumps(state, indent=2) + "\n")
-    os.replace(aside, path)
+    write_text(path, json.dumps(state, indent=2) + "\n")
 
 
 def summary(folder: Path, spoken: Sequence[Spoken], clips: Sequence[Clip], *, made: int) -> Summary:

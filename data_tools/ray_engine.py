@@ -17,6 +17,7 @@ from typing import Any
 
 from data_tools.engines import Job, Results, Work, Worker, packed, unpacked
 from omni.errors import UserError
+from omni.optional import need
 
 # Results come back block by block. 1000 of them cost the driver about 9 s (1000 batches in 100
 # blocks: 1 s), so a worker's share is cut into so many, and a kill loses at most one per worker.
@@ -32,12 +33,7 @@ class RayEngine:
     address: str | None = None
 
     def __post_init__(self) -> None:
-        try:
-            import ray  # noqa: F401
-        except ImportError:
-            raise UserError(
-                "engine ray: Ray is not installed; run: pip install 'omni-speech[ray]'"
-            ) from None
+        need("ray", "ray", "--engine ray")
 
     def run(
         self, job: Job, batches: Sequence[Sequence[Any]], *, root: Path, workers: int | None = None

@@ -22,6 +22,7 @@ from data_tools.engines import Engine, Job, LocalEngine
 from data_tools.journal import LeftOut, alone, journal_line, read_journal, write_journal
 from data_tools.manifest import Manifest, Record, row_from_record, write_manifest
 from omni.errors import UserError
+from omni.files import write_text
 from omni.fingerprint import digest_of
 
 FEW = 20  # so many records may be left out, whatever their share
@@ -165,11 +166,7 @@ def write_left_out(out: Path, by_step: dict[str, dict[str, str]]) -> None:
     if not rows:
         path.unlink(missing_ok=True)
         return
-    aside = path.with_name(path.name + ".partial")
-    aside.write_text(
-        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
-    )
-    aside.replace(path)
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def rebased(record: Record, old: Path, new: Path) -> Record:

@@ -45,4 +45,8 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 auto.announce()  # AutoConfig, AutoModel, AutoProcessor ... of transformers, whenever they come

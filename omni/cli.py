@@ -2,15 +2,16 @@
 
 # Heavy imports stand inside the commands: `omni --help` must not wait for torch.
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from omni.command_line import command_line
 from omni.convert_cli import register as register_conversion
 from omni.errors import UserError, friendly
-from omni.process import wait_without_spinning, without_garbage_collection
+from omni.files import check_file, check_folder
+from omni.process import without_garbage_collection
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,10 +22,7 @@ if TYPE_CHECKING:
     from omni.processor import OmniProcessor
     from omni.session import SessionConfig
 
-wait_without_spinning()
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Ask by voice or text, hear the answer."
-)
+app = command_line("omni", "Ask by voice or text, hear the answer.")
 
 Checkpoint = Annotated[
     str | None,
@@ -52,8 +50,8 @@ def ask(
         typer.Argument(metavar="QUESTION.wav", help="A recording: wav, flac, ogg or mp3."),
     ] = None,
     text: Annotated[str | None, typer.Option(help="A written question instead.")] = None,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="ANSWER.wav", help="Where the answer goes.")
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="ANSWER.wav", help="Where the answer goes.")
     ] = Path("answer.wav"),
     chunk_units: ChunkUnits = None,
     checkpoint: Checkpoint = None,
@@ -74,7 +72,7 @@ def ask(
     if chunk_units is not None:
         _check_schedule(chunk_units)
     if not text_only:
-        _check_writable(out)
+        check_file(output)
     with without_garbage_collection():
         from omni.audio import load_audio, save_wav
 
@@ -94,19 +92,21 @@ def ask(
         warm_up(model, processor, config)
     done, waveform = _answer(model, processor, config, asked, echo=not as_json)
     if not text_only:
-        save_wav(out, waveform)
+        save_wav(output, waveform)
     if as_json:
         typer.echo(json.dumps(done.as_json()))
         return
     _print_timings([("", done.timings)])
     if not text_only:
-        typer.echo(f"{out}: {len(waveform) / 16_000:.1f} s of speech")
+        typer.echo(f"{output}: {len(waveform) / 16_000:.1f} s of speech")
 
 
 @app.command()
 @friendly
 def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the answers go.")] = Path("demo"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the answers go.")
+    ] = Path("demo"),
     chunk_units: ChunkUnits = None,
     checkpoint: Checkpoint = None,
     threads: Threads = None,
@@ -115,7 +115,7 @@ def demo(
     questions = sorted((Path(__file__).parent / "nano" / "questions").glob("*.wav"))
     if not questions:
         raise UserError("omni/nano/questions: no recordings there; install omni again")
-    out.mkdir(parents=True, exist_ok=True)
+    check_folder(output)
     with without_garbage_collection():
         from omni.audio import load_audio, save_wav
         from omni.start import settle_threads, start, warm_up
@@ -125,12 +125,13 @@ def demo(
     if threads is None:
         settle_threads(model, processor, config)
     warm_up(model, processor, config)
+    output.mkdir(parents=True, exist_ok=True)
     timings = []
     for question in questions:
         typer.echo(f"\n{question}\n  > ", nl=False)
         done, waveform = _answer(model, processor, config, load_audio(question), echo=True)
-        save_wav(out / question.name, waveform)
-        typer.echo(f"  {out / question.name}: {len(waveform) / 16_000:.1f} s of speech")
+        save_wav(output / question.name, waveform)
+        typer.echo(f"  {output / question.name}: {len(waveform) / 16_000:.1f} s of speech")
         timings.append((question.stem, done.timings))
     typer.echo("")
     _print_timings(timings)
@@ -157,14 +158,6 @@ def _check_schedule(chunk_units: str) -> None:
     from omni.chunking import parse_schedule
 
     parse_schedule(chunk_units)
-
-
-def _check_writable(out: Path) -> None:
-    folder = out.resolve().parent
-    if not folder.is_dir():
-        raise UserError(f"{out}: its folder {folder} does not exist; make it or choose another")
-    if not os.access(folder, os.W_OK) or out.is_dir():
-        raise UserError(f"{out}: cannot be written there; choose another place with -o")
 
 
 def _config(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 import typer
 
 from omni.errors import UserError, friendly
+from omni.files import check_file, check_folder
 
 if TYPE_CHECKING:
     from omni.convert.stream import Progress
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Turn published weights into this program's folders.")
 
-Target = Annotated[Path, typer.Argument(metavar="DST", help="A new folder.")]
+Target = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Where it goes, a new folder.")
+]
 UnitsFolder = Annotated[
-    Path, typer.Argument(metavar="DST", help="A units folder; may hold the other half already.")
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="DIR", help="A units folder; may hold the other half already."
+    ),
 ]
 
 
@@ -174,12 +180,13 @@ def vocode(
     unit_text: Annotated[
         str, typer.Option("--units", metavar='"12 45 ..."', help="Merged units; - reads them.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT.wav")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.wav")],
     durations: Annotated[
         bool, typer.Option(help="Predict how long each unit lasts; without: 20 ms each.")
     ] = True,
 ) -> None:
     """Units to speech. Units below 0 are left out."""
+    check_file(output)
     sequence = _parse_units(
         typer.get_text_stream("stdin").read() if unit_text == "-" else unit_text
     )
@@ -190,8 +197,8 @@ def vocode(
     from omni.vocoder import vocode as speak
 
     waveform = speak(load_vocoder(vocoder), torch.tensor(sequence), use_durations=durations)
-    save_wav(out, waveform.numpy())
-    typer.echo(f"{out}: {len(waveform) / SAMPLE_RATE:.2f} s of speech")
+    save_wav(output, waveform.numpy())
+    typer.echo(f"{output}: {len(waveform) / SAMPLE_RATE:.2f} s of speech")
 
 
 def _parse_units(text: str) -> list[int]:
@@ -230,6 +237,7 @@ def _check_new(target: Path) -> None:
     """Before anything is read: conversions take minutes."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target}: is there already and not empty; give a new folder")
+    check_folder(target)
 
 
 def _check_units_folder(target: Path) -> None:
@@ -239,6 +247,7 @@ def _check_units_folder(target: Path) -> None:
         raise UserError(
             f"{target}: is no units folder; give a new one, or one that holds only that"
         )
+    check_folder(target)
 
 
 def _write(conversion: Conversion, target: Path) -> None:

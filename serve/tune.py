@@ -275,17 +275,22 @@ def report(
     )
 
 
-def write_schedule(checkpoint: str | Path, schedule: str) -> Path:
-    """Put the schedule into the checkpoint's generation settings; the rest of them stays.
-
-    Raises CheckpointError if the checkpoint is no local folder.
-    """
+def settings_of(checkpoint: str | Path) -> Path:
+    """Where its generation settings lie. Raises CheckpointError if it is no local folder."""
     folder = Path(checkpoint)
     if not folder.is_dir():
         raise CheckpointError(
             f"{checkpoint}: no local folder, so its settings cannot be written; download it first"
         )
-    path = folder / "generation_config.json"
+    return folder / "generation_config.json"
+
+
+def write_schedule(checkpoint: str | Path, schedule: str) -> Path:
+    """Put the schedule into the checkpoint's generation settings; the rest of them stays.
+
+    Raises CheckpointError if the checkpoint is no local folder.
+    """
+    path = settings_of(checkpoint)
     settings = read_json(path) if path.is_file() else {}
     # transformers drops what it does not know from settings that bear this mark of its own.
     settings.pop("_from_model_config", None)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # Installed by hand where they are wanted, so not among the versions that are tested together.
-ALONE = {"deepspeed", "whisper", "quantisation", "media", "fairseq", "metrics"}
+ALONE = {"deepspeed", "media", "fairseq", "metrics"}
 
 
 def requirements(lines: list[str]) -> Iterator[Requirement]:

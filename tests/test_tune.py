@@ -170,7 +170,8 @@ def test_the_command_writes_what_it_measured(
         app,
         [
             "tune", "--questions", str(tmp_path), "--checkpoint", str(checkpoint),
-            "--omegas", "2,2-4,all", "--repeats", "1", "--out", str(out), "--write",
+            "--chunk-units", "2", "--chunk-units", "2,4", "--chunk-units", "all",
+            "--repeats", "1", "--output", str(out), "--write",
         ],
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -184,7 +185,7 @@ def test_the_command_writes_what_it_measured(
     ("arguments", "says"),
     [
         (["--questions", "nowhere.wav"], "nowhere.wav: no such file"),
-        (["--omegas", "10,ten"], "chunk schedule 'ten'"),
+        (["--chunk-units", "10,ten"], "chunk schedule '10,ten'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], says: str) -> None:

@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
+from omni.command_line import command_line
 from omni.errors import UserError, friendly
+from omni.optional import need
 from train import cli_bases, cli_stages
 from train.options import (
     Device,
@@ -25,10 +27,9 @@ from train.options import (
     set_up,
 )
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    help="Train the model: bases, units, a voice, the two stages, evaluation. Every command goes "
+app = command_line(
+    "omni-train",
+    "Train the model: bases, units, a voice, the two stages, evaluation. Every command goes "
     "on where it was stopped: run it again with the same arguments; other arguments need another "
     "--output, or --restart. Curves: tensorboard --logdir OUTPUT/runs",
 )
@@ -78,6 +79,7 @@ def units(
 
     if len({path.name for path in manifests}) < len(manifests):
         raise UserError("manifests: two have the same file name; rename one")
+    need("sklearn", "train", "k-means")  # before the encoder is loaded, perhaps from the hub
     chosen = None if recipe is None else named(UNITS, recipe)()
     layer = layer if layer is not None or chosen is None else chosen.layer
     clusters = clusters or (chosen and chosen.clusters)
@@ -131,9 +133,12 @@ def evaluate(
         ),
     ] = None,
     chunk_units: Annotated[
-        str,
-        typer.Option(metavar="N,N,..", help="Units per chunk; 'all' vocodes whole answers."),
-    ] = "10,40,all",
+        list[str],
+        typer.Option(
+            metavar="N|N,N,..|all|auto",
+            help="Units of speech per chunk; may be repeated, each is reported apart.",
+        ),
+    ] = ["10", "40", "all"],  # noqa: B006  # read, never changed
     spoken: Annotated[int, typer.Option(min=1, help="Answers per split that are heard.")] = 100,
     timed: Annotated[int, typer.Option(min=1, help="Questions per chunk size timed.")] = 20,
     threads: Threads = None,
@@ -157,7 +162,7 @@ def evaluate(
             f"{manifest}: no split begins with test, it has {', '.join(known)}; give --splits"
         )
     config = EvaluationConfig(
-        splits=tuple(named_so), chunks=tuple(chunk_units.split(",")), spoken=spoken, timed=timed,
+        splits=tuple(named_so), chunks=tuple(chunk_units), spoken=spoken, timed=timed,
         device=device,
     )  # fmt: skip
     report = Evaluation(checkpoint, dialogues, config, output, restart=restart).run()
@@ -171,7 +176,7 @@ def evaluate(
 def nano(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="DIR", help="Its data/ is made by `omni-data nano DIR/data`."),
+        typer.Argument(metavar="DIR", help="Its data/ is made by `omni-data nano -o DIR/data`."),
     ],
     part: Annotated[
         str | None,

@@ -20,9 +20,10 @@ from data_tools.augment import AugmentConfig, augment, augment_rng
 from data_tools.manifest import Manifest
 from omni.audio import SAMPLE_RATE, load_audio, log_mel
 from omni.fingerprint import digest_of, files_digest
+from omni.optional import need
 from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, save_speech_encoder
 from train.fingerprint import plain
-from train.loop import Item, LoopConfig, main_process, train
+from train.loop import Item, LoopConfig, check_installed, main_process, train
 from train.run import begin_run
 
 LETTERS = " 'abcdefghijklmnopqrstuvwxyz"  # class 0 is the CTC blank, class i+1 is LETTERS[i]
@@ -206,6 +207,8 @@ def train_encoder(
     Resumes from what `output` holds; restart: removes that first. Raises UserError if it holds a
     run of something else.
     """
+    check_installed(loop)
+    need("jiwer", "train", "the encoder's validation")
     heard = [*utterances, *validation]
     run = begin_run(
         output,

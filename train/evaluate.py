@@ -22,6 +22,7 @@ from omni.ctc import best_units
 from omni.devices import choose_device
 from omni.events import Done
 from omni.frame_cache import CLEAN, weights_digest
+from omni.optional import need
 from omni.pretrained import load
 from omni.prompt import IGNORE
 from omni.session import SessionConfig, SpeechSession
@@ -57,6 +58,10 @@ class EvaluationConfig:
     max_new_tokens: int = 64
     device: str = "auto"
 
+    def __post_init__(self) -> None:
+        for chunks in self.chunks:
+            parse_schedule(chunks)  # now, not after an hour of answers
+
 
 class Evaluation:
     """One checkpoint on one manifest."""
@@ -72,9 +77,12 @@ class Evaluation:
     ) -> None:
         """Raises UserError if `output` holds results of another checkpoint or other questions;
         restart: removes them. More chunks or answers join what was measured before."""
+        need("jiwer", "eval", "evaluation")
         self.config = config
         self.model, self.processor = load(checkpoint)
         self.model.to(choose_device(config.device))  # type: ignore[arg-type]
+        if self.model.vocoder is not None:
+            need("pocketsphinx", "eval", "hearing what a checkpoint says")
         self.manifest = manifest
         self.items = {split: last_answers(examples(manifest, split)) for split in config.splits}
         voice = self.model.vocoder is not None

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from omni.audio import FRAME_RATE, load_audio
 from omni.errors import UserError
+from omni.optional import need
 from omni.units import UnitExtractor, UnitsConfig, features_of, merge_repeats
 
 
@@ -47,6 +48,7 @@ def fit_units(
 
     Three hours are 540,000 frames; k-means with 1000 centres gains little from more.
     """
+    need("sklearn", "train", "k-means")
     from sklearn.cluster import MiniBatchKMeans
 
     order = np.random.default_rng(seed).permutation(len(paths))

@@ -19,7 +19,7 @@ from data_tools.manifest import Manifest, Record
 from omni.checkpoint import replace_folder
 from omni.prompt import IGNORE, Message, PromptConfig, add_speech_token, encode_prompt
 from train.fingerprint import data_of, plain
-from train.loop import Item, LoopConfig, train
+from train.loop import Item, LoopConfig, check_installed, train
 from train.run import begin_run
 
 BEGIN, USER, ASSISTANT, END, PAD = "<|begin|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"
@@ -165,6 +165,7 @@ def train_lm(
     Resumes from what `output` holds; restart: removes that first. Raises UserError if it holds a
     run of something else.
     """
+    check_installed(loop)
     records = manifest.records
     parts = {s: [r for r in records if r.split == s] for s in ("train", "validation")}
     if not parts["train"]:

@@ -28,6 +28,7 @@ from transformers import (
     set_seed,
 )
 
+from omni.optional import need
 from train.freeze import Freeze
 from train.progress import ProgressTable
 
@@ -241,6 +242,13 @@ def train(
         trainer.remove_callback(raw)
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(output))
     return trainer.evaluate() if validation is not None else {}
+
+
+def check_installed(config: LoopConfig) -> None:
+    """Raise UserError for a package that `train` will want, before what leads up to it is done."""
+    need("tensorboard", "train", "training (its curves)")
+    if config.deepspeed is not None:
+        need("deepspeed", "deepspeed", "--deepspeed")
 
 
 def main_process() -> bool:

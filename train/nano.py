@@ -20,6 +20,8 @@ from omni.bases import load_speech_encoder
 from omni.checkpoint import read_json, write_json
 from omni.devices import choose_device
 from omni.errors import UserError
+from omni.files import write_text
+from omni.optional import need
 from omni.pretrained import load
 from omni.units import UnitsConfig
 from omni.vocoder import load_vocoder
@@ -44,6 +46,13 @@ from train.vocoder import train_vocoder
 from train.voice import answers, clips, make_units
 
 SEED = 1
+# Asked for before the first part begins, and some are used in the last, hours later.
+USED_BY_PARTS = {
+    "tensorboard": "train",
+    "sklearn": "train",
+    "jiwer": "eval",
+    "pocketsphinx": "eval",
+}
 MARKER = "complete.json"  # written last in each part's folder; holds its validation's numbers
 
 
@@ -121,6 +130,8 @@ def build_all(
     each part; by default those that begin together share the cores.
     Raises UserError if there is no data or a part fails.
     """
+    for package, extra in USED_BY_PARTS.items():
+        need(package, extra, "training the nano")
     cores = os.cpu_count() or 1
     jobs = jobs or (1 if torch.cuda.is_available() else min(2, cores))
     begin(folder)
@@ -148,7 +159,7 @@ def _there(folder: Path, needed: str) -> bool:
 
 def _missing(folder: Path, needed: str, part: str) -> UserError:
     command = (
-        f"omni-data nano {folder}/data"
+        f"omni-data nano --output {folder}/data"
         if needed == "data"
         else f"omni-train nano {folder} --part {needed}"
     )
@@ -272,7 +283,7 @@ def _evaluation(at: Setting) -> dict:
     write_json(folder / "evaluation" / "report.json", report)
     made = {part: read_json(folder / part / MARKER) for part in NEEDS if complete(folder, part)}
     card = model_card(report, made)
-    (folder / "checkpoint" / "README.md").write_text(card, encoding="utf-8")
+    write_text(folder / "checkpoint" / "README.md", card)
     return report
 
 

@@ -28,7 +28,7 @@ from train.features import Ears, LiveEars, cached_ears
 from train.fingerprint import data_of, plain, tokenizer_digest
 from train.freeze import Freeze
 from train.lm import exact_answers
-from train.loop import LoopConfig, train
+from train.loop import LoopConfig, check_installed, train
 from train.run import begin_run
 
 
@@ -182,6 +182,7 @@ def train_stage1(
     restart: removes that first. Raises UserError if it holds a run of something else.
     Returns the loss and the share of exact answers of the split "validation", if there is one.
     """
+    check_installed(recipe.loop)
     model, processor = join_bases(speech_encoder, language_model, recipe, seed=recipe.loop.seed)
     run = begin_run(
         output,

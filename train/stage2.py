@@ -31,7 +31,7 @@ from omni.unit_decoder import UnitDecoder, UnitDecoderConfig
 from train.batches import Collate, Dialogues, Example, examples
 from train.fingerprint import data_of, plain, state_content, state_key, tokenizer_digest
 from train.freeze import Freeze
-from train.loop import Item, LoopConfig, train
+from train.loop import Item, LoopConfig, check_installed, train
 from train.run import begin_run
 from train.speakable import Limits, speakable, units_of
 from train.stage1 import Stage1, make_ears
@@ -166,6 +166,7 @@ def train_stage2(
     infeasible, and if `output` holds a run of something else. Returns the CTC loss and unit error
     rate of "validation", if there is one.
     """
+    check_installed(recipe.loop)
     model, processor = load(checkpoint)
     model.requires_grad_(False)
     held_out = any(record.split == "validation" for record in manifest.records)

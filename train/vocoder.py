@@ -21,7 +21,7 @@ from omni.vocoder import VOCODERS, HifiGanConfig, NsfConfig, NsfVocoder, Vocoder
 from omni.vocoder.durations import merge
 from omni.vocoder.source import MAX_F0, MIN_F0, frame_phases
 from train.fingerprint import plain
-from train.loop import Item, LoopConfig, train
+from train.loop import Item, LoopConfig, check_installed, train
 from train.pitch import track_f0
 from train.run import begin_run
 from train.vocoder_loss import SpectralLoss
@@ -238,6 +238,7 @@ def train_vocoder(
     recording's length, and UserError if `output` holds a run of something else. Returns the
     validation's loss and its parts.
     """
+    check_installed(loop)
     crop, weights = crop or CropConfig(), weights or LossWeights()
     heard = [*clips, *validation]
     run = begin_run(
