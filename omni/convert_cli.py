@@ -110,11 +110,11 @@ def convert_hubert(
     ] = None,
 ) -> None:
     """The encoder of a unit extractor."""
+    _check_units_folder(target)
     from omni.convert.hubert import read_hubert
 
     weights = read_hubert(file)
     chosen = weights.resolve_layer(layer)
-    _check_units_folder(target)
     with _bar(weights.nbytes) as progress:
         weights.write(target, progress, layer=chosen)
     typer.echo(f"{target}: units are features of layer {chosen}")
@@ -127,11 +127,10 @@ def convert_kmeans(
     target: UnitsFolder,
 ) -> None:
     """The centroids of a unit extractor, from a joblib pickle of scikit-learn's k-means."""
+    _check_units_folder(target)
     from omni.convert.kmeans import read_kmeans
 
-    centroids = read_kmeans(file)
-    _check_units_folder(target)
-    _write(centroids, target)
+    _write(read_kmeans(file), target)
 
 
 @friendly

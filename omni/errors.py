@@ -7,6 +7,7 @@ import functools
 import os
 import select
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import ParamSpec, TypeVar
@@ -52,15 +53,16 @@ def ending_well() -> Iterator[None]:
     its traceback, and so does everything when OMNI_DEBUG=1.
     """
     try:
-        try:
-            yield
-        except SystemExit as end:
-            if isinstance(end.__context__, BrokenPipeError):
-                end.code = NOBODY_LISTENS  # rich and typer have hushed the stream, and say 1
-            elif not end.code:
-                _flush()
-            raise
-        _flush()
+        with _errors_of_threads():
+            try:
+                yield
+            except SystemExit as end:
+                if isinstance(end.__context__, BrokenPipeError):
+                    end.code = NOBODY_LISTENS  # rich and typer have hushed the stream, and say 1
+                elif not end.code:
+                    _flush()
+                raise
+            _flush()
     except KeyboardInterrupt as error:
         _say("stopped")
         raise SystemExit(STOPPED) from error
@@ -101,6 +103,28 @@ def nobody_listens() -> bool:
     for stream in (1, 2):
         poll.register(stream, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+@contextmanager
+def _errors_of_threads() -> Iterator[None]:
+    """Raise at the end what the user can mend in them, instead of printing it as it happens."""
+    kept: list[Exception] = []
+    before = threading.excepthook
+
+    def keep(failed: threading.ExceptHookArgs) -> None:
+        error = failed.exc_value
+        if isinstance(error, Exception) and one_line(error) is not None:
+            kept.append(error)
+        else:
+            before(failed)
+
+    threading.excepthook = keep
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+    if kept:
+        raise kept[0]
 
 
 def _flush() -> None:

@@ -145,9 +145,12 @@ def load_robustness_command(
     """
     from tqdm import tqdm
 
+    from omni.audio import load_audio
+
     cores = len(os.sched_getaffinity(0))
     others = busy_processes or cores
     asked = question or sorted((Path(__file__).parents[1] / "omni/nano/questions").glob("*.wav"))[0]
+    load_audio(asked)  # refuses what can't be asked
     load_before = os.getloadavg()[0]
     with (
         tempfile.TemporaryDirectory(prefix="omni-bench-") as folder,
