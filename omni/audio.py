@@ -51,7 +51,7 @@ def load_audio(source: str | Path | bytes, *, name: str | None = None) -> np.nda
         if path.stat().st_size == 0:
             raise AudioError(f"{label}: the file is empty (0 bytes); record it again")
     # A file's name need not be text: bytes name every file.
-    stream = io.BytesIO(source) if isinstance(source, bytes) else os.fsencode(source)
+    stream: Any = io.BytesIO(source) if isinstance(source, bytes) else os.fsencode(source)
     try:
         samples, rate = soundfile.read(stream, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
