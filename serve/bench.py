@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +85,7 @@ def load_robustness(
     return Robustness(idle=found[0], busy=found[1])
 
 
-def ask(command: Sequence[str], environment: dict[str, str] | os._Environ, wait_s: float) -> Asked:
+def ask(command: Sequence[str], environment: Mapping[str, str], wait_s: float) -> Asked:
     """Raises UserError with what the command said if it failed."""
     started = time.perf_counter()
     try:
