@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from omni.model import OmniForConditionalGeneration
     from omni.pretrained import NANO, load
     from omni.processor import OmniProcessor
-    from omni.session import SessionConfig, SpeechSession
+    from omni.session import SpeechSession
+    from omni.session_config import SessionConfig
+    from omni.turn import Turn
 
 __version__ = "0.1.0"
 
@@ -29,9 +31,10 @@ _HOMES = {
     "OmniConfig": "omni.config",
     "OmniForConditionalGeneration": "omni.model",
     "OmniProcessor": "omni.processor",
-    "SessionConfig": "omni.session",
+    "SessionConfig": "omni.session_config",
     "SpeechSession": "omni.session",
     "TextDelta": "omni.events",
+    "Turn": "omni.turn",
     "load": "omni.pretrained",
     "parse_schedule": "omni.chunking",
 }

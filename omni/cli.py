@@ -35,7 +35,12 @@ ChunkUnits = Annotated[
         help="Units of speech per chunk: fewer start earlier. Default: the checkpoint's own.",
     ),
 ]
-MaxNewTokens = Annotated[int, typer.Option(min=1, help="The longest answer, in text tokens.")]
+MaxNewTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="The longest answer, in text tokens. Default: the checkpoint's own, or 256."
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(min=1, help="CPU threads; default: the faster of 1 and torch's choice."),
@@ -55,7 +60,7 @@ def ask(
     ] = Path("answer.wav"),
     chunk_units: ChunkUnits = None,
     checkpoint: Checkpoint = None,
-    max_new_tokens: MaxNewTokens = 256,
+    max_new_tokens: MaxNewTokens = None,
     text_only: Annotated[bool, typer.Option(help="No sound, no ANSWER.wav.")] = False,
     threads: Threads = None,
     warm: Annotated[
@@ -121,7 +126,7 @@ def demo(
         from omni.start import settle_threads, start, warm_up
 
         model, processor = start(checkpoint, threads=threads)
-    config = _config(model, chunk_units, 256, speak=True)
+    config = _config(model, chunk_units, None, speak=True)
     if threads is None:
         settle_threads(model, processor, config)
     warm_up(model, processor, config)
@@ -161,17 +166,20 @@ def _check_schedule(chunk_units: str) -> None:
 
 
 def _config(
-    model: "OmniForConditionalGeneration", chunk_units: str | None, tokens: int, *, speak: bool
+    model: "OmniForConditionalGeneration",
+    chunk_units: str | None,
+    tokens: int | None,
+    *,
+    speak: bool,
 ) -> "SessionConfig":
-    from omni.chunking import parse_schedule, stored_schedule
+    """The checkpoint's own settings, but for what was asked for."""
+    from omni.chunking import parse_schedule
     from omni.session import SessionConfig
 
     schedule = parse_schedule(chunk_units) if chunk_units else None
-    return SessionConfig(
-        schedule=schedule or stored_schedule(model.generation_config),
-        max_new_tokens=tokens,
-        speak=speak,
-    )
+    asked = {"schedule": schedule, "max_new_tokens": tokens}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return SessionConfig.from_model(model, speak=speak, **given)
 
 
 def _answer(

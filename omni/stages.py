@@ -13,11 +13,12 @@ value that the caller keeps. One set of weights can so serve many sessions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 State = TypeVar("State")
 
@@ -31,6 +32,12 @@ class Frames:
 
     values: Tensor
     lengths: Tensor
+
+    @classmethod
+    def padded(cls, sequences: Sequence[Tensor]) -> Frames:
+        """[length, width] each, one or more -> one batch."""
+        lengths = torch.tensor([len(one) for one in sequences], device=sequences[0].device)
+        return cls(nn.utils.rnn.pad_sequence(list(sequences), batch_first=True), lengths)
 
     @property
     def mask(self) -> Tensor:

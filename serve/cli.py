@@ -132,7 +132,8 @@ def tune(
         )
     typer.echo(f"best: {found.best}")
     if write:
-        typer.echo(f"written to {write_schedule(checkpoint or NANO, found.best)}")
+        path = write_schedule(checkpoint or NANO, found.best, right_context_frames)
+        typer.echo(f"written to {path}")
 
 
 def _find_questions(sources: Sequence[Path]) -> list[Path]:

@@ -17,7 +17,7 @@ import torch
 
 from omni.audio import SAMPLE_RATE
 from omni.checkpoint import CheckpointError, read_json, write_json
-from omni.chunking import SETTING, ChunkSchedule
+from omni.chunking import RIGHT_CONTEXT_SETTING, SETTING, ChunkSchedule
 from omni.errors import UserError
 from omni.events import AudioDelta, Chunk, Done, TextDelta
 from omni.metrics import SeamError, seam_error
@@ -285,8 +285,9 @@ def settings_of(checkpoint: str | Path) -> Path:
     return folder / "generation_config.json"
 
 
-def write_schedule(checkpoint: str | Path, schedule: str) -> Path:
-    """Put the schedule into the checkpoint's generation settings; the rest of them stays.
+def write_schedule(checkpoint: str | Path, schedule: str, right_context_frames: int | None) -> Path:
+    """Put the schedule, and the right context that it was measured with, into the checkpoint's
+    generation settings; the rest of them stays. None: the vocoder's own, which is not written.
 
     Raises CheckpointError if the checkpoint is no local folder.
     """
@@ -294,7 +295,11 @@ def write_schedule(checkpoint: str | Path, schedule: str) -> Path:
     settings = read_json(path) if path.is_file() else {}
     # transformers drops what it does not know from settings that bear this mark of its own.
     settings.pop("_from_model_config", None)
-    write_json(path, settings | {SETTING: schedule})
+    settings.pop(RIGHT_CONTEXT_SETTING, None)
+    chosen: dict[str, str | int] = {SETTING: schedule}
+    if right_context_frames is not None:
+        chosen[RIGHT_CONTEXT_SETTING] = right_context_frames
+    write_json(path, settings | chosen)
     return path
 
 
