@@ -249,7 +249,7 @@ def test_training_says_it_before_it_loads_anything(
 ) -> None:
     from train.encoder import train_encoder
     from train.lm import train_lm
-    from train.recipes import STAGE1, STAGE2, VOCODER_SIZES, nano_bases, nano_vocoder
+    from train.recipes import STAGE1, STAGE2, nano_bases, nano_vocoder
     from train.stage1 import train_stage1
     from train.stage2 import train_stage2
     from train.vocoder import train_vocoder
@@ -257,7 +257,7 @@ def test_training_says_it_before_it_loads_anything(
     nothing = Manifest(records=[], root=tmp_path)
     bases, voice = nano_bases(), nano_vocoder()
     trainings = [
-        lambda: train_lm([], size=bases.lm, loop=bases.lm_loop, output=tmp_path / "out"),
+        lambda: train_lm(nothing, size=bases.lm, loop=bases.lm_loop, output=tmp_path / "out"),
         lambda: train_encoder(
             [], [], architecture=bases.encoder, loop=bases.encoder_loop, output=tmp_path / "out"
         ),
@@ -267,7 +267,7 @@ def test_training_says_it_before_it_loads_anything(
         ),
         lambda: train_stage2("nowhere", nothing, recipe=STAGE2["nano"](), output=tmp_path / "out"),
         lambda: train_vocoder(
-            [], [], architecture=VOCODER_SIZES["nsf"](10), loop=voice.loop, output=tmp_path / "out"
+            [], [], architecture=voice.architecture, loop=voice.loop, output=tmp_path / "out"
         ),
     ]  # fmt: skip
     monkeypatch.setitem(sys.modules, "tensorboard", None)
@@ -308,7 +308,12 @@ def test_evaluation_says_it_before_it_loads_anything(
 
     monkeypatch.setitem(sys.modules, "jiwer", None)
     with pytest.raises(UserError, match=r"jiwer: .*'omni-speech\[eval\]'"):
-        Evaluation("nowhere", Manifest(records=[], root=tmp_path), EvaluationConfig(), tmp_path)
+        Evaluation(
+            "nowhere",
+            Manifest(records=[], root=tmp_path),
+            EvaluationConfig(splits=("test",)),
+            tmp_path,
+        )
 
 
 def test_a_rating_that_will_be_missing_is_announced(
