@@ -89,7 +89,7 @@ def finished(process: subprocess.Popen) -> tuple[int, str, str]:
         "omni-data rewrite records.jsonl -o file/asked.jsonl",
         "omni-data augment records.jsonl -o file/augmented.jsonl --workers 1",
         "omni-data check records.jsonl --sample 1 --tolerated 1 -o file/report",
-        "omni-train lm records.jsonl -o file/lm --max-steps 1",
+        "omni-train lm records.jsonl --recipe nano -o file/lm --max-steps 1",
         "omni-serve tune --questions q.wav --checkpoint checkpoint -o file/tune",
     ],
 )
@@ -122,7 +122,10 @@ def contents(folder: Path) -> set[Path]:
         ("omni-data import checkpoint/ -o a.jsonl", "checkpoint"),
         ("omni-data rewrite folder.jsonl -o a.jsonl", "folder.jsonl: is a directory; give a file"),
         ("omni-data build folder.jsonl", "folder.jsonl"),
-        ("omni-train lm folder.jsonl -o lm", "folder.jsonl: is a directory; give a file"),
+        (
+            "omni-train lm folder.jsonl --recipe nano -o lm",
+            "folder.jsonl: is a directory; give a file",
+        ),
         ("omni-train evaluate checkpoint folder.jsonl -o lm", "folder.jsonl"),
         ("omni-serve tune --questions checkpoint", "no recordings in this folder"),
         ("omni-serve bench load-robustness checkpoint", "checkpoint: is a folder"),
@@ -156,7 +159,7 @@ def limited(size: int) -> Callable[[], None]:
         "omni ask q.wav --checkpoint checkpoint -o out/a.wav",
         f"omni convert whisper {ENCODER} -o out/encoder",
         "omni-data convert records.jsonl -o out/records.parquet --embed-audio",
-        "omni-train lm records.jsonl -o out/lm --max-steps 1",
+        "omni-train lm records.jsonl --recipe nano -o out/lm --max-steps 1",
     ],
 )
 def test_a_full_disk_is_told_in_one_line(command: str, kitchen: Path) -> None:
@@ -227,7 +230,7 @@ def test_ctrl_c_stops_a_step_and_its_workers(workers: int, kitchen: Path) -> Non
 
 
 def test_ctrl_c_stops_training(kitchen: Path) -> None:
-    process = started("omni-train lm records.jsonl -o trained --epochs 1000", kitchen)
+    process = started("omni-train lm records.jsonl --recipe nano -o trained --epochs 1000", kitchen)
     code, _, err = interrupted(process, lambda: any((kitchen / "trained").rglob("events.*")))
     assert code == 130 and err.splitlines()[-1] == "stopped" and "Traceback" not in err
 
