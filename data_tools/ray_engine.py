@@ -66,11 +66,17 @@ class RayEngine:
                 num_cpus=1,
                 num_gpus=gpus,
             )
-            for row in done.iter_rows():
-                place, results = unpacked(row)
-                if isinstance(results, Exception):
-                    raise results
-                yield place, results
+            results = iter(done.iter_rows())
+            try:
+                for row in results:
+                    place, outcome = unpacked(row)
+                    if isinstance(outcome, Exception):
+                        raise outcome
+                    yield place, outcome
+            finally:
+                # Ray ends a run that is left midway once nothing refers to it; the traceback of an
+                # error would, through this frame, and the run would go on in the background.
+                del rows, done, results
 
     def connect(self) -> None:
         """Once per process; Ray itself disconnects as it ends."""
