@@ -161,8 +161,8 @@ def test_an_error_of_a_worker_keeps_its_kind_and_words(cluster, tmp_path):
         done(cluster, task, tmp_path)
     assert str(caught.value) == "one is refused"
     assert list(tmp_path.iterdir()) == []
-    # At once, and while the error is held: a run that Ray goes on with in the background may outlive
-    # ray.shutdown(), and Ray then ends the whole process.
+    # At once, and while the error is held: a run that Ray goes on with in the background may
+    # outlive ray.shutdown(), and Ray then ends the whole process.
     assert running_in_background() == []
 
 

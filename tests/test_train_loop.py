@@ -12,7 +12,14 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from train.freeze import Freeze
-from train.loop import BucketSampler, Item, LoopConfig, last_complete_checkpoint, train
+from train.loop import (
+    BucketSampler,
+    Item,
+    LoopConfig,
+    last_complete_checkpoint,
+    placement,
+    train,
+)
 
 torch.set_num_threads(1)
 
@@ -167,3 +174,45 @@ def test_a_part_that_is_not_in_the_model_is_refused_by_name() -> None:
 def test_the_curves_lie_where_the_help_says(tmp_path: Path) -> None:
     run(tmp_path, Model())
     assert list((tmp_path / "runs").rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize(
+    ("bf16", "asked", "fast", "taken"),
+    [
+        (True, "auto", torch.float32, torch.float32),  # the recipe's wish, on slow hardware
+        (True, "auto", torch.bfloat16, torch.bfloat16),
+        (False, "auto", torch.bfloat16, torch.float32),
+        (False, "bfloat16", torch.float32, torch.bfloat16),
+        (True, "float32", torch.bfloat16, torch.float32),
+    ],
+)
+def test_a_loop_multiplies_in_what_was_asked_for_or_is_fast(
+    bf16: bool, asked: str, fast: torch.dtype, taken: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "auto": fast}
+    monkeypatch.setattr("train.loop.choose_dtype", lambda name, device: named[name])
+    config = LoopConfig(
+        epochs=1, batch_size=2, learning_rate=1e-3, bf16=bf16, device="cpu", dtype=asked
+    )
+    assert placement(config) == (torch.device("cpu"), taken)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "says"),
+    [
+        ("cpu", "float16", "dtype='float16': a CPU trains in"),
+        ("tpu", "auto", "device='tpu'"),
+        ("cpu", "int8", "dtype='int8'"),
+    ],
+)
+def test_a_place_or_type_that_cannot_train_is_refused(device: str, dtype: str, says: str) -> None:
+    config = LoopConfig(epochs=1, batch_size=2, learning_rate=1e-3, device=device, dtype=dtype)
+    with pytest.raises(ValueError, match=says):
+        placement(config)
+
+
+def test_a_numbered_gpu_is_refused_with_the_way_to_take_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.loop.choose_device", torch.device)
+    config = LoopConfig(epochs=1, batch_size=2, learning_rate=1e-3, device="cuda:1")
+    with pytest.raises(ValueError, match="CUDA_VISIBLE_DEVICES=1"):
+        placement(config)

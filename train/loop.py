@@ -28,6 +28,8 @@ from transformers import (
     set_seed,
 )
 
+from omni.devices import choose_device, choose_dtype
+from omni.errors import UserError
 from omni.optional import need
 from train.freeze import Freeze
 from train.progress import ProgressTable
@@ -47,12 +49,12 @@ class LoopConfig:
     save_steps: int = 200
     eval_steps: int = 200
     accumulate: int = 1  # batches per optimiser step
-    bf16: bool = False
+    bf16: bool = False  # with dtype "auto": multiply in bfloat16 where the hardware is fast in it
     workers: int = 0  # processes that prepare batches beside the training one
     max_steps: int = -1  # stop early; -1 runs all epochs
     deepspeed: str | None = None  # path of a DeepSpeed JSON
     device: str = "auto"  # as omni/devices.py chooses it
-    dtype: str = "auto"
+    dtype: str = "auto"  # that matrices are multiplied in; weights train in float32
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,7 @@ def train(
         freeze.apply(module)
     sampler = BucketSampler(lengths, config.batch_size, seed=config.seed)
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1  # by torchrun or accelerate
+    device, dtype = placement(config)
     arguments = TrainingArguments(
         output_dir=str(output),
         num_train_epochs=config.epochs,
@@ -203,7 +206,8 @@ def train(
         weight_decay=config.weight_decay,
         adam_beta2=0.98,
         max_grad_norm=config.max_grad_norm,
-        bf16=config.bf16,
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16,
         seed=config.seed,
         data_seed=config.seed,
         dataloader_num_workers=config.workers,
@@ -218,9 +222,9 @@ def train(
         remove_unused_columns=False,
         label_names=["labels"],
         deepspeed=config.deepspeed,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=device.type == "cpu",
         # Only under a launcher: accelerate takes a named backend for a group that is there.
-        ddp_backend="gloo" if launched and not torch.cuda.is_available() else None,
+        ddp_backend="gloo" if launched and device.type == "cpu" else None,
         ddp_find_unused_parameters=False,
     )
     callbacks: list[TrainerCallback] = [_EpochOfSampler(sampler), ProgressTable()]
@@ -249,6 +253,26 @@ def check_installed(config: LoopConfig) -> None:
     need("tensorboard", "train", "training (its curves)")
     if config.deepspeed is not None:
         need("deepspeed", "deepspeed", "--deepspeed")
+
+
+def placement(config: LoopConfig) -> tuple[torch.device, torch.dtype]:
+    """Where a loop trains, and the type that its matrices are multiplied in.
+
+    Raises UserError for what is not there, and for a numbered GPU: the Trainer takes the first.
+    """
+    device = choose_device(config.device)
+    if config.device.startswith("cuda:"):
+        number = config.device.removeprefix("cuda:")
+        raise UserError(
+            f"device={config.device!r}: training takes the first GPU that it sees; set "
+            f"CUDA_VISIBLE_DEVICES={number} and give --device cuda"
+        )
+    if config.dtype == "auto" and not config.bf16:
+        return device, torch.float32
+    dtype = choose_dtype(config.dtype, device)
+    if dtype == torch.float16 and device.type == "cpu":
+        raise UserError("dtype='float16': a CPU trains in float32 or bfloat16; choose one, or auto")
+    return device, dtype
 
 
 def main_process() -> bool:
