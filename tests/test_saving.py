@@ -327,6 +327,7 @@ def test_an_adapter_added_without_a_wrapper_comes_back(
     """As transformers' add_adapter does, which wants a newer peft than its other parts."""
     model = read(request.getfixturevalue(origin))
     inject_adapter_in_model(lora(), model.language_model)
+    model.language_model._hf_peft_config_loaded = True
     shake(model)
     model.save_pretrained(tmp_path / "a")
     torch.testing.assert_close(heard(read(tmp_path / "a")), heard(model))
