@@ -40,7 +40,6 @@ OVERRIDDEN = {
 }  # fmt: skip
 # Attributes that begin with "_" of objects that others made.
 ATTRIBUTES = {
-    "_hf_peft_config_loaded",  # a mark by which the LLM below an adapter would not be written
     "_from_model_config",  # a mark by which generation settings would lose the chunk schedule
     "_modules",  # torch's: a copy of an encoder with fewer layers
     "_Unpickler",  # Python's own, in Python: the only one that can be told what it may build
