@@ -37,11 +37,14 @@ COMMANDS = {
     "demo": (omni.cli.app, "demo"),
     "units": (omni.cli.app, "units question.wav --extractor units"),
     "tune": (serve.cli.app, "tune --chunk-units all --repeats 1"),
-    "data units": (data_tools.cli.app, "units r.jsonl o.jsonl --extractor units --speech-encoder e"),
-    "data features": (data_tools.cli.app, "features r.jsonl frames --speech-encoder e"),
-    "respond": (data_tools.cli.app, "respond r.jsonl o.jsonl --writer transformers --model m"),
-    "rewrite": (data_tools.cli.app, "rewrite r.jsonl o.jsonl --writer transformers --model m"),
-    "speak": (data_tools.cli.app, "speak r.jsonl o.jsonl --tts transformers --model m"),
+    "data units": (
+        data_tools.cli.app,
+        "units r.jsonl -o o.jsonl --extractor units --speech-encoder e",
+    ),
+    "data features": (data_tools.cli.app, "features r.jsonl -o frames --speech-encoder e"),
+    "respond": (data_tools.cli.app, "respond r.jsonl -o o.jsonl --writer transformers --model m"),
+    "rewrite": (data_tools.cli.app, "rewrite r.jsonl -o o.jsonl --writer transformers --model m"),
+    "speak": (data_tools.cli.app, "speak r.jsonl -o o.jsonl --tts transformers --model m"),
 }
 
 
