@@ -110,4 +110,4 @@ def test_a_model_without_a_chat_template_is_refused() -> None:
     tokenizer = deepcopy(tiny_tokenizer())
     tokenizer.chat_template = None
     with pytest.raises(ValueError, match=r"tiny: has no chat template; name one tuned"):
-        LocalWriter(LocalConfig(model="tiny"), torch.nn.Linear(1, 1), tokenizer)
+        LocalWriter(LocalConfig(model="tiny", dtype="float32"), torch.nn.Linear(1, 1), tokenizer)
