@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from omni.device_options import Device, Dtype
 from omni.errors import UserError, friendly
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def speak(
     command: Annotated[
         str | None, typer.Option(help='For command: "PROGRAM {text} {out}".')
     ] = None,
-    device: Annotated[str, typer.Option(help="For transformers: cpu, cuda.")] = "cpu",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
     attempts: Annotated[int, typer.Option(min=1, help="Voices tried per dialogue.")] = 3,
     seed: Seed = 0,
     workers: Workers = None,
@@ -74,7 +76,7 @@ def speak(
     from data_tools.speak_step import SpeakStep, speaker_of
 
     given = {
-        "transformers": {"model": model, "device": device},
+        "transformers": {"model": model, "device": device, "dtype": dtype},
         "openai": {"model": model, "url": url},
         "command": {"command": command},
     }
@@ -136,7 +138,8 @@ def units(
         typer.Option("--speech-encoder", help="Where the units are of its features."),
     ] = None,
     role: Annotated[list[str] | None, typer.Option(help="Default: assistant alone.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda.")] = "cpu",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings at a time.")] = 16,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Default: all cores, or one for the GPU.")
@@ -152,6 +155,7 @@ def units(
         encoder=encoder,
         roles=tuple(role or ["assistant"]),
         device=device,
+        dtype=dtype,
         batch_size=batch_size,
     )
     run(source, out, step, (engine, ray_address), workers=workers)
@@ -177,7 +181,8 @@ def features(
     split: Annotated[list[str] | None, typer.Option(help="Default: train alone.")] = None,
     clean_split: Annotated[list[str] | None, typer.Option(help="Default: validation.")] = None,
     pad_to_window: Annotated[bool, typer.Option(help="As published weights need it.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda.")] = "cpu",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings at a time.")] = 32,
     seed: Annotated[int, typer.Option(help="Of augmentation; stage 1's own by default.")] = 1,
 ) -> None:
@@ -185,11 +190,14 @@ def features(
     from data_tools.features import FeaturesConfig, extract_features
     from data_tools.manifest import read_manifest
     from omni.bases import load_speech_encoder
+    from omni.devices import choose_device, choose_dtype
 
     folder = folder or source.parent / "frames"
+    place = choose_device(device)
+    kind = choose_dtype(dtype, place)
     cache = extract_features(
         read_manifest(source),
-        load_speech_encoder(encoder).to(device),
+        load_speech_encoder(encoder).to(place, kind),
         folder,
         FeaturesConfig(
             augmented=tuple(split or ["train"]),

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from data_tools.clips import ClipRules, can_be_said, faults, make_once, measure
+from data_tools.engines import workers_on
 from data_tools.journal import LeftOut
 from data_tools.manifest import Record, Turn
 from data_tools.speak import ENGINES, InstalledEngines, TextToSpeech
@@ -73,7 +74,6 @@ class SpeakStep:
     attempts: int = 3
     name: str = "speak"
     batch_size: int = 1
-    workers: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.answer.voices) != 1:
@@ -85,10 +85,14 @@ class SpeakStep:
             raise UserError(f"attempts={self.attempts}: must be at least 1")
 
     @property
+    def workers(self) -> int | None:
+        return workers_on(self.device)
+
+    @property
     def device(self) -> str:
         """Of the one engine that may compute in the worker; the others are programs or servers."""
-        devices = {getattr(side.engine, "device", "cpu") for side in (self.question, self.answer)}
-        return max(devices)  # "cuda" if either needs it
+        devices = [getattr(side.engine, "device", "cpu") for side in (self.question, self.answer)]
+        return next((device for device in devices if device != "cpu"), "cpu")
 
     def settings(self) -> dict[str, Any]:
         return {

@@ -9,6 +9,7 @@ import typer
 
 from omni.command_line import command_line
 from omni.convert_cli import register as register_conversion
+from omni.device_options import Device, StoredDtype
 from omni.errors import UserError, friendly
 from omni.files import check_file, check_folder
 from omni.process import without_garbage_collection
@@ -63,6 +64,8 @@ def ask(
     max_new_tokens: MaxNewTokens = None,
     text_only: Annotated[bool, typer.Option(help="No sound, no ANSWER.wav.")] = False,
     threads: Threads = None,
+    device: Device = "auto",
+    dtype: StoredDtype = None,
     warm: Annotated[
         bool,
         typer.Option("--warm-up", help="Answer noise first: the times are a running program's."),
@@ -84,7 +87,7 @@ def ask(
         asked = load_audio(question) if question is not None else str(text)
         from omni.start import settle_threads, start, warm_up
 
-        model, processor = start(checkpoint, threads=threads)
+        model, processor = start(checkpoint, threads=threads, device=device, dtype=dtype)
     if model.vocoder is None and not text_only:
         raise UserError(
             f"{checkpoint}: has no vocoder, so no voice; ask with --text-only, or convert it with "
@@ -115,6 +118,8 @@ def demo(
     chunk_units: ChunkUnits = None,
     checkpoint: Checkpoint = None,
     threads: Threads = None,
+    device: Device = "auto",
+    dtype: StoredDtype = None,
 ) -> None:
     """Ask the recordings that come with omni, and write the answers."""
     questions = sorted((Path(__file__).parent / "nano" / "questions").glob("*.wav"))
@@ -125,7 +130,7 @@ def demo(
         from omni.audio import load_audio, save_wav
         from omni.start import settle_threads, start, warm_up
 
-        model, processor = start(checkpoint, threads=threads)
+        model, processor = start(checkpoint, threads=threads, device=device, dtype=dtype)
     config = _config(model, chunk_units, None, speak=True)
     if threads is None:
         settle_threads(model, processor, config)

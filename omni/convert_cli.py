@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
+from omni.device_options import Device, Dtype
 from omni.errors import UserError, friendly
 from omni.files import check_file, check_folder
 
@@ -163,11 +164,15 @@ def units(
     layer: Annotated[
         int | None, typer.Option(min=1, help="Instead of the layer that the folder names.")
     ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
 ) -> None:
     """Speech to units, repeats merged: one JSON line per file."""
     from omni.audio import load_audio
+    from omni.devices import choose_device, choose_dtype
 
-    loaded = _load_extractor(extractor, layer)
+    place = choose_device(device)
+    loaded = _load_extractor(extractor, layer).to(place, choose_dtype(dtype, place))
     for recording in recordings:
         merged = loaded.extract_merged(load_audio(recording)).tolist()
         typer.echo(json.dumps({"file": str(recording), "units": merged}))
@@ -183,6 +188,7 @@ def vocode(
     durations: Annotated[
         bool, typer.Option(help="Predict how long each unit lasts; without: 20 ms each.")
     ] = True,
+    device: Device = "auto",
 ) -> None:
     """Units to speech. Units below 0 are left out."""
     check_file(output)
@@ -192,11 +198,13 @@ def vocode(
     import torch
 
     from omni.audio import SAMPLE_RATE, save_wav
+    from omni.devices import choose_device, exact_device
     from omni.vocoder import load_vocoder
     from omni.vocoder import vocode as speak
 
-    waveform = speak(load_vocoder(vocoder), torch.tensor(sequence), use_durations=durations)
-    save_wav(output, waveform.numpy())
+    voice = load_vocoder(vocoder).to(exact_device(choose_device(device)))
+    waveform = speak(voice, torch.tensor(sequence), use_durations=durations)
+    save_wav(output, waveform.cpu().numpy())
     typer.echo(f"{output}: {len(waveform) / SAMPLE_RATE:.2f} s of speech")
 
 

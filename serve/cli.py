@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from omni.command_line import command_line
+from omni.device_options import Device, StoredDtype
 from omni.errors import UserError, friendly
 from omni.files import check_file, check_folder
 from omni.optional import need
@@ -63,6 +64,8 @@ def tune(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; default: as `omni ask` chooses.")
     ] = None,
+    device: Device = "auto",
+    dtype: StoredDtype = None,
     output: Annotated[
         Path,
         typer.Option(
@@ -98,7 +101,7 @@ def tune(
     schedules = [parse_schedule(text) for text in chunk_units]
     sources = [*(questions or []), *(files or [])] or [NANO.parent / "questions"]
     recordings = [load_audio(path) for path in _find_questions(sources)]
-    model, processor = start(checkpoint, threads=threads)
+    model, processor = start(checkpoint, threads=threads, device=device, dtype=dtype)
     config = SessionConfig(right_context_frames=right_context_frames)
     load_before = os.getloadavg()[0]
     if threads is None:

@@ -10,13 +10,12 @@ from typing import Annotated
 import typer
 
 from omni.command_line import command_line
+from omni.device_options import Device, Dtype, StoredDtype
 from omni.errors import UserError, friendly
 from omni.optional import need
 from train import cli_bases, cli_stages
 from train.options import (
-    Device,
     DryRun,
-    Dtype,
     Encoder,
     Output,
     Restart,
@@ -143,6 +142,7 @@ def evaluate(
     timed: Annotated[int, typer.Option(min=1, help="Questions per chunk size timed.")] = 20,
     threads: Threads = None,
     device: Device = "auto",
+    dtype: StoredDtype = None,
     restart: Restart = False,
 ) -> None:
     """Ask held-out questions: right answers, words heard in the speech, latency.
@@ -163,7 +163,7 @@ def evaluate(
         )
     config = EvaluationConfig(
         splits=tuple(named_so), chunks=tuple(chunk_units), spoken=spoken, timed=timed,
-        device=device,
+        device=device, dtype=dtype,
     )  # fmt: skip
     report = Evaluation(checkpoint, dialogues, config, output, restart=restart).run()
     write_json(output / "report.json", report)

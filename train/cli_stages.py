@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
+from omni.device_options import Device, Dtype
 from omni.errors import UserError, friendly
 from train.options import (
     BatchSize,
     Deepspeed,
-    Device,
     DryRun,
-    Dtype,
     Encoder,
     Epochs,
     Frames,

@@ -36,8 +36,6 @@ DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Tell what would be trained, steps and memory; write nothing."),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Frames = Annotated[
     Path | None,
     typer.Option(
