@@ -82,9 +82,7 @@ def fill(
     mine = share.of([keys for keys in todo if keys])
     with (
         _appending(folder if share.size == 1 else folder / f"part-{share.rank}", made_of) as append,
-        tqdm(
-            total=sum(map(len, mine)), desc=label, unit="file", disable=not share.first
-        ) as bar,
+        tqdm(total=sum(map(len, mine)), desc=label, unit="file", disable=not share.first) as bar,
     ):
         for keys in mine:
             append(zip(keys, make(keys), strict=True))

@@ -1,4 +1,4 @@
-"""Which part of a common work a process does: plain numbers, so that nothing here needs a network."""
+"""Which part of a common work a process does: plain numbers, for nothing here needs a network."""
 
 from __future__ import annotations
 

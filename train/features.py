@@ -19,7 +19,7 @@ from omni.frame_cache import CLEAN, FrameCache, cache_frames
 from omni.processor import OmniProcessor
 from omni.share import ALONE, Share
 from omni.speech_encoder import SpeechEncoder
-from train.loop import Item
+from train.order import Item
 
 
 class Ears(Protocol):

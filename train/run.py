@@ -24,7 +24,7 @@ from typing import Any
 
 from omni.checkpoint import read_json, write_json
 from omni.errors import UserError
-from train.loop import main_process
+from train.processes import main_process
 
 log = logging.getLogger(__name__)
 
