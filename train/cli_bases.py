@@ -15,6 +15,7 @@ from train.options import (
     DryRun,
     Dtype,
     Epochs,
+    Fsdp,
     LearningRate,
     ManifestPath,
     MaxSteps,
@@ -59,6 +60,7 @@ def lm(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
+    fsdp: Fsdp = None,
     seed: Seed = None,
     restart: Restart = False,
     dry_run: DryRun = False,
@@ -79,7 +81,8 @@ def lm(
     )
     loop = changed(
         chosen.lm_loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, seed=seed,
+        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
+        seed=seed,
     )  # fmt: skip
     dialogues = read_manifest(manifest)
     if dry_run:
@@ -106,6 +109,7 @@ def encoder(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
+    fsdp: Fsdp = None,
     seed: Seed = None,
     restart: Restart = False,
     dry_run: DryRun = False,
@@ -127,7 +131,8 @@ def encoder(
     )
     loop = changed(
         chosen.encoder_loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, seed=seed,
+        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
+        seed=seed,
     )  # fmt: skip
     dialogues = read_manifest(manifest)
     training, validation = (transcribed(dialogues, s) for s in ("train", "validation"))
@@ -161,6 +166,7 @@ def vocoder(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
+    fsdp: Fsdp = None,
     seed: Seed = None,
     restart: Restart = False,
     dry_run: DryRun = False,
@@ -183,7 +189,8 @@ def vocoder(
     chosen = make(units)
     loop = changed(
         chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, seed=seed,
+        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
+        seed=seed,
     )  # fmt: skip
     training, validation = clips(units_folder)
     if dry_run:
