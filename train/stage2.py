@@ -19,7 +19,6 @@ from data_tools.manifest import Manifest
 from omni.card import write_card
 from omni.checkpoint import read_json, replace_folder, write_json, write_tensors
 from omni.ctc import best_units, ctc_loss
-from omni.devices import choose_device, choose_dtype
 from omni.frame_cache import CLEAN, weights_digest
 from omni.metrics import unit_error_rate
 from omni.model import OmniForConditionalGeneration
@@ -32,7 +31,7 @@ from omni.unit_decoder import UnitDecoder, UnitDecoderConfig
 from train.batches import Collate, Dialogues, Example, examples
 from train.fingerprint import data_of, plain, state_content, state_key, tokenizer_digest
 from train.freeze import Freeze
-from train.loop import LoopConfig, check_installed, train
+from train.loop import LoopConfig, check_installed, placement, train
 from train.order import Item
 from train.processes import share
 from train.run import begin_run
@@ -271,10 +270,9 @@ def cache_states(
     ears = make_ears(
         model, processor, training, validation, hearing, frames or folder.with_name("frames")
     )
-    device = choose_device(recipe.loop.device)
+    device, dtype = placement(recipe.loop)
     model.to(device)
     if device.type == "cuda":
-        dtype = choose_dtype(recipe.loop.dtype, device)
         model.language_model.to(dtype)
         model.speech_adapter.to(dtype)
         made_of["dtype"] = str(dtype)
