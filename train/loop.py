@@ -24,6 +24,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from omni.devices import choose_device, choose_dtype
 from omni.errors import UserError
@@ -127,8 +128,10 @@ def train(
     result = trainer.evaluate() if validation is not None else {}
     weights = trainer.gathered()
     if finish is not None and here.first:
-        finish(weights)
+        with trainer.by_itself():
+            finish(weights)
     here.wait()
+    unset_hf_deepspeed_config()  # the next model of this process is whole
     return result
 
 

@@ -99,12 +99,13 @@ class LearnsToListen(nn.Module):
 
     def forward(self, labels: Tensor, **batch: Any) -> dict[str, Tensor]:
         """A Batch -> the loss, and for each row [B] whether every token would be right."""
-        output = self.model(labels=labels, **batch)
-        loss = output.loss
+        nothing: Tensor | float = 0.0
         if "encoder_frames" not in batch and "input_features" not in batch:
-            # All in writing: processes beside this one wait for a gradient of every weight, and
-            # where weights lie in parts, for this one to use each module that they use.
-            loss = loss + 0.0 * self._silence().values.sum()
+            # All in writing: processes beside this one wait for a gradient of every weight, and,
+            # where weights lie in parts, for this one to use the same modules in the same order.
+            nothing = 0.0 * self._silence().values.sum()
+        output = self.model(labels=labels, **batch)
+        loss = output.loss + nothing
         wrong = (output.logits[:, :-1].argmax(-1) != labels[:, 1:]) & (labels[:, 1:] != IGNORE)
         return {"loss": loss, "exact": ~wrong.any(-1)}
 

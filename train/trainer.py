@@ -6,7 +6,8 @@ checkpoint is written, and written by one process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
+from transformers.integrations.deepspeed import (
+    set_hf_deepspeed_config,
+    unset_hf_deepspeed_config,
+)
 from transformers.trainer_utils import seed_worker
 
 from train.freeze import Freeze
@@ -95,19 +100,35 @@ class OmniTrainer(Trainer):
         Every process must ask.
         """
         wrapped = self.deepspeed if self.is_deepspeed_enabled else self.model
-        return self.accelerator.get_state_dict(wrapped)
+        # None where DeepSpeed has nothing for this process.
+        return _tied(self.model, self.accelerator.get_state_dict(wrapped) or {})  # type: ignore[arg-type]
+
+    @contextmanager
+    def by_itself(self) -> Iterator[None]:
+        """One process writes: models that it makes for that are its own.
+
+        Under ZeRO-3 transformers would split them among all processes, and wait for these.
+        """
+        config = self.args.hf_deepspeed_config
+        unset_hf_deepspeed_config()
+        try:
+            yield
+        finally:
+            if config is not None:
+                set_hf_deepspeed_config(config)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if not self.args.should_save:
             return
         module: nn.Module = self.model  # type: ignore[assignment]
-        whole = module.state_dict() if state_dict is None else state_dict
+        whole = module.state_dict() if state_dict is None else _tied(module, state_dict)
         state = whole
         if self._freeze is not None:  # what stands still is read from where it came from
             state = {name: value for name, value in whole.items() if self._freeze.trains(name)}
         super()._save(output_dir, _without_ties(state))
         if self._save_stage is not None and output_dir is not None:
-            self._save_stage(Path(output_dir), whole)
+            with self.by_itself():
+                self._save_stage(Path(output_dir), whole)
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
@@ -136,6 +157,17 @@ def filled(module: Module, weights: Weights, name: str) -> Module:
     """
     module.load_state_dict(part_of(weights, name))
     return module
+
+
+def _tied(module: nn.Module, weights: Weights) -> Weights:
+    """With one tensor where the module has one: gathering makes a copy of each name's."""
+    names: dict[int, str] = {}
+    tied = dict(weights)
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        first = names.setdefault(id(parameter), name)
+        if name in tied and first in tied:
+            tied[name] = tied[first]
+    return tied
 
 
 def _without_ties(state: Weights) -> dict[str, Tensor]:
