@@ -43,9 +43,14 @@ def fsdp_config(path: str | Path, module: nn.Module) -> dict[str, Any]:
     config = {name.removeprefix("fsdp_"): value for name, value in read_options(path).items()}
     if int(config.setdefault("version", 2)) != 2:
         raise UserError(f"{path}: version={config['version']!r}: must be 2, torch's fully_shard")
-    named = {name for part in module.modules() for name in getattr(part, "_no_split_modules", ())}
+    named: set[str] = set()
+    for part in module.modules():
+        named.update(getattr(part, "_no_split_modules", None) or ())
     layers = sorted(named & {type(part).__name__ for part in module.modules()})
-    config.setdefault("transformer_layer_cls_to_wrap", layers)
+    if layers:
+        config.setdefault("transformer_layer_cls_to_wrap", layers)
+    elif "transformer_layer_cls_to_wrap" not in config:  # a small module of our own
+        config["auto_wrap_policy"] = "NO_WRAP"
     return config | {"state_dict_type": "FULL_STATE_DICT"}
 
 

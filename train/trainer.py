@@ -109,7 +109,7 @@ class OmniTrainer(Trainer):
 
         Under ZeRO-3 transformers would split them among all processes, and wait for these.
         """
-        config = self.args.hf_deepspeed_config
+        config = getattr(self.args, "hf_deepspeed_config", None)
         unset_hf_deepspeed_config()
         try:
             yield
