@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from omni.fingerprint import file_digest
 from omni.processor import OmniProcessor, pad_features
 from omni.ragged import RaggedStore, fill
+from omni.share import ALONE, Share
 from omni.speech_encoder import SpeechEncoder
 
 CLEAN = 0  # the variant without augmentation
@@ -48,10 +49,12 @@ def cache_frames(
     seed: int,
     folder: Path,
     batch_size: int = 32,
+    share: Share = ALONE,
 ) -> FrameCache:
     """Encode every recording once clean and in `variants` augmented variants, `clean_only` clean.
 
     load: recording and variant -> [samples] at 16 kHz, as `augmentation` and `seed` say.
+    share: of several processes that fill the folder together, which one this is.
     A killed run goes on where it stopped. Raises UserError if the folder was made with another
     encoder, augmentation or seed.
     """
@@ -87,6 +90,7 @@ def cache_frames(
         make=make,
         width=encoder.width,
         label="encode questions",
+        share=share,
     )
     return FrameCache(store, names)
 

@@ -12,7 +12,7 @@ from data_tools.manifest import Manifest, read_manifest
 from omni.prompt import IGNORE
 from train.batches import Collate, Dialogues, Example, examples
 from train.features import LiveEars, cached_ears
-from train.loop import Item
+from train.order import Item
 
 torch.set_num_threads(1)
 

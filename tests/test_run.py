@@ -306,19 +306,3 @@ def test_the_nano_refuses_other_data_and_another_seed_in_the_same_folder(
     (tmp_path / "lm").mkdir()
     nano.begin(tmp_path, seed=2, restart=True)
     assert not (tmp_path / "lm").exists() and path.is_file()
-
-
-def test_of_many_processes_the_first_alone_writes_and_removes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RANK", "1")
-    assert begin_run(tmp_path, "lm", {"seed": 1}, product="language_model").result is None
-    assert not list(tmp_path.iterdir())
-    monkeypatch.setenv("RANK", "0")
-    begin_run(tmp_path, "lm", {"seed": 1}, product="language_model")
-    (tmp_path / "language_model").mkdir()
-    monkeypatch.setenv("RANK", "1")
-    begin_run(tmp_path, "lm", {"seed": 1}, product="language_model", restart=True)
-    with pytest.raises(UserError, match="seed=1, this one has 2"):
-        begin_run(tmp_path, "lm", {"seed": 2}, product="language_model")
-    assert (tmp_path / "language_model").is_dir()

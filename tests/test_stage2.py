@@ -18,7 +18,8 @@ from omni.speech_adapter import SpeechAdapterConfig
 from train.batches import Collate, Dialogues, examples
 from train.features import LiveEars
 from train.fingerprint import state_content
-from train.loop import Item, LoopConfig
+from train.loop import LoopConfig
+from train.order import Item
 from train.stage1 import Stage1, join_bases
 from train.stage2 import (
     WRITTEN,
@@ -126,11 +127,11 @@ def test_a_killed_and_resumed_stage_ends_bitwise_like_one_that_was_not(
     with monkeypatch.context() as patch:
         steps, forward = [], LearnsToSpeak.forward
 
-        def limited(self, states, state_lengths, labels, label_lengths):
+        def limited(self, **batch):
             steps.append(None)
             if len(steps) == 4:
                 raise KeyboardInterrupt
-            return forward(self, states, state_lengths, labels, label_lengths)
+            return forward(self, **batch)
 
         patch.setattr(LearnsToSpeak, "forward", limited)
         with pytest.raises(KeyboardInterrupt):

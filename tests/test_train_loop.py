@@ -12,14 +12,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from train.freeze import Freeze
-from train.loop import (
-    BucketSampler,
-    Item,
-    LoopConfig,
-    last_complete_checkpoint,
-    placement,
-    train,
-)
+from train.loop import LoopConfig, last_complete_checkpoint, placement, train
+from train.order import BucketSampler, Item
 
 torch.set_num_threads(1)
 
@@ -77,19 +71,25 @@ class Model(nn.Module):
         self.stands = nn.Linear(4, 1)
         self.dropout = nn.Dropout(0.3)
 
-    def forward(self, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(
+        self, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
         made = self.stands(self.dropout(self.learns(labels)))
-        return {"loss": (made - 3 * labels).square().mean()}
+        number = len(labels) if num_items_in_batch is None else num_items_in_batch
+        return {"loss": (made - 3 * labels).square().sum() / number}
 
 
 def run(output: Path, module: Model, freeze: Freeze | None = None) -> dict[str, torch.Tensor]:
     train(
         module,
-        config=LoopConfig(epochs=4, batch_size=3, learning_rate=1e-2, save_steps=3),
+        config=LoopConfig(
+            epochs=4, batch_size=3, learning_rate=1e-2, save_steps=3, dtype="float32"
+        ),
         output=output,
         dataset=Line(),
         lengths=[1] * 10,
         collate=lambda rows: {"labels": torch.stack(rows)},
+        count=lambda batch: len(batch["labels"]),
         freeze=freeze,
     )
     return {name: value.clone() for name, value in module.state_dict().items()}
@@ -104,11 +104,11 @@ def killed_after(steps: int) -> Model:
     module, made = Model(), []
     forward = module.forward
 
-    def limited(labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    def limited(labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> dict[str, torch.Tensor]:
         if len(made) == steps:
             raise Killed
         made.append(None)
-        return forward(labels)
+        return forward(labels, num_items_in_batch)
 
     module.forward = limited  # type: ignore[method-assign]
     return module

@@ -18,7 +18,7 @@ from omni.frame_cache import CLEAN
 from omni.processor import OmniProcessor, pad_features
 from omni.prompt import IGNORE, Message
 from train.features import Ears
-from train.loop import Item
+from train.order import Item
 
 TEXT_DRAW = 7  # keeps the draw of written questions apart from that of augmentation
 MASKED_SPAN = 5  # encoder frames, 0.1 s: one LLM position at the usual stack

@@ -14,6 +14,7 @@ from train.options import (
     Deepspeed,
     DryRun,
     Epochs,
+    Fsdp,
     LearningRate,
     ManifestPath,
     MaxSteps,
@@ -58,6 +59,7 @@ def lm(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
+    fsdp: Fsdp = None,
     seed: Seed = None,
     restart: Restart = False,
     dry_run: DryRun = False,
@@ -78,7 +80,8 @@ def lm(
     )
     loop = changed(
         chosen.lm_loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, seed=seed,
+        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
+        seed=seed,
     )  # fmt: skip
     dialogues = read_manifest(manifest)
     if dry_run:
@@ -105,6 +108,7 @@ def encoder(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
+    fsdp: Fsdp = None,
     seed: Seed = None,
     restart: Restart = False,
     dry_run: DryRun = False,
@@ -126,7 +130,8 @@ def encoder(
     )
     loop = changed(
         chosen.encoder_loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, seed=seed,
+        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
+        seed=seed,
     )  # fmt: skip
     dialogues = read_manifest(manifest)
     training, validation = (transcribed(dialogues, s) for s in ("train", "validation"))
@@ -160,6 +165,7 @@ def vocoder(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
+    fsdp: Fsdp = None,
     seed: Seed = None,
     restart: Restart = False,
     dry_run: DryRun = False,
@@ -182,7 +188,8 @@ def vocoder(
     chosen = make(units)
     loop = changed(
         chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, seed=seed,
+        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
+        seed=seed,
     )  # fmt: skip
     training, validation = clips(units_folder)
     if dry_run:

@@ -16,6 +16,7 @@ from train.options import (
     Encoder,
     Epochs,
     Frames,
+    Fsdp,
     LearningRate,
     ManifestPath,
     MaxSteps,
@@ -75,6 +76,7 @@ def stage1(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
+    fsdp: Fsdp = None,
     seed: Seed = None,
     restart: Restart = False,
     dry_run: DryRun = False,
@@ -90,7 +92,8 @@ def stage1(
     name, chosen = choose_stage1(recipe, language_model, train_llm)
     loop = changed(
         chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, seed=seed,
+        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
+        seed=seed,
     )  # fmt: skip
     chosen = replace(
         chosen,
@@ -158,6 +161,7 @@ def stage2(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
+    fsdp: Fsdp = None,
     seed: Seed = None,
     restart: Restart = False,
     dry_run: DryRun = False,
@@ -171,6 +175,7 @@ def stage2(
     from omni.vocoder import load_vocoder
     from train.choose import choose_stage2
     from train.plan import plan_stage2
+    from train.processes import from_first
     from train.stage2 import train_stage2
     from train.voice import join_voice, unit_count
 
@@ -180,7 +185,8 @@ def stage2(
     name, chosen = choose_stage2(recipe, checkpoint)
     loop = changed(
         chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, seed=seed,
+        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
+        seed=seed,
     )  # fmt: skip
     # Questions are augmented by the same seed as in stage 1, whose frames are then read again.
     hearing = replace(chosen.hearing, loop=replace(chosen.hearing.loop, seed=loop.seed))
@@ -204,5 +210,5 @@ def stage2(
         frames=found_frames(frames, checkpoint.parent, manifest.parent),
         restart=restart,
     )
-    join_voice(output / "checkpoint", units=extractor, vocoder=voice)
+    from_first(lambda: join_voice(output / "checkpoint", units=extractor, vocoder=voice))
     tell(result, output / "checkpoint")

@@ -17,8 +17,9 @@ from torch import Tensor
 from data_tools.augment import AugmentConfig, load_augmented
 from omni.frame_cache import CLEAN, FrameCache, cache_frames
 from omni.processor import OmniProcessor
+from omni.share import ALONE, Share
 from omni.speech_encoder import SpeechEncoder
-from train.loop import Item
+from train.order import Item
 
 
 class Ears(Protocol):
@@ -93,6 +94,7 @@ def cached_ears(
     seed: int,
     folder: Path,
     batch_size: int = 32,
+    share: Share = ALONE,
 ) -> CachedEars:
     """Ears with a cache that is filled first, or was by `omni-data features`."""
     cache = cache_frames(
@@ -106,5 +108,6 @@ def cached_ears(
         seed=seed,
         folder=folder,
         batch_size=batch_size,
+        share=share,
     )
     return CachedEars(cache, variants=variants, stack=processor.config.adapter.stack)

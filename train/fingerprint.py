@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
 from data_tools.manifest import Manifest
 from omni.fingerprint import digest_of, file_digest, files_digest
 from train.batches import Example
 from train.loop import LoopConfig
+from train.processes import process_count
+from train.sharding import read_options
 
 # May change in the middle of a run and leave it the same: how often it is saved and measured, and
 # what it runs on. All else is the run, `max_steps` too: the learning rate falls towards its end.
 FREE = ("save_steps", "eval_steps", "workers", "device")
+FILES = ("deepspeed", "fsdp")  # told as what is written in them
 JOINED = ("batch_size", "accumulate")  # told as what they and the processes come to
 
 
@@ -25,15 +25,15 @@ def plain(value: Any) -> Any:
     """A recipe (dataclasses of dataclasses) as JSON values, without what may change.
 
     Of a loop, batches, their accumulation and the processes beside each other count as the
-    examples of one step, and a DeepSpeed file as what is written in it.
+    examples of one step, and a DeepSpeed or FSDP file as what is written in it.
     """
     if isinstance(value, LoopConfig):
-        left_out = (*FREE, *JOINED, "deepspeed")
+        left_out = (*FREE, *JOINED, *FILES)
         kept = {f.name: getattr(value, f.name) for f in fields(value) if f.name not in left_out}
-        processes = int(os.environ.get("WORLD_SIZE", "1"))
-        kept["examples_per_step"] = value.batch_size * value.accumulate * processes
-        if value.deepspeed is not None:
-            kept["deepspeed"] = json.loads(Path(value.deepspeed).read_text(encoding="utf-8"))
+        kept["examples_per_step"] = value.batch_size * value.accumulate * process_count()
+        for name in FILES:
+            if (path := getattr(value, name)) is not None:
+                kept[name] = read_options(path)
         return kept
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}

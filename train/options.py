@@ -1,6 +1,8 @@
 """What the commands of `omni-train` share: their options, and how they begin and end."""
 
 # As in cli.py, heavy imports stand inside the functions.
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +26,10 @@ Epochs = Annotated[float | None, typer.Option(min=0, help="Passes over the data.
 MaxSteps = Annotated[int | None, typer.Option(min=1, help="Stop after so many steps, for a try.")]
 Deepspeed = Annotated[
     Path | None, typer.Option(metavar="FILE.json", help="A DeepSpeed configuration.")
+]
+Fsdp = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.json", help="Options of torch's fully sharded data parallelism."),
 ]
 Recipe = Annotated[str, typer.Option(help="Sizes and schedule by name.", show_default=False)]
 Seed = Annotated[
@@ -85,9 +91,14 @@ def set_up(threads: int | None) -> None:
     import torch
     from transformers.utils import logging as transformers_logging
 
+    from train.processes import main_process
+
     logging.basicConfig(format="%(message)s")
+    first = main_process()
     for package in ("omni", "train", "data_tools"):
-        logging.getLogger(package).setLevel(logging.INFO)
+        logging.getLogger(package).setLevel(logging.INFO if first else logging.ERROR)
+    if not first:  # what all of them do is told once
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # as long as the process
     transformers_logging.set_verbosity_error()
     if threads is not None:
         torch.set_num_threads(threads)

@@ -7,7 +7,6 @@ fits anywhere. Nothing is written.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from train.encoder import EncoderForCTC, Utterance
 from train.freeze import Freeze
 from train.lm import NANO_PROMPT, SmallLlama, TextDialogues, build_tokenizer, llama_config
 from train.loop import LoopConfig
+from train.processes import process_count
 from train.recipes import VocoderRecipe
 from train.stage1 import LearnsToListen, Stage1
 from train.stage2 import Stage2
@@ -67,7 +67,7 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        per_step = self.loop.batch_size * self.loop.accumulate * _processes()
+        per_step = self.loop.batch_size * self.loop.accumulate * process_count()
         whole = math.ceil(math.ceil(self.examples / per_step) * self.loop.epochs)
         return whole if self.loop.max_steps < 0 else self.loop.max_steps
 
@@ -91,7 +91,7 @@ class Plan:
         loop = self.loop
         told.append(f"examples: {self.examples} train, {self.validation} validation")
         told.append(
-            f"steps: {self.steps} of {loop.batch_size} x {loop.accumulate} x {_processes()} "
+            f"steps: {self.steps} of {loop.batch_size} x {loop.accumulate} x {process_count()} "
             f"examples (batch, accumulated, processes), {loop.epochs:g} epochs, seed {loop.seed}"
         )
         sizes = ", ".join(f"{name} {_size(size)}" for name, size in self.memory.items())
@@ -246,7 +246,3 @@ def _longest(items: Sequence[Example], stack: int) -> int:
 
 def _size(count: int) -> str:
     return f"{count / GIGA:.1f} GB" if count >= GIGA else f"{count / MEGA:.1f} MB"
-
-
-def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))

@@ -17,19 +17,23 @@ from data_tools.augment import AugmentConfig
 from data_tools.manifest import Manifest
 from omni.bases import load_language_model, load_speech_encoder, load_tokenizer
 from omni.config import OmniConfig
+from omni.devices import choose_device
 from omni.frame_cache import weights_digest
 from omni.language_model import add_lora
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
 from omni.prompt import IGNORE, PromptConfig, add_speech_token
 from omni.speech_adapter import SpeechAdapterConfig
+from omni.stages import Frames
 from train.batches import Collate, Dialogues, Example, examples, recordings_of
 from train.features import Ears, LiveEars, cached_ears
 from train.fingerprint import data_of, plain, tokenizer_digest
 from train.freeze import Freeze
-from train.lm import exact_answers
+from train.lm import answer_tokens, exact_answers
 from train.loop import LoopConfig, check_installed, train
+from train.processes import share
 from train.run import begin_run
+from train.trainer import Weights, part_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +85,11 @@ class Stage1:
 class LearnsToListen(nn.Module):
     """The model with stage 1's loss; returns what the metrics need instead of all logits."""
 
-    def __init__(self, model: OmniForConditionalGeneration) -> None:
+    def __init__(self, model: OmniForConditionalGeneration, *, encoded: bool = True) -> None:
+        """encoded: whether batches bring encoder frames, or log-mel for the encoder."""
         super().__init__()
         self.model = model
+        self._encoded = encoded
         self.config = model.config  # DeepSpeed's "auto" sizes are read from it
 
     def train(self, mode: bool = True) -> LearnsToListen:
@@ -93,13 +99,29 @@ class LearnsToListen(nn.Module):
 
     def forward(self, labels: Tensor, **batch: Any) -> dict[str, Tensor]:
         """A Batch -> the loss, and for each row [B] whether every token would be right."""
-        output = self.model(labels=labels, **batch)
-        loss = output.loss
+        nothing: Tensor | float = 0.0
         if "encoder_frames" not in batch and "input_features" not in batch:
-            # All in writing: data-parallel training wants a gradient for every trained weight.
-            loss = loss + 0.0 * sum(p.sum() for p in self.model.speech_adapter.parameters())
+            # All in writing: processes beside this one wait for a gradient of every weight, and,
+            # where weights lie in parts, for this one to use the same modules in the same order.
+            nothing = 0.0 * self._silence().values.sum()
+        output = self.model(labels=labels, **batch)
+        loss = output.loss + nothing
         wrong = (output.logits[:, :-1].argmax(-1) != labels[:, 1:]) & (labels[:, 1:] != IGNORE)
         return {"loss": loss, "exact": ~wrong.any(-1)}
+
+    def _silence(self) -> Frames:
+        """What the adapter makes of a little silence, heard as the recordings are."""
+        config = self.model.config
+        device = self.model.device
+        frames = config.adapter.stack
+        if self._encoded:
+            width = self.model.speech_encoder.width
+            heard = Frames(
+                torch.zeros(1, frames, width, device=device), torch.tensor([frames], device=device)
+            )
+            return self.model.adapt_speech(heard)
+        mel = torch.zeros(1, config.encoder.n_mels, 2 * frames, device=device)
+        return self.model.encode_speech(mel, torch.ones_like(mel[:, 0], dtype=torch.bool))
 
 
 def join_bases(
@@ -154,8 +176,9 @@ def make_ears(
     seed = recipe.loop.seed
     if recipe.cached_variants is None:
         return LiveEars(processor, augmentation=recipe.augmentation, seed=seed)
-    return cached_ears(
-        model.speech_encoder,
+    device = choose_device(recipe.loop.device)
+    ears = cached_ears(
+        model.speech_encoder.to(device),
         processor,
         recordings_of(training),
         clean_only=recordings_of(validation),
@@ -163,7 +186,10 @@ def make_ears(
         variants=recipe.cached_variants if recipe.augmentation is not None else 0,
         seed=seed,
         folder=cache,
+        share=share(),
     )
+    model.speech_encoder.to(model.device)  # back to the others: how they move is the loop's to say
+    return ears
 
 
 def train_stage1(
@@ -218,17 +244,22 @@ def train_stage1(
     )
     if recipe.gradient_checkpointing:
         model.gradient_checkpointing_enable()
+
+    def write(folder: Path, weights: Weights) -> None:
+        model.save_pretrained(folder, processor=processor, state_dict=part_of(weights, "model"))
+
     result = train(
-        LearnsToListen(model),
+        LearnsToListen(model, encoded=ears.encoded),
         config=recipe.loop,
         output=output,
         dataset=dataset,
         lengths=dataset.lengths,
         collate=Collate(processor, ears),
+        count=answer_tokens,
         validation=Dialogues(validation, processor, ears) if validation else None,
         metrics=exact_answers,
         freeze=recipe.freeze,
-        save=lambda folder: model.save_pretrained(folder / "model", processor=processor),
+        save=lambda folder, weights: write(folder / "model", weights),
+        finish=lambda weights: write(output / "checkpoint", weights),
     )
-    model.save_pretrained(output / "checkpoint", processor=processor)
     return run.finish(result)

@@ -18,6 +18,7 @@ from omni.frame_cache import weights_digest
 from omni.units import UnitExtractor, UnitsConfig, merge_repeats
 from train.fingerprint import data_of, plain
 from train.kmeans import fit_units, label_corpus, read_frame_units
+from train.processes import from_first, main_process, share
 from train.run import begin_run
 from train.vocoder import Clip
 
@@ -71,21 +72,26 @@ def make_units(
             "bases": {"speech_encoder": weights_digest(encoder)},
         },
         product=FRAME_UNITS,
-        also_writes=("units", "kmeans_report.json", f"{FRAME_UNITS}.part", *manifests),
+        also_writes=("units", "kmeans_report.json", f"{FRAME_UNITS}.part*", *manifests),
         restart=restart,
         names={name: str(manifest.root) for name, manifest in manifests.items()},
     )
     if run.result is not None and all((output / name).is_file() for name in manifests):
         return [output / name for name in manifests]
-    if not (output / "units" / "config.json").is_file():
-        fit_units(recordings, encoder, config, clusters=clusters, output=output, seed=seed)
+
+    def fit() -> None:
+        if not (output / "units" / "config.json").is_file():
+            fit_units(recordings, encoder, config, clusters=clusters, output=output, seed=seed)
+
+    from_first(fit)  # k-means is one process's work; the labelling is shared
     extractor = UnitExtractor.load(output / "units", encoder=encoder)
     named = [(os.path.relpath(path, output), path) for path in recordings]
-    frame_units = label_corpus(named, extractor, output / FRAME_UNITS)
+    frame_units = label_corpus(named, extractor, output / FRAME_UNITS, share=share())
     written = []
     for name, manifest in manifests.items():
         records = [_labelled(record, manifest, frame_units, output) for record in manifest.records]
-        write_manifest(output / name, records)
+        if main_process():
+            write_manifest(output / name, records)
         written.append(output / name)
     run.finish({"recordings": len(recordings)})
     return written
