@@ -35,7 +35,7 @@ SPEECH_PACKAGES := flite espeak-ng festival festvox-kallpc16k festvox-kdlpc16k f
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.core
-	$(BIN)/omni demo --out demo
+	$(BIN)/omni demo --output demo
 
 test: $(VENV)/.test | speech-packages
 	$(BIN)/ruff check .
@@ -49,7 +49,7 @@ lint: $(VENV)/.test
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 nano: $(VENV)/.test | speech-packages
-	$(BIN)/omni-data nano $(NANO_DIR)/data
+	$(BIN)/omni-data nano --output $(NANO_DIR)/data
 	$(BIN)/omni-train nano $(NANO_DIR)
 
 # The theme's farewell to its own successor is no warning about our pages.

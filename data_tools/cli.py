@@ -1,38 +1,46 @@
 """The `omni-data` command: make, import and convert spoken dialogues."""
 
+# Heavy imports stand inside the commands: `omni-data --help` must not wait for torch.
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from data_tools.commands import Source
 from data_tools.commands import build as cli_build
 from data_tools.commands import speech as cli_speech
 from data_tools.commands import texts as cli_text
 from data_tools.manifest import read_manifest, write_manifest
 from data_tools.nano import QUESTIONS
 from data_tools.nano.domain import dialogues
+from omni.commands import command_line
 from omni.files import UserError, friendly
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    help="Make, import and convert spoken dialogues.",
-)
-Manifest = typer.Argument(metavar="MANIFEST", help="A file that ends in .jsonl or .parquet.")
+app = command_line("omni-data", "Make, import and convert spoken dialogues.")
 
 
 @app.command()
 @friendly
 def nano(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the data set goes.")],
-    questions: Annotated[int, typer.Option(help="Spoken question turns for training.")] = QUESTIONS,
+    folder: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the data set goes.")
+    ],
+    questions: Annotated[
+        int | None, typer.Option(help="Spoken question turns for training. Default: the nano's.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Chooses the voices.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Default: all cores.")] = None,
 ) -> None:
     """Speak the nano's dialogues. Stopped and run again, it goes on where it was."""
-    from data_tools.nano import build_nano  # here: it brings torch
+    from data_tools.nano import build_nano
 
-    made = build_nano(folder, dialogues(), questions=questions, seed=seed, workers=workers)
+    made = build_nano(
+        folder,
+        dialogues(),
+        questions=QUESTIONS if questions is None else questions,
+        seed=seed,
+        workers=workers,
+    )
     for split, count in made.records.items():
         typer.echo(f"{split:<12} {count:6} records {made.hours[split]:6.2f} h of questions")
     for name in ("answers", "reading"):
@@ -43,14 +51,18 @@ def nano(
 @app.command()
 @friendly
 def convert(
-    source: Annotated[Path, Manifest],
-    out: Annotated[Path, Manifest],
+    source: Source,
+    out: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="MANIFEST", help="Ends in .parquet or .jsonl."),
+    ],
     embed_audio: Annotated[
         bool,
         typer.Option(help="Carry the recordings in the .parquet, to lie anywhere."),
     ] = False,
 ) -> None:
     """Write a manifest in the other format, into the same folder."""
+
     if not embed_audio and out.parent.resolve() != source.parent.resolve():
         raise UserError(
             f"{out}: audio paths start from the manifest's folder; write it into {source.parent}"

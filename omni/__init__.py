@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from omni.loading import NANO, load
     from omni.model import OmniForConditionalGeneration
     from omni.processor import OmniProcessor
-    from omni.session import AudioDelta, Done, SessionConfig, SpeechSession, TextDelta
+    from omni.session import AudioDelta, Done, SessionConfig, SpeechSession, TextDelta, Turn
     from omni.vocoder import parse_schedule
 
 __version__ = "0.1.0"
@@ -28,9 +28,10 @@ _HOMES = {
     "OmniConfig": "omni.config",
     "OmniForConditionalGeneration": "omni.model",
     "OmniProcessor": "omni.processor",
-    "SessionConfig": "omni.session.session",
+    "SessionConfig": "omni.session.config",
     "SpeechSession": "omni.session.session",
     "TextDelta": "omni.session.events",
+    "Turn": "omni.session.turn",
     "load": "omni.loading",
     "parse_schedule": "omni.vocoder.chunking",
 }
@@ -42,6 +43,10 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'omni' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 auto.announce()  # AutoConfig, AutoModel, AutoProcessor ... of transformers, whenever they come

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+
+from omni.files import write_bytes
 
 SAMPLE_RATE = 16_000  # Hz
 N_FFT = 400  # samples, 25 ms
@@ -41,11 +44,14 @@ def load_audio(source: str | Path | bytes, *, name: str | None = None) -> np.nda
     label = name or (str(source) if isinstance(source, (str, Path)) else "audio bytes")
     if isinstance(source, (str, Path)):
         path = Path(source)
+        if path.is_dir():
+            raise AudioError(f"{label}: is a folder; give the path of an audio file")
         if not path.is_file():
             raise AudioError(f"{label}: no such file; give the path of an audio file")
         if path.stat().st_size == 0:
             raise AudioError(f"{label}: the file is empty (0 bytes); record it again")
-    stream = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+    # A file's name need not be text: bytes name every file.
+    stream: Any = io.BytesIO(source) if isinstance(source, bytes) else os.fsencode(source)
     try:
         samples, rate = soundfile.read(stream, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
@@ -122,10 +128,11 @@ def save_wav(path: str | Path, waveform: np.ndarray, rate: int = SAMPLE_RATE) ->
     """Write [samples] float in -1..1 as 16-bit PCM; aside first, then renamed."""
     import soundfile
 
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.part")
-    soundfile.write(aside, np.clip(waveform, -1.0, 1.0), rate, subtype="PCM_16", format="WAV")
-    aside.replace(path)
+    # Rounded here, for libsndfile cuts off; made in memory, for it says nothing of a full disk.
+    samples = np.round(np.clip(waveform, -1.0, 1.0) * 32767).astype(np.int16)
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, subtype="PCM_16", format="WAV")
+    write_bytes(path, file.getvalue())
 
 
 def mel_frames(samples: int) -> int:

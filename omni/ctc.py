@@ -48,8 +48,14 @@ def infeasible(pairs: Iterable[tuple[Hashable, Sequence[int], int]]) -> list[Inf
     ]
 
 
-def ctc_loss(log_probs: Frames, targets: Tensor, target_lengths: Tensor) -> Tensor:
-    """The mean loss per unit: the batch's sum over the batch's number of units.
+def ctc_loss(
+    log_probs: Frames,
+    targets: Tensor,
+    target_lengths: Tensor,
+    number: Tensor | int | None = None,
+) -> Tensor:
+    """The mean loss per unit: the batch's sum over the batch's number of units, or over `number`,
+    the units of all batches of a step.
 
     log_probs: [B, S, K + 1] float32 log-probabilities; targets: [B, U] int64, padded with
     anything; target_lengths: [B] int64. An infeasible pair adds nothing to the sum, yet its units
@@ -76,7 +82,7 @@ def ctc_loss(log_probs: Frames, targets: Tensor, target_lengths: Tensor) -> Tens
         reduction="sum",
         zero_infinity=True,
     )
-    return total / units.numel()
+    return total / (units.numel() if number is None else number)
 
 
 def best_labels(log_probs: Frames) -> Tensor:

@@ -29,7 +29,7 @@ def choose_device(name: str = "auto") -> torch.device:
     process: of several on one machine (LOCAL_RANK, as torchrun says it) each has its own.
     Raises UserError for another name and for a device that is not there.
     """
-    check_device_name(name)
+    check_names(name)
     if name == "auto":
         found = "cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
         device = choose_device(found)
@@ -45,10 +45,19 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def check_device_name(name: str) -> None:
-    """Raises UserError for what is no device's name anywhere; another machine may have it."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", name):
-        raise UserError(f"device={name!r}: must be {DEVICE_RULE}; auto takes a GPU if there is one")
+def check_names(device: str = "auto", dtype: str = "auto") -> None:
+    """Raises UserError for what is no device or no type anywhere; another machine may have it."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", device):
+        raise UserError(
+            f"device={device!r}: must be {DEVICE_RULE}; auto takes a GPU if there is one"
+        )
+    if dtype != "auto" and dtype not in DTYPES:
+        raise UserError(f"dtype={dtype!r}: must be {DTYPE_RULE}; auto takes what is fast here")
+
+
+def exact_device(device: torch.device) -> torch.device:
+    """Where float64 exists, in which a vocoder counts time: there, but beside an Apple GPU."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def choose_dtype(name: str, device: torch.device, *, memory: Path | None = None) -> torch.dtype:
@@ -59,10 +68,9 @@ def choose_dtype(name: str, device: torch.device, *, memory: Path | None = None)
     memory: where, None for the user's cache folder.
     Raises UserError for another name.
     """
+    check_names(dtype=name)
     if name in DTYPES:
         return DTYPES[name]
-    if name != "auto":
-        raise UserError(f"dtype={name!r}: must be {DTYPE_RULE}; auto takes what is fast here")
     if device.type == "cuda":
         with torch.cuda.device(device):
             fast = torch.cuda.is_bf16_supported(including_emulation=False)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from omni.files import RaggedStore, file_digest, fill
+from omni.files import ALONE, RaggedStore, Share, file_digest, fill
 from omni.processor import OmniProcessor, pad_features
 from omni.speech_encoder import SpeechEncoder
 
@@ -47,10 +47,12 @@ def cache_frames(
     seed: int,
     folder: Path,
     batch_size: int = 32,
+    share: Share = ALONE,
 ) -> FrameCache:
     """Encode every recording once clean and in `variants` augmented variants, `clean_only` clean.
 
     load: recording and variant -> [samples] at 16 kHz, as `augmentation` and `seed` say.
+    share: of several processes that fill the folder together, which one this is.
     A killed run goes on where it stopped. Raises UserError if the folder was made with another
     encoder, augmentation or seed.
     """
@@ -86,6 +88,7 @@ def cache_frames(
         make=make,
         width=encoder.width,
         label="encode questions",
+        share=share,
     )
     return FrameCache(store, names)
 

@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 
 from omni.audio import SAMPLE_RATE
-from omni.files import UserError
+from omni.files import UserError, need
 
 SEAM_MS = 5.0  # what counts as near a chunk border, on each side
 
@@ -116,6 +116,7 @@ def _error_rate(
     hypotheses: Sequence[Sequence[str | int]],
     normaliser: str,
 ) -> ErrorRate:
+    need("jiwer", "eval", "an error rate")
     import jiwer
 
     if len(references) != len(hypotheses):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,11 +38,16 @@ class PromptConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """One turn. A spoken user turn has `positions`, the number of LLM positions of its audio."""
+    """One turn.
+
+    positions: of a spoken user turn, the number of LLM positions of its audio. ids: of a turn that
+    the model said itself, its tokens; the prompt repeats these, whatever the text spells.
+    """
 
     role: Literal["user", "assistant"]
     text: str = ""
     positions: int | None = None
+    ids: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,8 @@ def encode_prompt(
 
     messages: roles alternate from "user". If the last one is the assistant's, it is the response
     to learn; if it is the user's, the ids end where the assistant begins to speak.
-    Raises ValueError for an empty conversation, wrong order, text that holds `<speech>` or another
-    control token, and a chat template that does not only append.
+    Raises ValueError for an empty conversation, wrong order, text or ids that hold `<speech>` or
+    another control token, and a chat template that does not only append.
     """
     _check(messages, tokenizer)
     chat = [{"role": "system", "content": config.system}] if config.system else []
@@ -99,15 +104,16 @@ def encode_prompt(
                 "chat template: the prompt is no prefix of prompt + response, so the response "
                 "cannot be masked; use a template that only appends"
             )
-        ids = ids[: _end_of_response(ids, start, tokenizer)]
-    lengths = [message.positions for message in messages if message.positions is not None]
     slot = _speech_id(tokenizer)
-    if ids.count(slot) != len(lengths):
+    fillings = [_filling(message, slot) for message in messages if _fills_slot(message)]
+    if ids.count(slot) != len(fillings):
         raise ValueError(
-            f"chat template: {ids.count(slot)} speech slots for {len(lengths)} spoken turns; use "
+            f"chat template: {ids.count(slot)} speech slots for {len(fillings)} spoken turns; use "
             "a template that keeps every turn's text as it is"
         )
-    return _expand(ids, start, slot, lengths)
+    expanded = _expand(ids, start, slot, fillings)
+    end = _end_of_response(expanded.ids, expanded.response_start, tokenizer) if answered else None
+    return PromptIds(expanded.ids[:end], expanded.response_start)
 
 
 def encode_rendered(
@@ -118,12 +124,21 @@ def encode_rendered(
     lengths: LLM positions of the recordings that fill its `<speech>`, as many as these.
     """
     ids = _encode(tokenizer, text, config.extra_bos)
-    return _expand(ids, len(ids), _speech_id(tokenizer), lengths).ids
+    slot = _speech_id(tokenizer)
+    return _expand(ids, len(ids), slot, [[slot] * length for length in lengths]).ids
 
 
 def control_token_in(text: str, tokenizer: PreTrainedTokenizerBase) -> str | None:
     """The first control token of this tokenizer that a text holds, `<speech>` among them."""
     return next((token for token in _control_tokens(tokenizer).values() if token in text), None)
+
+
+def without_control_tokens(
+    ids: Iterable[int], tokenizer: PreTrainedTokenizerBase
+) -> tuple[int, ...]:
+    """The tokens of a reply that can be repeated in a prompt: those that steer are left out."""
+    control = _control_tokens(tokenizer)
+    return tuple(token for token in ids if token not in control)
 
 
 def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
@@ -141,7 +156,13 @@ def _check(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> N
             raise ValueError(
                 f"message {place}: role {message.role!r}, expected {expected!r}; turns alternate"
             )
-        check_said(message.text, place, tokenizer)
+        if message.ids is None:
+            check_said(message.text, place, tokenizer)
+        elif len(without_control_tokens(message.ids, tokenizer)) < len(message.ids):
+            raise ValueError(
+                f"message {place}: ids hold a control token of this tokenizer; leave it out, as "
+                "without_control_tokens does"
+            )
         if message.positions is not None and message.positions < 1:
             raise ValueError(
                 f"message {place}: {message.positions} speech positions; the audio is too short, "
@@ -158,7 +179,18 @@ def check_said(text: str, place: int, tokenizer: PreTrainedTokenizerBase) -> Non
 
 
 def _content(message: Message, config: PromptConfig) -> str:
+    if message.ids is not None:
+        return SPEECH  # its place, which no text of a turn can hold
     return config.speech_line if message.positions is not None else message.text
+
+
+def _fills_slot(message: Message) -> bool:
+    return message.positions is not None or message.ids is not None
+
+
+def _filling(message: Message, slot: int) -> list[int]:
+    """What stands in the prompt where the template has this turn's slot."""
+    return list(message.ids) if message.ids is not None else [slot] * (message.positions or 0)
 
 
 def _tokenize(
@@ -180,9 +212,9 @@ def _end_of_response(ids: list[int], start: int, tokenizer: PreTrainedTokenizerB
     return next(ends, len(ids))
 
 
-def _expand(ids: list[int], start: int, slot: int, lengths: list[int]) -> PromptIds:
-    """Repeat each slot once per position of its recording."""
-    remaining = iter(lengths)
-    repeats = [next(remaining) if token == slot else 1 for token in ids]
-    expanded = [token for token, times in zip(ids, repeats, strict=True) for _ in range(times)]
-    return PromptIds(expanded, sum(repeats[:start]))
+def _expand(ids: list[int], start: int, slot: int, fillings: Sequence[Sequence[int]]) -> PromptIds:
+    """Put what belongs there in place of each slot."""
+    remaining = iter(fillings)
+    pieces = [next(remaining) if token == slot else [token] for token in ids]
+    expanded = [token for piece in pieces for token in piece]
+    return PromptIds(expanded, sum(len(piece) for piece in pieces[:start]))

@@ -7,21 +7,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omni.commands import wait_without_spinning, without_garbage_collection
-from omni.files import UserError, friendly
+from omni.commands import (
+    Device,
+    StoredDtype,
+    command_line,
+    without_garbage_collection,
+)
+from omni.files import UserError, check_file, check_folder, friendly, need
+from serve import bench
 
 if TYPE_CHECKING:
     from serve.tune import Report
 
+CHUNK_UNITS = ["10", "20", "40", "60", "80", "100", "all", "auto"]
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
-wait_without_spinning()
-app = typer.Typer(no_args_is_help=True, add_completion=False)
-
-
-@app.callback()
-def main() -> None:
-    """Answer many, fast: measure and choose on the machine that will serve."""
+app = command_line(
+    "omni-serve", "Answer many, fast: measure and choose on the machine that will serve."
+)
+app.add_typer(bench.app, name="bench")
 
 
 @app.command()
@@ -42,10 +46,13 @@ def tune(
         str | None,
         typer.Option(metavar="DIR_OR_HUB_ID", help="The model; default: the embedded nano."),
     ] = None,
-    omegas: Annotated[
-        str,
-        typer.Option(help="Units per chunk to try; a growing schedule is written 10-40-100."),
-    ] = "10,20,40,60,80,100,all,auto",
+    chunk_units: Annotated[
+        list[str],
+        typer.Option(
+            metavar="N|N,N,..|all|auto",
+            help="Units of speech per chunk to try; may be repeated.",
+        ),
+    ] = CHUNK_UNITS,
     budget_ms: Annotated[
         float | None,
         typer.Option(min=0, help="The latest acceptable first audio (p95). Default: any."),
@@ -58,8 +65,13 @@ def tune(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; default: as `omni ask` chooses.")
     ] = None,
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where tune.json, tune.png and tune.svg go.")
+    device: Device = "auto",
+    dtype: StoredDtype = None,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Where tune.json, tune.png and tune.svg go."
+        ),
     ] = Path("tune"),
     write: Annotated[
         bool, typer.Option("--write", help="Put the best choice into the checkpoint's settings.")
@@ -69,6 +81,8 @@ def tune(
 
     Run it on an otherwise idle machine: the load average stands in the report.
     """
+    need("matplotlib", "serve", "the picture of tune")
+    check_folder(output)
     import os
 
     from tqdm import tqdm
@@ -80,12 +94,14 @@ def tune(
         from omni.loading import NANO
         from omni.session import SessionConfig
         from omni.vocoder import parse_schedule
-        from serve.tune import measure, plot, report, write_schedule
+        from serve.tune import measure, plot, report, settings_of, write_schedule
 
-    schedules = [parse_schedule(word.strip().replace("-", ",")) for word in omegas.split(",")]
+    if write:
+        check_file(settings_of(checkpoint or NANO))
+    schedules = [parse_schedule(text) for text in chunk_units]
     sources = [*(questions or []), *(files or [])] or [NANO.parent / "questions"]
     recordings = [load_audio(path) for path in _find_questions(sources)]
-    model, processor = start(checkpoint, threads=threads)
+    model, processor = start(checkpoint, threads=threads, device=device, dtype=dtype)
     config = SessionConfig(right_context_frames=right_context_frames)
     load_before = os.getloadavg()[0]
     if threads is None:
@@ -105,12 +121,12 @@ def tune(
             device=str(model.device),
             load_before=load_before,
         )  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "tune.json", found.as_json())
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / "tune.json", found.as_json())
     for name in ("tune.png", "tune.svg"):
-        plot(found, out / name)
+        plot(found, output / name)
     _print(found)
-    typer.echo(f"{out}: tune.json, tune.png, tune.svg")
+    typer.echo(f"{output}: tune.json, tune.png, tune.svg")
     if found.best is None:
         earliest = min(row.first_audio_p95_ms for row in found.rows)
         raise UserError(
@@ -119,7 +135,8 @@ def tune(
         )
     typer.echo(f"best: {found.best}")
     if write:
-        typer.echo(f"written to {write_schedule(checkpoint or NANO, found.best)}")
+        path = write_schedule(checkpoint or NANO, found.best, right_context_frames)
+        typer.echo(f"written to {path}")
 
 
 def _find_questions(sources: Sequence[Path]) -> list[Path]:

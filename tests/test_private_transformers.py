@@ -18,7 +18,7 @@ from omni.config import OmniConfig
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
 from tests.paths import ROOT
-from train.loop.loop import OmniTrainer
+from train.loop.trainer import OmniTrainer
 
 PACKAGES = ("omni", "train", "data_tools", "serve")
 FILES = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]

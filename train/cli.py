@@ -9,11 +9,10 @@ from typing import Annotated
 
 import typer
 
-from omni.files import UserError, friendly
+from omni.commands import Device, Dtype, StoredDtype, command_line
+from omni.files import UserError, friendly, need
 from train.commands import (
-    Device,
     DryRun,
-    Dtype,
     Encoder,
     Output,
     Restart,
@@ -26,10 +25,9 @@ from train.commands import (
 from train.commands import bases as cli_bases
 from train.commands import stages as cli_stages
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    help="Train the model: bases, units, a voice, the two stages, evaluation. Every command goes "
+app = command_line(
+    "omni-train",
+    "Train the model: bases, units, a voice, the two stages, evaluation. Every command goes "
     "on where it was stopped: run it again with the same arguments; other arguments need another "
     "--output, or --restart. Curves: tensorboard --logdir OUTPUT/runs",
 )
@@ -79,6 +77,7 @@ def units(
 
     if len({path.name for path in manifests}) < len(manifests):
         raise UserError("manifests: two have the same file name; rename one")
+    need("sklearn", "train", "k-means")  # before the encoder is loaded, perhaps from the hub
     chosen = None if recipe is None else named(UNITS, recipe)()
     layer = layer if layer is not None or chosen is None else chosen.layer
     clusters = clusters or (chosen and chosen.clusters)
@@ -132,14 +131,17 @@ def evaluate(
         ),
     ] = None,
     chunk_units: Annotated[
-        str,
-        typer.Option(metavar="N,N,..", help="Units per chunk; 'all' vocodes whole answers."),
-    ] = "10,40,all",
+        list[str],
+        typer.Option(
+            metavar="N|N,N,..|all|auto",
+            help="Units of speech per chunk; may be repeated, each is reported apart.",
+        ),
+    ] = ["10", "40", "all"],  # noqa: B006  # read, never changed
     spoken: Annotated[int, typer.Option(min=1, help="Answers per split that are heard.")] = 100,
     timed: Annotated[int, typer.Option(min=1, help="Questions per chunk size timed.")] = 20,
     threads: Threads = None,
     device: Device = "auto",
-    dtype: Dtype = "auto",
+    dtype: StoredDtype = None,
     restart: Restart = False,
 ) -> None:
     """Ask held-out questions: right answers, words heard in the speech, latency.
@@ -159,7 +161,7 @@ def evaluate(
             f"{manifest}: no split begins with test, it has {', '.join(known)}; give --splits"
         )
     config = EvaluationConfig(
-        splits=tuple(named_so), chunks=tuple(chunk_units.split(",")), spoken=spoken, timed=timed,
+        splits=tuple(named_so), chunks=tuple(chunk_units), spoken=spoken, timed=timed,
         device=device, dtype=dtype,
     )  # fmt: skip
     report = Evaluation(checkpoint, dialogues, config, output, restart=restart).run()
@@ -173,7 +175,7 @@ def evaluate(
 def nano(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="DIR", help="Its data/ is made by `omni-data nano DIR/data`."),
+        typer.Argument(metavar="DIR", help="Its data/ is made by `omni-data nano -o DIR/data`."),
     ],
     part: Annotated[
         str | None,

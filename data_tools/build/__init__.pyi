@@ -1,3 +1,3 @@
-from . import build as build
-from .build import check_config as check_config
-from .build import read_recipe as read_recipe
+from .recipe import build as build
+from .recipe import check_config as check_config
+from .recipe import read_recipe as read_recipe

@@ -16,7 +16,7 @@ from data_tools.check.check import Check
 from data_tools.check.findings import RULES
 from data_tools.manifest import Record
 from omni.audio import SAMPLE_RATE, load_audio
-from omni.files import write_json
+from omni.files import write_json, write_text
 
 WORST = 6  # examples per rule on the page
 SAMPLES = 6  # ordinary records on the page
@@ -31,9 +31,7 @@ def write_report(check: Check, folder: str | Path) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "report.json", as_json(check))
-    aside = folder / "report.html.partial"
-    aside.write_text(as_html(check), encoding="utf-8")
-    aside.replace(folder / "report.html")
+    write_text(folder / "report.html", as_html(check))
 
 
 def as_json(check: Check) -> dict[str, Any]:

@@ -53,7 +53,10 @@ def build(
 def check(
     source: Source,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of report.json and report.html.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Folder of report.json and report.html."
+        ),
     ] = None,
     upsample: Annotated[int, typer.Option(min=1, help="Of the unit decoder.")] = 25,
     tokenizer: Annotated[

@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from omni.commands import Device, Dtype
 from omni.files import UserError, friendly
 
 if TYPE_CHECKING:
     from data_tools.steps import Step
 
 Source = Annotated[Path, typer.Argument(metavar="MANIFEST", help="Ends in .jsonl or .parquet.")]
-Out = Annotated[Path, typer.Argument(metavar="OUT", help="The new manifest; audio lies beside it.")]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="MANIFEST", help="The new manifest; audio lies beside it."
+    ),
+]
 Workers = Annotated[int | None, typer.Option(min=1, help="Default: all cores.")]
 Seed = Annotated[int, typer.Option(help="Chooses what is drawn.")]
 EngineName = Annotated[
@@ -57,7 +63,8 @@ def speak(
     command: Annotated[
         str | None, typer.Option(help='For command: "PROGRAM {text} {out}".')
     ] = None,
-    device: Annotated[str, typer.Option(help="For transformers: cpu, cuda.")] = "cpu",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
     attempts: Annotated[int, typer.Option(min=1, help="Voices tried per dialogue.")] = 3,
     seed: Seed = 0,
     workers: Workers = None,
@@ -69,7 +76,7 @@ def speak(
     from data_tools.speech import SpeakStep, speaker_of
 
     given = {
-        "transformers": {"model": model, "device": device},
+        "transformers": {"model": model, "device": device, "dtype": dtype},
         "openai": {"model": model, "url": url},
         "command": {"command": command},
     }
@@ -122,13 +129,16 @@ def units(
     source: Source,
     out: Out,
     units: Annotated[
-        str, typer.Option(metavar="DIR", help="A units folder, or a checkpoint with one.")
+        str,
+        typer.Option("--extractor", metavar="DIR", help="A units folder, or what carries one."),
     ],
     encoder: Annotated[
-        str | None, typer.Option(help="Speech encoder, where the units are of its features.")
+        str | None,
+        typer.Option("--speech-encoder", help="Where the units are of its features."),
     ] = None,
     role: Annotated[list[str] | None, typer.Option(help="Default: assistant alone.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda.")] = "cpu",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings at a time.")] = 16,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Default: all cores, or one for the GPU.")
@@ -144,6 +154,7 @@ def units(
         encoder=encoder,
         roles=tuple(role or ["assistant"]),
         device=device,
+        dtype=dtype,
         batch_size=batch_size,
     )
     run(source, out, step, (engine, ray_address), workers=workers)
@@ -151,11 +162,15 @@ def units(
 
 def features(
     source: Source,
-    encoder: Annotated[str, typer.Option(help="The speech encoder: folder, file or hub id.")],
+    encoder: Annotated[
+        str, typer.Option("--speech-encoder", help="Folder, openai-whisper's file or hub id.")
+    ],
     folder: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="[DIR]",
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
             show_default=False,
             help="What stage 1 takes as its cache; default: frames/ beside the manifest, which "
             "stage 1 finds by itself.",
@@ -165,7 +180,8 @@ def features(
     split: Annotated[list[str] | None, typer.Option(help="Default: train alone.")] = None,
     clean_split: Annotated[list[str] | None, typer.Option(help="Default: validation.")] = None,
     pad_to_window: Annotated[bool, typer.Option(help="As published weights need it.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda.")] = "cpu",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings at a time.")] = 32,
     seed: Annotated[int, typer.Option(help="Of augmentation; stage 1's own by default.")] = 1,
 ) -> None:
@@ -173,11 +189,14 @@ def features(
     from data_tools.encode import FeaturesConfig, extract_features
     from data_tools.manifest import read_manifest
     from omni.checkpoint import load_speech_encoder
+    from omni.devices import choose_device, choose_dtype
 
     folder = folder or source.parent / "frames"
+    place = choose_device(device)
+    kind = choose_dtype(dtype, place)
     cache = extract_features(
         read_manifest(source),
-        load_speech_encoder(encoder).to(device),
+        load_speech_encoder(encoder).to(place, kind),
         folder,
         FeaturesConfig(
             augmented=tuple(split or ["train"]),

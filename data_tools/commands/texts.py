@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from data_tools.commands.speech import EngineName, MaxLeftOut, Out, RayAddress, Source, run
+from omni.commands import DEVICE_HELP, DTYPE_NAMES
 from omni.files import friendly
 
 if TYPE_CHECKING:
@@ -31,6 +32,12 @@ MaxTokens = Annotated[int | None, typer.Option(min=1, help="For openai and trans
 Concurrency = Annotated[int | None, typer.Option(min=1, help="For openai: calls in flight.")]
 PerMinute = Annotated[float | None, typer.Option(help="For openai: calls per minute.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="For transformers: chats at a time.")]
+WriterDevice = Annotated[
+    str | None, typer.Option(metavar="NAME", help=f"For transformers: {DEVICE_HELP}")
+]
+WriterDtype = Annotated[
+    str | None, typer.Option(metavar="NAME", help=f"For transformers: {DTYPE_NAMES}.")
+]
 Seed = Annotated[int | None, typer.Option(help="For rules: chooses what is drawn.")]
 
 
@@ -119,6 +126,8 @@ def rewrite(
     concurrency: Concurrency = None,
     requests_per_minute: PerMinute = None,
     batch_size: BatchSize = None,
+    device: WriterDevice = None,
+    dtype: WriterDtype = None,
     seed: Seed = None,
     max_left_out: MaxLeftOut = 0.05,
     engine: EngineName = "local",
@@ -130,7 +139,7 @@ def rewrite(
     config = chosen_writer(
         writer, model=model, url=url, temperature=temperature, max_tokens=max_tokens,
         concurrency=concurrency, requests_per_minute=requests_per_minute, batch_size=batch_size,
-        seed=seed,
+        device=device, dtype=dtype, seed=seed,
     )  # fmt: skip
     options = present(prompt=prompt and read_prompt(prompt), max_words=max_words)
     step = RewriteStep(writer=config, **options)
@@ -150,6 +159,8 @@ def respond(
     concurrency: Concurrency = None,
     requests_per_minute: PerMinute = None,
     batch_size: BatchSize = None,
+    device: WriterDevice = None,
+    dtype: WriterDtype = None,
     max_left_out: MaxLeftOut = 0.05,
     engine: EngineName = "local",
     ray_address: RayAddress = None,
@@ -160,6 +171,7 @@ def respond(
     config = chosen_writer(
         writer, model=model, url=url, temperature=temperature, max_tokens=max_tokens,
         concurrency=concurrency, requests_per_minute=requests_per_minute, batch_size=batch_size,
+        device=device, dtype=dtype,
     )  # fmt: skip
     options = present(prompt=prompt and read_prompt(prompt), max_words=max_words)
     step = RespondStep(writer=config, **options)

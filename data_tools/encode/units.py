@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from data_tools.manifest import Record
-from data_tools.steps import LeftOut
+from data_tools.steps import LeftOut, workers_on
 from omni.audio import load_audio
+from omni.devices import check_names, choose_device, choose_dtype
 from omni.units import UnitExtractor, merge_repeats
 
 
@@ -19,22 +20,27 @@ from omni.units import UnitExtractor, merge_repeats
 class UnitsStep:
     """Fills `units` of every spoken turn of `roles`.
 
-    extractor: on the CPU, from where each worker takes it to `device`.
+    extractor: on the CPU, from where each worker takes it to `device`; dtype: of its encoder.
+    Both are names that omni.devices knows.
     """
 
     extractor: UnitExtractor
     roles: tuple[str, ...] = ("assistant",)
     device: str = "cpu"
+    dtype: str = "float32"
     name: str = "units"
     batch_size: int = 16
 
     @property
     def workers(self) -> int | None:
-        """A GPU holds the model once; a machine's cores do more as processes than as threads."""
-        return None if self.device == "cpu" else 1
+        return workers_on(self.device)
 
     def settings(self) -> dict[str, Any]:
-        return {"extractor": self.extractor.fingerprint, "roles": list(self.roles)}
+        return {
+            "extractor": self.extractor.fingerprint,
+            "roles": list(self.roles),
+            "dtype": self.dtype,
+        }
 
     def size(self, record: Record, root: Path) -> float:
         """Bytes of audio, which says how long it lasts without opening it."""
@@ -49,7 +55,8 @@ class UnitsWork:
     def __init__(self, step: UnitsStep, root: Path) -> None:
         self.step = step
         self.root = root
-        step.extractor.to(step.device)
+        device = choose_device(step.device)
+        step.extractor.to(device, choose_dtype(step.dtype, device))
 
     def __call__(self, records: Sequence[Record]) -> list[Record | LeftOut]:
         """All recordings of the records as one padded batch, each clip once."""
@@ -111,14 +118,18 @@ def load_units_step(
     *,
     encoder: str | Path | None = None,
     roles: tuple[str, ...] = ("assistant",),
-    device: str = "cpu",
+    device: str = "auto",
+    dtype: str = "float32",
     batch_size: int = 16,
 ) -> UnitsStep:
     """units: a units folder, or a checkpoint that carries one. encoder: the speech encoder whose
     features it is of; HuBERTs are found by the name that the folder states."""
     from omni.checkpoint import load_speech_encoder
 
+    check_names(device, dtype)  # before anything is loaded
     folder = Path(units) / "units" if (Path(units) / "units").is_dir() else Path(units)
     loaded = None if encoder is None else load_speech_encoder(str(encoder))
     extractor = UnitExtractor.load(folder, encoder=loaded)
-    return UnitsStep(extractor=extractor, roles=roles, device=device, batch_size=batch_size)
+    return UnitsStep(
+        extractor=extractor, roles=roles, device=device, dtype=dtype, batch_size=batch_size
+    )

@@ -7,13 +7,12 @@ its keys differ from record to record.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from omni.files import UserError
+from omni.files import UserError, write_bytes
 
 GROUP = 100  # rows held in memory at a time: with audio inside about 50 MB
 
@@ -122,9 +121,7 @@ def laid_out(audio: dict[str, Any], folder: Path, root: Path) -> str | None:
     if not path.exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            aside = folder / f"{name}.{os.getpid()}.partial"
-            aside.write_bytes(data)
-            aside.replace(path)
+            write_bytes(path, data)
         except OSError as error:
             raise UserError(
                 f"{folder}: the audio inside the manifest can't be laid out there ({error}); name "

@@ -5,11 +5,12 @@ same columns. It is the only door from data into training.
 """
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from omni.files import UserError, replace_file
 
 ROLES = ("user", "assistant")
 TURN_FIELDS = ("role", "text", "speech", "units", "voice")
@@ -97,6 +98,7 @@ def write_manifest(
 
     embed_audio: carries the recordings inside, as HF `datasets` does (.parquet only).
     audio_root: for that, where relative audio paths start; the manifest's folder by default.
+    Raises UserError if a name or text is no UTF-8; file names need not be.
     """
     path = Path(path)
     parquet = is_parquet(path)
@@ -104,16 +106,20 @@ def write_manifest(
         raise ValueError(f"{path}: only .parquet can carry audio inside; rename it")
     rows = map(row_from_record, records)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".partial")
-    if parquet:
-        from data_tools.manifest.parquet import write_rows  # here: it takes a second
+    try:
+        with replace_file(path) as aside:
+            if parquet:
+                from data_tools.manifest.parquet import write_rows  # here: it takes a second
 
-        write_rows(aside, rows, audio_root=(audio_root or path.parent) if embed_audio else None)
-    else:
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in map(without_nulls, rows))
-        with aside.open("w", encoding="utf-8") as file:
-            file.writelines(lines)
-    os.replace(aside, path)
+                root = (audio_root or path.parent) if embed_audio else None
+                write_rows(aside, rows, audio_root=root)
+            else:
+                lines = (json.dumps(r, ensure_ascii=False) + "\n" for r in map(without_nulls, rows))
+                with aside.open("w", encoding="utf-8") as file:
+                    file.writelines(lines)
+    except UnicodeEncodeError as error:
+        around = error.object[max(0, error.start - 40) : error.end + 40]
+        raise UserError(f"{path}: {around!r} is no UTF-8; rename that file") from None
 
 
 def read_folder(folder: str | Path) -> list[Record]:

@@ -34,7 +34,9 @@ from data_tools.nano.plan import (
     reading_record,
     text_record,
 )
-from data_tools.speech import SAMPLE_RATE, InstalledEngines, TextToSpeech, write_wav
+from data_tools.speech import SAMPLE_RATE, InstalledEngines, TextToSpeech
+from omni.audio import save_wav
+from omni.files import write_text
 
 QUESTIONS = 15_000  # spoken question turns for training, about 9 h
 FORMAT_VERSION = 2
@@ -101,7 +103,7 @@ def make_clips(
         started.append(engines.tts)
 
     def make(clip: Clip) -> None:
-        write_wav(folder / clip.path, engines.tts.speak(clip.text, clip.voice))
+        save_wav(folder / clip.path, engines.tts.speak(clip.text, clip.voice))
 
     pool = ThreadPoolExecutor(workers, initializer=start)
     try:
@@ -166,9 +168,7 @@ def claim(
                 )
         return
     folder.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name("state.json.partial")
-    aside.write_text(json.dumps(state, indent=2) + "\n")
-    os.replace(aside, path)
+    write_text(path, json.dumps(state, indent=2) + "\n")
 
 
 def summary(folder: Path, spoken: Sequence[Spoken], clips: Sequence[Clip], *, made: int) -> Summary:

@@ -1,8 +1,7 @@
-from . import augment as augment
-from .augment import AugmentConfig as AugmentConfig
-from .augment import augment_rng as augment_rng
-from .augment import load_augmented as load_augmented
 from .augment_step import AugmentStep as AugmentStep
+from .augmentation import AugmentConfig as AugmentConfig
+from .augmentation import augment_rng as augment_rng
+from .augmentation import load_augmented as load_augmented
 from .clips import ClipRules as ClipRules
 from .clips import ClipStats as ClipStats
 from .clips import can_be_said as can_be_said
@@ -21,4 +20,3 @@ from .voices import HELD_OUT_VOICE as HELD_OUT_VOICE
 from .voices import PARAMETERS as PARAMETERS
 from .voices import Voice as Voice
 from .voices import random_training_voice as random_training_voice
-from .wav import write_wav as write_wav

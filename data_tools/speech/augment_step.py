@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from data_tools.manifest import Record
-from data_tools.speech.augment import AugmentConfig, augment, augment_rng
+from data_tools.speech.augmentation import AugmentConfig, augment, augment_rng
 from data_tools.speech.clips import make_once
 from data_tools.steps import LeftOut, digest, stamps
 from omni.audio import load_audio

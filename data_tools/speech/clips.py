@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.speech.wav import write_wav
-from omni.audio import SAMPLE_RATE
+from omni.audio import SAMPLE_RATE, save_wav
 
 FRAME = SAMPLE_RATE // 100  # 10 ms
 FULL_SCALE = 0.999  # a sample at or above it was, most likely, cut there
@@ -60,17 +59,17 @@ def make_once(path: Path, make: Callable[[], np.ndarray]) -> None:
     Any number of workers may want it at once, also on other machines that share the folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".partial")  # what `write_wav` writes before it renames
+    lock = path.with_name(f".{path.name}.lock")
     while not path.exists():
-        with aside.open("ab") as file:
+        with lock.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            if not names(aside, file.fileno()):
-                continue  # whoever held the lock has renamed or removed the file
+            if not names(lock, file.fileno()):
+                continue  # whoever held the lock has removed the file
             try:
                 if not path.exists():
-                    write_wav(path, make())
+                    save_wav(path, make())
             finally:
-                aside.unlink(missing_ok=True)
+                lock.unlink(missing_ok=True)
 
 
 def names(path: Path, handle: int) -> bool:

@@ -19,7 +19,7 @@ from data_tools.speech.clips import ClipRules, can_be_said, faults, make_once, m
 from data_tools.speech.speak import ENGINES, InstalledEngines, TextToSpeech
 from data_tools.speech.tts import EngineConfig, InstalledConfig, engine_config, settings_of
 from data_tools.speech.voices import ANSWER_VOICE, Voice, random_training_voice
-from data_tools.steps import LeftOut, digest
+from data_tools.steps import LeftOut, digest, workers_on
 from omni.files import UserError
 
 FOLDER = "audio/speech"
@@ -72,7 +72,6 @@ class SpeakStep:
     attempts: int = 3
     name: str = "speak"
     batch_size: int = 1
-    workers: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.answer.voices) != 1:
@@ -84,10 +83,14 @@ class SpeakStep:
             raise UserError(f"attempts={self.attempts}: must be at least 1")
 
     @property
+    def workers(self) -> int | None:
+        return workers_on(self.device)
+
+    @property
     def device(self) -> str:
         """Of the one engine that may compute in the worker; the others are programs or servers."""
-        devices = {getattr(side.engine, "device", "cpu") for side in (self.question, self.answer)}
-        return max(devices)  # "cuda" if either needs it
+        devices = [getattr(side.engine, "device", "cpu") for side in (self.question, self.answer)]
+        return next((device for device in devices if device != "cpu"), "cpu")
 
     def settings(self) -> dict[str, Any]:
         return {

@@ -32,6 +32,7 @@ from data_tools.speech.speak import (
 from data_tools.speech.voices import Voice
 from data_tools.steps import Retry, RetryConfig, ServiceError, post
 from omni.audio import AudioError, load_audio, prepare
+from omni.devices import check_names, choose_device, choose_dtype
 from omni.files import UserError
 
 UNKNOWN_LENGTHS = (0, 0xFFFFFFFF, 0x7FFFFFFF)  # what streaming servers write for a wav's length
@@ -50,14 +51,19 @@ class TransformersConfig:
     """A text-to-speech model of transformers: VITS (MMS), SpeechT5, Bark, CSM and others.
 
     model: hub id or folder. vocoder: for SpeechT5, which gives spectrograms. speakers: for
-    SpeechT5, a folder of NAME.npy, the x-vectors [512] of its voices.
+    SpeechT5, a folder of NAME.npy, the x-vectors [512] of its voices. device, dtype: names that
+    omni.devices knows.
     """
 
     model: str
     revision: str | None = None
-    device: str = "cpu"
+    device: str = "auto"
+    dtype: str = "float32"
     vocoder: str = "microsoft/speecht5_hifigan"
     speakers: str | None = None
+
+    def __post_init__(self) -> None:
+        check_names(self.device, self.dtype)
 
     def build(self) -> TextToSpeech:
         return TransformersTts(self)
@@ -184,15 +190,16 @@ class TransformersTts:
 def load_pipeline(config: TransformersConfig) -> Any:
     from transformers import AutoConfig, SpeechT5HifiGan, pipeline
 
-    options: dict[str, Any] = {}
+    device = choose_device(config.device)
+    options: dict[str, Any] = {"device": device, "dtype": choose_dtype(config.dtype, device)}
     kind = AutoConfig.from_pretrained(config.model, revision=config.revision).model_type
     if kind == "speecht5":
-        options["vocoder"] = SpeechT5HifiGan.from_pretrained(config.vocoder).to(config.device)
+        vocoder = SpeechT5HifiGan.from_pretrained(config.vocoder)
+        options["vocoder"] = vocoder.to(device, options["dtype"])
     return pipeline(
         "text-to-speech",
         model=config.model,
         revision=config.revision,
-        device=config.device,
         **options,
     )
 

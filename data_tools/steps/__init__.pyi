@@ -12,3 +12,4 @@ from .steps import write_left_out as write_left_out
 from .workers import Engine as Engine
 from .workers import LocalEngine as LocalEngine
 from .workers import engine_of as engine_of
+from .workers import workers_on as workers_on

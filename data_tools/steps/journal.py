@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools.manifest import Record, record_from_row, row_from_record, without_nulls
-from omni.files import UserError
+from omni.files import UserError, replace_file
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,8 @@ def read_journal(path: Path) -> Iterator[tuple[str, Record | LeftOut]]:
 
 
 def write_journal(path: Path, results: Iterable[tuple[str, Record | LeftOut]]) -> None:
-    aside = path.with_name(path.name + ".partial")
-    with aside.open("w", encoding="utf-8") as lines:
+    with replace_file(path) as aside, aside.open("w", encoding="utf-8") as lines:
         lines.writelines(journal_line([pair]) for pair in results)
-    aside.replace(path)
 
 
 def journal_line(pairs: Sequence[tuple[str, Record | LeftOut]]) -> str:

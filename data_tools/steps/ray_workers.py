@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.steps.workers import Job, Results, Work, Worker, packed, unpacked
-from omni.files import UserError
+from omni.files import UserError, need
 
 # Results come back block by block. 1000 of them cost the driver about 9 s (1000 batches in 100
 # blocks: 1 s), so a worker's share is cut into so many, and a kill loses at most one per worker.
@@ -32,12 +32,7 @@ class RayEngine:
     address: str | None = None
 
     def __post_init__(self) -> None:
-        try:
-            import ray  # noqa: F401
-        except ImportError:
-            raise UserError(
-                "engine ray: Ray is not installed; run: pip install 'omni-speech[ray]'"
-            ) from None
+        need("ray", "ray", "--engine ray")
 
     def run(
         self, job: Job, batches: Sequence[Sequence[Any]], *, root: Path, workers: int | None = None
@@ -70,11 +65,17 @@ class RayEngine:
                 num_cpus=1,
                 num_gpus=gpus,
             )
-            for row in done.iter_rows():
-                place, results = unpacked(row)
-                if isinstance(results, Exception):
-                    raise results
-                yield place, results
+            results = iter(done.iter_rows())
+            try:
+                for row in results:
+                    place, outcome = unpacked(row)
+                    if isinstance(outcome, Exception):
+                        raise outcome
+                    yield place, outcome
+            finally:
+                # Ray ends a run that is left midway once nothing refers to it; the traceback of an
+                # error would, through this frame, and the run would go on in the background.
+                del rows, done, results
 
     def connect(self) -> None:
         """Once per process; Ray itself disconnects as it ends."""

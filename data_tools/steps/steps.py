@@ -21,7 +21,7 @@ from tqdm import tqdm
 from data_tools.manifest import Manifest, Record, row_from_record, write_manifest
 from data_tools.steps.journal import LeftOut, alone, journal_line, read_journal, write_journal
 from data_tools.steps.workers import Engine, Job, LocalEngine
-from omni.files import UserError, digest_of
+from omni.files import UserError, digest_of, write_text
 
 FEW = 20  # so many records may be left out, whatever their share
 
@@ -164,11 +164,7 @@ def write_left_out(out: Path, by_step: dict[str, dict[str, str]]) -> None:
     if not rows:
         path.unlink(missing_ok=True)
         return
-    aside = path.with_name(path.name + ".partial")
-    aside.write_text(
-        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
-    )
-    aside.replace(path)
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def rebased(record: Record, old: Path, new: Path) -> Record:

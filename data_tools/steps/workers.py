@@ -39,12 +39,21 @@ class Job(Protocol):
 
     @property
     def device(self) -> str:
-        """Where a worker computes: cpu, cuda, or auto (a GPU if there is one)."""
+        """Where a worker computes: a name that omni.devices knows."""
         ...
 
     def open(self, root: Path) -> Work:
         """Called once per worker; `root`: where relative paths start."""
         ...
+
+
+def workers_on(device: str) -> int | None:
+    """As a `Job`'s: a GPU holds the model once; cores do more as processes than as threads."""
+    if device == "auto":
+        from omni.devices import choose_device  # torch takes seconds, which most jobs do without
+
+        device = choose_device().type
+    return None if device == "cpu" else 1
 
 
 Results = Generator[tuple[int, Sequence[Any]], None, None]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from data_tools.steps import LeftOut
+from data_tools.writers.spoken import full_sentences
 from omni.files import UserError
 
 Task = Literal["rewrite", "respond"]
@@ -41,6 +42,25 @@ class Request:
 
 
 Reply = str | LeftOut
+
+
+def kept(text: str, task: Task, *, cut_off: bool) -> Reply:
+    """What is kept of an LLM's reply.
+
+    All of one that it ended itself. Of a response that was cut off at max_tokens: up to its last
+    full sentence. None of a rewritten question, as a part of a question is another question.
+    """
+    if not text.strip():
+        return LeftOut("the reply was empty")
+    if not cut_off:
+        return text
+    remedy = "was cut off; allow it more max_tokens"
+    if task != "respond":
+        return LeftOut(f"the question {remedy}")
+    if "<think>" in text and "</think>" not in text:
+        return LeftOut(f"the reply's thinking {remedy}")
+    whole = full_sentences(text.rpartition("</think>")[2])
+    return whole or LeftOut(f"the reply's first sentence {remedy}")
 
 
 class Writer(Protocol):

@@ -8,20 +8,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import httpx
 
 from data_tools.steps import LeftOut, Retry, RetryConfig, post
-from data_tools.writers.base import Reply, Request, Writer, chat_key
+from data_tools.writers.base import Reply, Request, Task, Writer, chat_key, kept
 from omni.files import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointConfig:
     """url: up to and with /v1. concurrency: calls in flight. requests_per_minute: attempts in all,
-    None for no limit. max_tokens: a reply that needs more is left out. extra: further fields of
-    the request; a null one is taken out of it. api_key_env: the variable that holds the key.
+    None for no limit. max_tokens: a reply that needs more is cut off there, see `llm.kept`. extra:
+    further fields of the request; a null one is taken out of it. api_key_env: the variable that
+    holds the key.
     """
 
     model: str
@@ -122,7 +124,8 @@ class EndpointWriter:
         body = {name: value for name, value in body.items() if value is not None}
         url = config.url.rstrip("/") + "/chat/completions"
         try:
-            return post(self.client, url, body, reply_of, retry=config.retry, sleep=self.sleep)
+            read = partial(reply_of, task=request.task)
+            return post(self.client, url, body, read, retry=config.retry, sleep=self.sleep)
         except ValueError as error:  # refused for what it says, such as a text beyond the context
             return LeftOut(str(error))
 
@@ -130,20 +133,16 @@ class EndpointWriter:
         self.client.close()
 
 
-def reply_of(response: httpx.Response) -> Reply:
-    """The text of an answer. Raises Retry for anything that is no chat completion."""
+def reply_of(response: httpx.Response, *, task: Task) -> Reply:
+    """What is kept of an answer. Raises Retry for anything that is no chat completion."""
     try:
         choice = response.json()["choices"][0]
         text, reason = choice["message"]["content"], choice.get("finish_reason")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise Retry(f"no chat completion ({error!r}): {response.text[:100]!r}") from None
-    if reason == "length":
-        return LeftOut("the reply was cut off; allow it more max_tokens")
     if reason == "content_filter":
         return LeftOut("the server's content filter withheld the reply")
-    if not isinstance(text, str) or not text.strip():
-        return LeftOut("the reply was empty")
-    return text
+    return kept(text if isinstance(text, str) else "", task, cut_off=reason == "length")
 
 
 class Pace:

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from data_tools.steps import LeftOut
-from data_tools.writers.base import Reply, Request, Writer, chat_key
+from tqdm import tqdm
+
+from data_tools.writers.base import Reply, Request, Task, Writer, chat_key, kept
+from omni.devices import check_names, choose_device, choose_dtype
 from omni.files import UserError
 
 
@@ -15,8 +17,10 @@ from omni.files import UserError
 class LocalConfig:
     """model: hub id or folder of an instruction-tuned LM (one with a chat template).
 
-    device: "auto" takes a GPU if there is one. temperature: 0 always takes the likeliest token.
-    batch_size: chats at a time. max_tokens: a reply that needs more is left out.
+    device, dtype: names that omni.devices knows; how the weights are stored doesn't matter, as a
+    CPU that is slow in float16 would take many times as long. temperature: 0 always takes the
+    likeliest token. batch_size: chats at a time. max_tokens: a reply that needs more is cut off
+    there, see `llm.kept`.
     """
 
     model: str
@@ -27,6 +31,9 @@ class LocalConfig:
     max_tokens: int = 256
     batch_size: int = 16
     workers: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_names(self.device, self.dtype)
 
     @property
     def label(self) -> str:
@@ -46,13 +53,11 @@ class LocalWriter:
 
     def __init__(self, config: LocalConfig, model: Any = None, tokenizer: Any = None) -> None:
         """model, tokenizer: loaded ones, instead of `config.model`."""
-        import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         self.config = config
-        device = config.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = choose_device(config.device)
+        dtype = choose_dtype(config.dtype, device)
         names = {"revision": config.revision}
         self.tokenizer = tokenizer or AutoTokenizer.from_pretrained(config.model, **names)
         if not self.tokenizer.chat_template:
@@ -60,30 +65,37 @@ class LocalWriter:
                 f"model {config.model}: has no chat template; name one tuned on instructions"
             )
         self.model: Any = model or AutoModelForCausalLM.from_pretrained(
-            config.model, dtype=config.dtype, **names
+            config.model, dtype=dtype, **names
         )
-        self.model.to(device).eval()
+        self.model.to(device=device, dtype=dtype).eval()
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         prompts = [self.ids(request) for request in requests]
         order = sorted(range(len(requests)), key=lambda index: len(prompts[index]))
-        for start in range(0, len(order), self.config.batch_size):
-            batch = order[start : start + self.config.batch_size]
-            seeds = [
-                int(chat_key(requests[index], self.config.settings())[:7], 16) for index in batch
-            ]
-            replies = self.generate([prompts[index] for index in batch], seeds)
-            yield from zip(batch, replies, strict=True)
+        with Progress(len(requests), self.config.max_tokens) as progress:
+            for start in range(0, len(order), self.config.batch_size):
+                batch = order[start : start + self.config.batch_size]
+                settings = self.config.settings()
+                seeds = [int(chat_key(requests[index], settings)[:7], 16) for index in batch]
+                tasks = [requests[index].task for index in batch]
+                replies = self.generate([prompts[index] for index in batch], seeds, tasks, progress)
+                yield from zip(batch, replies, strict=True)
 
     def ids(self, request: Request) -> list[int]:
         chat = [asdict(message) for message in request.messages]
         text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[Reply]:
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        tasks: Sequence[Task],
+        progress: Progress,
+    ) -> list[Reply]:
         """One reply per prompt, whatever else is in the batch (up to rounding)."""
         import torch
-        from transformers import GenerationConfig, LogitsProcessorList
+        from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
         ends = end_tokens(self.model, self.tokenizer)
         pad = next((t for t in (self.tokenizer.pad_token_id, *sorted(ends)) if t is not None), 0)
@@ -92,6 +104,7 @@ class LocalWriter:
         ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts])  # [B, S]
         mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
         draw = [SeededDraw(seeds, self.config.temperature)] if self.config.temperature else []
+        progress.begin(len(prompts), ends)
         with torch.inference_mode():
             out = self.model.generate(
                 input_ids=ids.to(self.model.device),
@@ -103,15 +116,15 @@ class LocalWriter:
                     pad_token_id=pad,
                 ),
                 logits_processor=LogitsProcessorList(draw),
+                stopping_criteria=StoppingCriteriaList([progress]),
             )
-        return [self.reply(row, ends) for row in out[:, longest:].tolist()]
+        rows = out[:, longest:].tolist()
+        return [self.reply(row, ends, task) for row, task in zip(rows, tasks, strict=True)]
 
-    def reply(self, ids: list[int], ends: set[int]) -> Reply:
+    def reply(self, ids: list[int], ends: set[int], task: Task) -> Reply:
         stop = next((at for at, token in enumerate(ids) if token in ends), None)
-        if stop is None:
-            return LeftOut("the reply was cut off; allow it more max_tokens")
         text = self.tokenizer.decode(ids[:stop], skip_special_tokens=True)
-        return text if text.strip() else LeftOut("the reply was empty")
+        return kept(text, task, cut_off=stop is None)
 
     def close(self) -> None:
         self.model = None
@@ -122,6 +135,55 @@ def end_tokens(model: Any, tokenizer: Any) -> set[int]:
     named = model.generation_config.eos_token_id
     listed = named if isinstance(named, list) else [named]
     return {token for token in (*listed, tokenizer.eos_token_id) if token is not None}
+
+
+class Progress:
+    """A bar of tokens, with tokens per second and the time left, in the place of one that never
+    moves: a batch takes minutes on a CPU. A criterion of `generate` that stops nothing.
+
+    The time left is that of replies as long as those that have ended, max_tokens before any has.
+    """
+
+    def __init__(self, replies: int, max_tokens: int) -> None:
+        self.replies, self.max_tokens = replies, max_tokens
+        self.finished: list[int] = []  # tokens of each reply that is complete
+        self.lengths: list[int] = []  # of the batch in hand, so far
+        self.open: list[bool] = []
+        self.ends: set[int] = set()
+        self.bar = tqdm(total=replies * max_tokens, unit="tok", desc="tokens", leave=False)
+
+    def begin(self, rows: int, ends: set[int]) -> None:
+        """The next batch of replies, which one of the tokens `ends` ends."""
+        self.lengths, self.open, self.ends = [0] * rows, [True] * rows, ends
+
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        """input_ids: [B, S], after each step; returns [B] False, bool."""
+        import torch
+
+        new = sum(self.open)
+        for row, token in enumerate(input_ids[:, -1].tolist()):
+            if self.open[row]:
+                self.lengths[row] += 1
+                if token in self.ends or self.lengths[row] == self.max_tokens:
+                    self.open[row] = False
+                    self.finished.append(self.lengths[row])
+        self.bar.total = round(self.expected())
+        self.bar.update(new)
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+    def expected(self) -> float:
+        """Tokens in all, by what is known so far."""
+        going = [n for n, still in zip(self.lengths, self.open, strict=True) if still]
+        done = sum(self.finished)
+        usual = done / len(self.finished) if self.finished else self.max_tokens
+        waiting = self.replies - len(self.finished) - len(going)
+        return done + sum(max(usual, length + 1) for length in going) + waiting * usual
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
 
 
 class SeededDraw:

@@ -22,6 +22,8 @@ ABBREVIATION = re.compile(
     + r")(?:(?<=\w)\.)?(?!\w)",
     re.IGNORECASE,
 )
+# With what may close behind it; of Chinese and Japanese too, where no space follows.
+SENTENCE_END = re.compile("[.!?]+[\"')\\]*_\u201d\u2019]*(?=\\s|$)|[\u3002\uff01\uff1f]")
 SYMBOLS = {
     "&": "and", "@": "at", "+": "plus", "=": "equals", "<": "is less than", ">": "is more than",
     "≤": "is at most", "≥": "is at least", "≠": "is not", "≈": "about", "~": "about",
@@ -54,6 +56,20 @@ def spoken(text: str, language: str = "en") -> str:
 def holds_code(text: str) -> bool:
     """Whether a part of the text is a program, which reading out would not help."""
     return "```" in text or len(CODE_LINE.findall(text)) >= 2
+
+
+def full_sentences(text: str) -> str:
+    """Up to the end of the last full sentence; empty if there is none."""
+    for mark in reversed(list(SENTENCE_END.finditer(text))):
+        before = text[: mark.start()]
+        line = before.rpartition("\n")[2].strip()
+        word = line.rpartition(" ")[2].lower()
+        initial = len(word) == 1 and word.isalpha()
+        # A list's number; or the start of "3.5", where the text is cut off.
+        number = line.isdigit() or (word[-1:].isdigit() and not text[mark.end() :].strip())
+        if word and not (word in ABBREVIATIONS or initial or number):
+            return text[: mark.end()].strip()
+    return ""
 
 
 def first_sentences(text: str, max_words: int) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from huggingface_hub.repocard_data import ModelCardData
 
-from omni.about.describe import CheckpointInfo, PartInfo, describe
+from omni.about.parts import CheckpointInfo, PartInfo, describe
 from omni.config import OmniConfig
 from omni.files import hub_name
 

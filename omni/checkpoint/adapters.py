@@ -87,7 +87,9 @@ def save_language_model(
                 "language_model: quantised below its adapter, and config.bases names no base for "
                 'it; set model.config.bases["language_model"] to where its weights came from'
             )
-        _save_below(below, folder / LORA_BASE, plain, dtype, shards)
+        if not _is_peft(language_model):  # of itself, transformers would write the adapter alone
+            below = _shell(below)
+        _save_whole(below, folder / LORA_BASE, plain, dtype, shards)
     _save_adapter(language_model, folder, _in(weights, dtype), base)
 
 
@@ -110,19 +112,12 @@ def _save_whole(
         write_json(folder / "config.json", config | {"dtype": named})
 
 
-def _save_below(
-    base: Any,
-    folder: Path,
-    plain: dict[str, Tensor],
-    dtype: torch.dtype | None,
-    shards: dict[str, Any],
-) -> None:
-    native = getattr(base, "_hf_peft_config_loaded", False)
-    try:
-        base._hf_peft_config_loaded = False  # else transformers writes the adapter alone
-        _save_whole(base, folder, plain, dtype, shards)
-    finally:
-        base._hf_peft_config_loaded = native
+def _shell(language_model: Any) -> Any:
+    """The same LLM without weights, and without the adapter that lives inside it."""
+    with torch.device("meta"):
+        shell = type(language_model)(copy.deepcopy(language_model.config))
+    shell.generation_config = language_model.generation_config
+    return shell.to(language_model.dtype)
 
 
 def _save_adapter(

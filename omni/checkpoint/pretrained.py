@@ -14,6 +14,7 @@ from transformers import GenerationConfig
 
 from omni.checkpoint.bases import load_language_model, load_speech_encoder
 from omni.config import OmniConfig
+from omni.devices import exact_device
 from omni.files import (
     HUB_KEYWORDS,
     CheckpointError,
@@ -87,7 +88,7 @@ def read_checkpoint(
         if module is not None:
             module.to(language_model.device, language_model.dtype)
     if (folder / "vocoder").is_dir():
-        model.vocoder = load_vocoder(folder / "vocoder").to(language_model.device)
+        model.vocoder = load_vocoder(folder / "vocoder").to(exact_device(language_model.device))
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
     model.read_from = ReadFrom(str(source), folder)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
-from omni.files import UserError, friendly
+from omni.commands.device_options import Device, Dtype
+from omni.files import UserError, check_file, check_folder, friendly
 
 if TYPE_CHECKING:
     from omni.foreign import Progress
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Turn published weights into this program's folders.")
 
-Target = Annotated[Path, typer.Argument(metavar="DST", help="A new folder.")]
+Target = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Where it goes, a new folder.")
+]
 UnitsFolder = Annotated[
-    Path, typer.Argument(metavar="DST", help="A units folder; may hold the other half already.")
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="DIR", help="A units folder; may hold the other half already."
+    ),
 ]
 
 
@@ -103,11 +109,11 @@ def convert_hubert(
     ] = None,
 ) -> None:
     """The encoder of a unit extractor."""
+    _check_units_folder(target)
     from omni.foreign import read_hubert
 
     weights = read_hubert(file)
     chosen = weights.resolve_layer(layer)
-    _check_units_folder(target)
     with _bar(weights.nbytes) as progress:
         weights.write(target, progress, layer=chosen)
     typer.echo(f"{target}: units are features of layer {chosen}")
@@ -120,11 +126,10 @@ def convert_kmeans(
     target: UnitsFolder,
 ) -> None:
     """The centroids of a unit extractor, from a joblib pickle of scikit-learn's k-means."""
+    _check_units_folder(target)
     from omni.foreign import read_kmeans
 
-    centroids = read_kmeans(file)
-    _check_units_folder(target)
-    _write(centroids, target)
+    _write(read_kmeans(file), target)
 
 
 @friendly
@@ -157,11 +162,15 @@ def units(
     layer: Annotated[
         int | None, typer.Option(min=1, help="Instead of the layer that the folder names.")
     ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
 ) -> None:
     """Speech to units, repeats merged: one JSON line per file."""
     from omni.audio import load_audio
+    from omni.devices import choose_device, choose_dtype
 
-    loaded = _load_extractor(extractor, layer)
+    place = choose_device(device)
+    loaded = _load_extractor(extractor, layer).to(place, choose_dtype(dtype, place))
     for recording in recordings:
         merged = loaded.extract_merged(load_audio(recording)).tolist()
         typer.echo(json.dumps({"file": str(recording), "units": merged}))
@@ -173,24 +182,28 @@ def vocode(
     unit_text: Annotated[
         str, typer.Option("--units", metavar='"12 45 ..."', help="Merged units; - reads them.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT.wav")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.wav")],
     durations: Annotated[
         bool, typer.Option(help="Predict how long each unit lasts; without: 20 ms each.")
     ] = True,
+    device: Device = "auto",
 ) -> None:
     """Units to speech. Units below 0 are left out."""
+    check_file(output)
     sequence = _parse_units(
         typer.get_text_stream("stdin").read() if unit_text == "-" else unit_text
     )
     import torch
 
     from omni.audio import SAMPLE_RATE, save_wav
+    from omni.devices import choose_device, exact_device
     from omni.vocoder import load_vocoder
     from omni.vocoder import vocode as speak
 
-    waveform = speak(load_vocoder(vocoder), torch.tensor(sequence), use_durations=durations)
-    save_wav(out, waveform.numpy())
-    typer.echo(f"{out}: {len(waveform) / SAMPLE_RATE:.2f} s of speech")
+    voice = load_vocoder(vocoder).to(exact_device(choose_device(device)))
+    waveform = speak(voice, torch.tensor(sequence), use_durations=durations)
+    save_wav(output, waveform.cpu().numpy())
+    typer.echo(f"{output}: {len(waveform) / SAMPLE_RATE:.2f} s of speech")
 
 
 def _parse_units(text: str) -> list[int]:
@@ -228,6 +241,7 @@ def _check_new(target: Path) -> None:
     """Before anything is read: conversions take minutes."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target}: is there already and not empty; give a new folder")
+    check_folder(target)
 
 
 def _check_units_folder(target: Path) -> None:
@@ -237,6 +251,7 @@ def _check_units_folder(target: Path) -> None:
         raise UserError(
             f"{target}: is no units folder; give a new one, or one that holds only that"
         )
+    check_folder(target)
 
 
 def _write(conversion: Conversion, target: Path) -> None:

@@ -2,15 +2,16 @@
 
 # Heavy imports stand inside the commands: `omni --help` must not wait for torch.
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from omni.commands.convert import register as register_conversion
-from omni.commands.process import wait_without_spinning, without_garbage_collection
-from omni.files import UserError, friendly
+from omni.commands.device_options import Device, StoredDtype
+from omni.commands.entry import command_line
+from omni.commands.process import without_garbage_collection
+from omni.files import UserError, check_file, check_folder, friendly
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,10 +21,7 @@ if TYPE_CHECKING:
     from omni.processor import OmniProcessor
     from omni.session import Done, SessionConfig, Timings
 
-wait_without_spinning()
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Ask by voice or text, hear the answer."
-)
+app = command_line("omni", "Ask by voice or text, hear the answer.")
 
 Checkpoint = Annotated[
     str | None,
@@ -36,7 +34,12 @@ ChunkUnits = Annotated[
         help="Units of speech per chunk: fewer start earlier. Default: the checkpoint's own.",
     ),
 ]
-MaxNewTokens = Annotated[int, typer.Option(min=1, help="The longest answer, in text tokens.")]
+MaxNewTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="The longest answer, in text tokens. Default: the checkpoint's own, or 256."
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(min=1, help="CPU threads; default: the faster of 1 and torch's choice."),
@@ -51,14 +54,16 @@ def ask(
         typer.Argument(metavar="QUESTION.wav", help="A recording: wav, flac, ogg or mp3."),
     ] = None,
     text: Annotated[str | None, typer.Option(help="A written question instead.")] = None,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="ANSWER.wav", help="Where the answer goes.")
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="ANSWER.wav", help="Where the answer goes.")
     ] = Path("answer.wav"),
     chunk_units: ChunkUnits = None,
     checkpoint: Checkpoint = None,
-    max_new_tokens: MaxNewTokens = 256,
+    max_new_tokens: MaxNewTokens = None,
     text_only: Annotated[bool, typer.Option(help="No sound, no ANSWER.wav.")] = False,
     threads: Threads = None,
+    device: Device = "auto",
+    dtype: StoredDtype = None,
     warm: Annotated[
         bool,
         typer.Option("--warm-up", help="Answer noise first: the times are a running program's."),
@@ -73,14 +78,14 @@ def ask(
     if chunk_units is not None:
         _check_schedule(chunk_units)
     if not text_only:
-        _check_writable(out)
+        check_file(output)
     with without_garbage_collection():
         from omni.audio import load_audio, save_wav
 
         asked = load_audio(question) if question is not None else str(text)
-        from omni.commands.start import settle_threads, start, warm_up
+        from omni.commands.starting import settle_threads, start, warm_up
 
-        model, processor = start(checkpoint, threads=threads)
+        model, processor = start(checkpoint, threads=threads, device=device, dtype=dtype)
     if model.vocoder is None and not text_only:
         raise UserError(
             f"{checkpoint}: has no vocoder, so no voice; ask with --text-only, or convert it with "
@@ -93,43 +98,48 @@ def ask(
         warm_up(model, processor, config)
     done, waveform = _answer(model, processor, config, asked, echo=not as_json)
     if not text_only:
-        save_wav(out, waveform)
+        save_wav(output, waveform)
     if as_json:
         typer.echo(json.dumps(done.as_json()))
         return
     _print_timings([("", done.timings)])
     if not text_only:
-        typer.echo(f"{out}: {len(waveform) / 16_000:.1f} s of speech")
+        typer.echo(f"{output}: {len(waveform) / 16_000:.1f} s of speech")
 
 
 @app.command()
 @friendly
 def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the answers go.")] = Path("demo"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the answers go.")
+    ] = Path("demo"),
     chunk_units: ChunkUnits = None,
     checkpoint: Checkpoint = None,
     threads: Threads = None,
+    device: Device = "auto",
+    dtype: StoredDtype = None,
 ) -> None:
     """Ask the recordings that come with omni, and write the answers."""
     questions = sorted((Path(__file__).parents[1] / "nano" / "questions").glob("*.wav"))
     if not questions:
         raise UserError("omni/nano/questions: no recordings there; install omni again")
-    out.mkdir(parents=True, exist_ok=True)
+    check_folder(output)
     with without_garbage_collection():
         from omni.audio import load_audio, save_wav
-        from omni.commands.start import settle_threads, start, warm_up
+        from omni.commands.starting import settle_threads, start, warm_up
 
-        model, processor = start(checkpoint, threads=threads)
-    config = _config(model, chunk_units, 256, speak=True)
+        model, processor = start(checkpoint, threads=threads, device=device, dtype=dtype)
+    config = _config(model, chunk_units, None, speak=True)
     if threads is None:
         settle_threads(model, processor, config)
     warm_up(model, processor, config)
+    output.mkdir(parents=True, exist_ok=True)
     timings = []
     for question in questions:
         typer.echo(f"\n{question}\n  > ", nl=False)
         done, waveform = _answer(model, processor, config, load_audio(question), echo=True)
-        save_wav(out / question.name, waveform)
-        typer.echo(f"  {out / question.name}: {len(waveform) / 16_000:.1f} s of speech")
+        save_wav(output / question.name, waveform)
+        typer.echo(f"  {output / question.name}: {len(waveform) / 16_000:.1f} s of speech")
         timings.append((question.stem, done.timings))
     typer.echo("")
     _print_timings(timings)
@@ -144,7 +154,7 @@ def info(
 ) -> None:
     """Describe a checkpoint: its parts, their sizes and bases, and what was trained."""
     from omni.about import describe
-    from omni.commands.start import quieten
+    from omni.commands.starting import quieten
     from omni.loading import NANO
 
     quieten()
@@ -158,26 +168,21 @@ def _check_schedule(chunk_units: str) -> None:
     parse_schedule(chunk_units)
 
 
-def _check_writable(out: Path) -> None:
-    folder = out.resolve().parent
-    if not folder.is_dir():
-        raise UserError(f"{out}: its folder {folder} does not exist; make it or choose another")
-    if not os.access(folder, os.W_OK) or out.is_dir():
-        raise UserError(f"{out}: cannot be written there; choose another place with -o")
-
-
 def _config(
-    model: "OmniForConditionalGeneration", chunk_units: str | None, tokens: int, *, speak: bool
+    model: "OmniForConditionalGeneration",
+    chunk_units: str | None,
+    tokens: int | None,
+    *,
+    speak: bool,
 ) -> "SessionConfig":
+    """The checkpoint's own settings, but for what was asked for."""
     from omni.session import SessionConfig
-    from omni.vocoder import parse_schedule, stored_schedule
+    from omni.vocoder import parse_schedule
 
     schedule = parse_schedule(chunk_units) if chunk_units else None
-    return SessionConfig(
-        schedule=schedule or stored_schedule(model.generation_config),
-        max_new_tokens=tokens,
-        speak=speak,
-    )
+    asked = {"schedule": schedule, "max_new_tokens": tokens}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return SessionConfig.from_model(model, speak=speak, **given)
 
 
 def _answer(

@@ -1,4 +1,5 @@
 from .errors import UserError as UserError
+from .errors import ending_well as ending_well
 from .errors import friendly as friendly
 from .fingerprint import digest_of as digest_of
 from .fingerprint import file_digest as file_digest
@@ -21,5 +22,13 @@ from .memory import cache_folder as cache_folder
 from .memory import recall as recall
 from .memory import remember as remember
 from .memory import this_machine as this_machine
+from .optional import need as need
 from .ragged import RaggedStore as RaggedStore
 from .ragged import fill as fill
+from .share import ALONE as ALONE
+from .share import Share as Share
+from .writing import check_file as check_file
+from .writing import check_folder as check_folder
+from .writing import replace_file as replace_file
+from .writing import write_bytes as write_bytes
+from .writing import write_text as write_text

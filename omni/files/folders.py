@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from omni.files.writing import write_text
+
 Config = TypeVar("Config")
 
 
@@ -61,10 +63,7 @@ def replace_folder(folder: str | Path) -> Iterator[Path]:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON aside, then rename."""
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    aside.replace(path)
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

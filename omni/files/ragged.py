@@ -1,10 +1,17 @@
-"""Many arrays of different lengths in one memory-mapped file, written once, resumable."""
+"""Many arrays of different lengths in one memory-mapped file, written once, resumable.
+
+Several processes fill a folder together: each writes a part of its own, and the first one appends
+the parts to the whole. What killed processes left is appended by the next run, whatever its number
+of processes.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +21,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from omni.files.errors import UserError
+from omni.files.share import ALONE, Share
 
 HEADER = "made_of"  # key of the index's first line: what the arrays were made of and by
+AT_ONCE = 256  # arrays that are appended before their lines are written
 
 
 class RaggedStore:
@@ -55,46 +64,100 @@ def fill(
     make: Callable[[Sequence[str]], Sequence[Tensor]],
     width: int,
     label: str,
+    share: Share = ALONE,
 ) -> RaggedStore:
     """Make what is not there yet, batch by batch, with a progress bar.
 
     made_of: everything that the arrays depend on; a folder made of something else is refused.
-    make: keys of one batch -> [n, width] each. Raises UserError that names what differs.
+    make: keys of one batch -> [n, width] each. share: this process's share of the batches; every
+    process gives the same ones. Raises UserError that names what differs.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    index, values = folder / "index.jsonl", folder / "values.bin"
     made_of = json.loads(json.dumps(made_of | {"width": width}))  # as it reads back
-    places = _read_index(index, made_of, folder)
-    rows = max((first + count for first, count in places.values()), default=0)
-    if values.is_file() and values.stat().st_size < 2 * width * rows:
-        raise UserError(f"{values}: shorter than its index says; remove {folder} and run again")
-    _rewrite_index(index, made_of, places)
+    if share.first:
+        folder.mkdir(parents=True, exist_ok=True)
+        _append_parts(folder, made_of)
+    share.wait()
+    places = _read(folder, made_of)
     todo = [[key for key in batch if key not in places] for batch in batches]
+    mine = share.of([keys for keys in todo if keys])
+    with (
+        _appending(folder if share.size == 1 else folder / f"part-{share.rank}", made_of) as append,
+        tqdm(total=sum(map(len, mine)), desc=label, unit="file", disable=not share.first) as bar,
+    ):
+        for keys in mine:
+            append(zip(keys, make(keys), strict=True))
+            bar.update(len(keys))
+    share.wait()
+    if share.first:
+        _append_parts(folder, made_of)
+    share.wait()
+    return RaggedStore(folder, width, _read(folder, made_of))
+
+
+def _append_parts(folder: Path, made_of: dict[str, Any]) -> None:
+    """Append what processes have left in parts of their own, and remove each part after that."""
+    for part in sorted(folder.glob("part-*")):
+        places = _read(part, made_of)
+        store = RaggedStore(part, made_of["width"], places)
+        known = _read(folder, made_of)  # a kill may have fallen into an earlier appending
+        keys = [key for key in places if key not in known]
+        with _appending(folder, made_of) as append:
+            for start in range(0, len(keys), AT_ONCE):
+                append((key, store[key]) for key in keys[start : start + AT_ONCE])
+        (part / "index.jsonl").unlink(missing_ok=True)  # first: an index promises values
+        shutil.rmtree(part)
+
+
+@contextmanager
+def _appending(
+    folder: Path, made_of: dict[str, Any]
+) -> Iterator[Callable[[Iterable[tuple[str, Tensor]]], None]]:
+    """Open a folder to append arrays, without what a killed run left half-written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = folder / "values.bin"
+    width = made_of["width"]
+    places = _read(folder, made_of)
+    rows = _rows(places)
+    _rewrite_index(folder, made_of, places)
     with (
         values.open("r+b" if values.is_file() else "w+b") as data,
-        index.open("a") as lines,
-        tqdm(total=sum(map(len, batches)), desc=label, unit="file") as bar,
+        (folder / "index.jsonl").open("a") as lines,
     ):
         data.truncate(2 * width * rows)  # values whose line was never written
         data.seek(0, os.SEEK_END)
-        bar.update(bar.total - sum(map(len, todo)))
-        for keys in todo:
-            if not keys:
-                continue
+
+        def append(arrays: Iterable[tuple[str, Tensor]]) -> None:
+            nonlocal rows
             written = []
-            for key, array in zip(keys, make(keys), strict=True):
+            for key, array in arrays:
                 data.write(array.detach().to("cpu", torch.float16).contiguous().numpy().tobytes())
-                places[key] = (rows, len(array))
                 written.append(json.dumps([key, rows, len(array)]) + "\n")
                 rows += len(array)
             data.flush()
             lines.writelines(written)
             lines.flush()
-            bar.update(len(keys))
-    return RaggedStore(folder, width, places)
+
+        yield append
+        os.fsync(data.fileno())
+        os.fsync(lines.fileno())
 
 
-def _read_index(index: Path, made_of: dict[str, Any], folder: Path) -> dict[str, tuple[int, int]]:
+def _read(folder: Path, made_of: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """The places of all arrays. Raises UserError if they were made of something else, or lack."""
+    places = _read_index(folder, made_of)
+    values = folder / "values.bin"
+    needed = 2 * made_of["width"] * _rows(places)
+    if needed and (not values.is_file() or values.stat().st_size < needed):
+        raise UserError(f"{values}: shorter than its index says; remove {folder} and run again")
+    return places
+
+
+def _rows(places: dict[str, tuple[int, int]]) -> int:
+    return max((first + count for first, count in places.values()), default=0)
+
+
+def _read_index(folder: Path, made_of: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    index = folder / "index.jsonl"
     if not index.is_file():
         return {}
     complete = index.read_text().split("\n")[:-1]  # a torn last line is left out
@@ -111,11 +174,11 @@ def _read_index(index: Path, made_of: dict[str, Any], folder: Path) -> dict[str,
 
 
 def _rewrite_index(
-    index: Path, made_of: dict[str, Any], places: dict[str, tuple[int, int]]
+    folder: Path, made_of: dict[str, Any], places: dict[str, tuple[int, int]]
 ) -> None:
     """The same without a torn last line, so that the next one begins on its own."""
-    aside = index.with_name(f".{index.name}.part")
+    aside = folder / ".index.jsonl.part"
     lines = [json.dumps({HEADER: made_of})]
     lines += [json.dumps([key, first, rows]) for key, (first, rows) in places.items()]
     aside.write_text("".join(line + "\n" for line in lines))
-    aside.replace(index)
+    aside.replace(folder / "index.jsonl")

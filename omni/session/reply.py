@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,8 +18,6 @@ from omni.session.sampling import Sampling, choose
 from omni.session.speaker import Speaker
 from omni.vocoder import AudioChunk
 
-Reason = Literal["end", "length", "cancelled"]
-
 
 @dataclass(frozen=True)
 class StepInputs:
@@ -30,10 +29,14 @@ class StepInputs:
 
 class Reply:
     """A state machine: feed `next_step_inputs` to the LLM, give its output to `accept`, until
-    there are none; then `finish`.
+    there are none; then `finish`. Events are made while they are taken: take all of them.
+
+    `cancel`, from any thread, is honoured before the next token, chunk or event: of what is being
+    made when it comes nothing is said any more, and Done tells so.
 
     decode: all ids so far -> their text. embed: ids [1, n] -> embeddings [1, n, H].
-    elapsed_ms: time since the last input sample.
+    elapsed_ms: time since the last input sample. cancelled: set by `cancel`; whoever has it may
+    set it before the reply is there.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Reply:
         sampling: Sampling,
         max_new_tokens: int,
         elapsed_ms: Callable[[], float],
+        cancelled: threading.Event | None = None,
     ) -> None:
         self.token_ids: list[int] = []
         self.text = ""
@@ -67,55 +71,65 @@ class Reply:
         self._first_unit_ms: float | None = None
         self._units: list[int] = []
         self._chunks: list[Chunk] = []
-        self._reason: Reason = "end"
+        self._end: Literal["end", "length"] = "end"
+        self._cancelled = cancelled or threading.Event()
+
+    @property
+    def said_ids(self) -> list[int]:
+        """The tokens of the text: all but the end token."""
+        return [token for token in self.token_ids if token not in self._end_tokens]
 
     def next_step_inputs(self) -> StepInputs | None:
-        """What the LLM must run next; None when the reply has ended."""
-        return self._inputs
+        """What the LLM must run next; None when the reply has ended or was cancelled."""
+        return None if self._cancelled.is_set() else self._inputs
 
     def accept(self, output: LanguageModelOutput) -> Iterator[Event]:
-        """Take one forward's output: the next token's text, then the sound that became due."""
-        token = choose(output.logits[0, -1], self._sampling, self._generator)
+        """Take one forward's output: the next token's text, then the sound that became due.
+
+        A reply that was cancelled meanwhile says nothing of it.
+        """
         self.cache = output.cache
+        if self._cancelled.is_set():
+            return
+        token = choose(output.logits[0, -1], self._sampling, self._generator)
+        ended = token in self._end_tokens
+        last = ended or len(self.token_ids) + 1 == self._max_new_tokens
+        text = self._decoded([*self.said_ids, *([] if ended else [token])], last)
+        if self._cancelled.is_set():
+            return
         if self._first_token_ms is None:
             self._first_token_ms = self._elapsed_ms()
             self._prefill_ms = self._first_token_ms - self._encode_ms
         self.token_ids.append(token)
-        ended = token in self._end_tokens
-        last = ended or len(self.token_ids) == self._max_new_tokens
-        delta = self._grow_text(last)
+        delta, self.text = text[len(self.text) :], text
         if delta or not ended:
             yield TextDelta(delta, token)
         yield from self._speak(output.hidden)
         if last:
-            self._reason = "end" if ended else "length"
+            self._end = "end" if ended else "length"
             self._inputs = None
         else:
             ids = torch.tensor([[token]], device=output.hidden.device)
             self._inputs = StepInputs(self._embed(ids), output.cache)
 
     def cancel(self) -> None:
-        """Say nothing more; what was said stays said."""
-        self._reason = "cancelled"
-        self._inputs = None
+        """Say nothing more; what was said stays said. May be called from any thread."""
+        self._cancelled.set()
 
     def finish(self) -> Iterator[Event]:
-        """The last chunk of sound, then Done. A cancelled reply ends where it is."""
-        if self._reason != "cancelled" and self._speaker is not None and self._speaking is not None:
-            yield from self._play(self._speaker.finish(self._speaking))
+        """The last chunks of sound, then Done. A cancelled reply ends where it is."""
+        speaker, speaking = self._speaker, self._speaking
+        if speaker is not None and speaking is not None and not self._cancelled.is_set():
+            yield from self._play(speaker.finish(speaking))
         yield self._done()
 
-    def _grow_text(self, last: bool) -> str:
-        ids = [token for token in self.token_ids if token not in self._end_tokens]
+    def _decoded(self, ids: list[int], last: bool) -> str:
         whole = self._decode(ids)
-        if not last:  # a character may be spelled by several byte tokens: wait until it is whole
-            whole = whole.rstrip("\ufffd")
-        delta = whole[len(self.text) :]
-        self.text = whole
-        return delta
+        # A character may be spelled by several byte tokens: wait until it is whole.
+        return whole if last else whole.rstrip("\ufffd")
 
     def _speak(self, hidden: Tensor) -> Iterator[Event]:
-        if self._speaker is None or self._speaking is None:
+        if self._speaker is None or self._speaking is None or self._cancelled.is_set():
             return
         # Of a forward over the prompt or one token, the last state predicts the chosen token.
         predicts = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
@@ -130,9 +144,10 @@ class Reply:
 
     def _play(self, chunks: list[AudioChunk]) -> Iterator[Event]:
         for chunk in chunks:
+            if self._cancelled.is_set():
+                return
             waveform = chunk.waveform
-            said = sum(token not in self._end_tokens for token in self.token_ids)
-            index = len(self._chunks)
+            index, said = len(self._chunks), len(self.said_ids)
             self._chunks.append(Chunk(chunk.units, len(waveform), self._elapsed_ms(), said))
             yield AudioDelta(waveform, chunk.units, index)
 
@@ -149,4 +164,7 @@ class Reply:
             audio_ms=audio_ms,
             real_time_factor=total_ms / audio_ms if audio_ms else None,
         )
-        return Done(self.text, self.token_ids, self._units, self._chunks, timings, self._reason)
+        reason = "cancelled" if self._cancelled.is_set() else self._end
+        return Done(
+            self.text, [*self.token_ids], [*self._units], [*self._chunks], timings, reason
+        )  # fmt: skip

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import TopPLogitsWarper
+from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """temperature 0 takes the best token; above it, tokens are drawn from the top_p nucleus."""
+    """temperature 0 takes the best token; above it, tokens are drawn from the top_p nucleus of
+    the top_k best (0: of all)."""
 
     temperature: float = 0.0
     top_p: float = 1.0
+    top_k: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -22,6 +24,28 @@ class Sampling:
             raise ValueError(f"temperature={self.temperature}: must be 0 (greedy) or more")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p={self.top_p}: must be above 0 and at most 1")
+        if self.top_k < 0:
+            raise ValueError(f"top_k={self.top_k}: must be 0 (all tokens) or more")
+
+    @classmethod
+    def stored(cls, generation_config: object) -> Sampling:
+        """What a checkpoint's generation settings ask for, as transformers' `generate` reads them.
+
+        do_sample, temperature, top_p and top_k count; a value that is not named is transformers'
+        default. Penalties, beams and the other ways of choosing are for `generate` alone.
+        """
+        if not getattr(generation_config, "do_sample", None):
+            return cls()
+
+        def named(name: str, default: float) -> float:
+            value = getattr(generation_config, name, None)
+            return default if value is None else value
+
+        return cls(
+            temperature=named("temperature", 1.0),
+            top_p=named("top_p", 1.0),
+            top_k=int(named("top_k", 50)),
+        )
 
     def generator(self) -> torch.Generator:
         """A fresh source of randomness for one reply."""
@@ -33,6 +57,8 @@ def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> in
     if sampling.temperature == 0:
         return int(logits.argmax())
     scores = (logits.float() / sampling.temperature)[None]
+    if sampling.top_k:
+        scores = TopKLogitsWarper(sampling.top_k)(torch.empty(1, 0), scores)  # type: ignore[arg-type]
     if sampling.top_p < 1:
         scores = TopPLogitsWarper(sampling.top_p)(torch.empty(1, 0), scores)  # type: ignore[arg-type]
     drawn = torch.multinomial(scores.softmax(-1)[0].cpu(), 1, generator=generator)

@@ -6,14 +6,17 @@ same units, and the same sound up to where chunks are cut.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from omni.audio import SAMPLE_RATE
 from omni.ctc import CollapseState, best_labels, collapse, initial_collapse_state
+from omni.model import OmniForConditionalGeneration
+from omni.session.config import SessionConfig
 from omni.unit_decoder import UnitDecoder, UnitDecoderState
 from omni.values import Frames
-from omni.vocoder import AudioChunk, StreamingVocoder, StreamState
+from omni.vocoder import AudioChunk, StreamContext, StreamingVocoder, StreamState
 
 
 @dataclass(frozen=True)
@@ -60,3 +63,19 @@ class Speaker:
         if self._vocoder is None or state.vocoder is None:
             return []
         return self._vocoder.finish(state.vocoder)
+
+
+def build_speaker(model: OmniForConditionalGeneration, config: SessionConfig) -> Speaker | None:
+    """The model's voice under this configuration; None before stage 2."""
+    if model.unit_decoder is None:
+        return None
+    vocoder = model.vocoder if config.speak else None
+    if vocoder is None:
+        return Speaker(model.unit_decoder, None)
+    context = replace(
+        StreamContext.recommended(vocoder),
+        crossfade_samples=round(config.crossfade_ms * SAMPLE_RATE / 1000),
+    )
+    if config.right_context_frames is not None:
+        context = replace(context, right_context_frames=config.right_context_frames)
+    return Speaker(model.unit_decoder, StreamingVocoder(vocoder, config.schedule, context))

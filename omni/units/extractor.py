@@ -33,9 +33,9 @@ class UnitExtractor:
         self._encoder = encoder
         self._features = features_of(config, encoder)
 
-    def to(self, device: str | torch.device) -> UnitExtractor:
-        """Moves the encoder, in place; the centroids follow the features."""
-        self._encoder.to(device)
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> UnitExtractor:
+        """Moves the encoder, in place; the centroids follow the features, which are float32."""
+        self._encoder.to(device, dtype)
         return self
 
     @property

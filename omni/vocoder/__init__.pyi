@@ -3,11 +3,13 @@ from .base import SourceState as SourceState
 from .base import Vocoder as Vocoder
 from .base import vocode as vocode
 from .chunking import AUTO as AUTO
+from .chunking import RIGHT_CONTEXT_SETTING as RIGHT_CONTEXT_SETTING
 from .chunking import SETTING as SETTING
 from .chunking import ChunkSchedule as ChunkSchedule
 from .chunking import Fixed as Fixed
 from .chunking import Whole as Whole
 from .chunking import parse_schedule as parse_schedule
+from .chunking import stored_right_context as stored_right_context
 from .chunking import stored_schedule as stored_schedule
 from .durations import DurationPredictor as DurationPredictor
 from .durations import merge as merge
@@ -23,6 +25,7 @@ from .nsf import NsfVocoder as NsfVocoder
 from .source import MAX_F0 as MAX_F0
 from .source import MIN_F0 as MIN_F0
 from .source import frame_phases as frame_phases
+from .streaming import CROSSFADE_MS as CROSSFADE_MS
 from .streaming import AudioChunk as AudioChunk
 from .streaming import StreamContext as StreamContext
 from .streaming import StreamingVocoder as StreamingVocoder

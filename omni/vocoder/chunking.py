@@ -75,7 +75,9 @@ class Growing(ChunkSchedule):
 
 
 AUTO = Growing((10, 20, 40, 80))
-SETTING = "chunk_schedule"  # its key in generation_config.json
+# Their keys in generation_config.json, where `omni-serve tune` writes its choice.
+SETTING = "chunk_schedule"
+RIGHT_CONTEXT_SETTING = "right_context_frames"
 
 
 def parse_schedule(text: str) -> ChunkSchedule:
@@ -100,4 +102,9 @@ def parse_schedule(text: str) -> ChunkSchedule:
 
 def stored_schedule(generation_config: object) -> ChunkSchedule:
     """What `omni-serve tune` wrote into a checkpoint's generation settings; AUTO if nothing."""
-    return parse_schedule(getattr(generation_config, SETTING, None) or str(AUTO))
+    return parse_schedule(str(getattr(generation_config, SETTING, None) or AUTO))
+
+
+def stored_right_context(generation_config: object) -> int | None:
+    """The right context that the stored schedule was measured with; None: the vocoder's own."""
+    return getattr(generation_config, RIGHT_CONTEXT_SETTING, None)

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from omni.audio import SAMPLE_RATE
 from omni.vocoder.base import SourceState, Vocoder
 from omni.vocoder.chunking import ChunkSchedule
 
-CROSSFADE_SAMPLES = 160  # 10 ms
+CROSSFADE_MS = 5.0  # the default of everything that streams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class StreamContext:
 
     left_context_frames: int
     right_context_frames: int
-    crossfade_samples: int = CROSSFADE_SAMPLES
+    crossfade_samples: int = round(CROSSFADE_MS * SAMPLE_RATE / 1000)
 
     def __post_init__(self) -> None:
         for name in ("left_context_frames", "right_context_frames", "crossfade_samples"):

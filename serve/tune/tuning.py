@@ -21,7 +21,7 @@ from omni.metrics import SeamError, seam_error
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
 from omni.session import AudioDelta, Chunk, Done, SessionConfig, SpeechSession, TextDelta
-from omni.vocoder import SETTING, ChunkSchedule, Vocoder, vocode
+from omni.vocoder import RIGHT_CONTEXT_SETTING, SETTING, ChunkSchedule, Vocoder, vocode
 
 # -40 dB: far below what separates a vocoder from the voice that it learnt. Choices whose seams are
 # all below it count as equal, and the earlier one wins.
@@ -272,21 +272,31 @@ def report(
     )
 
 
-def write_schedule(checkpoint: str | Path, schedule: str) -> Path:
-    """Put the schedule into the checkpoint's generation settings; the rest of them stays.
-
-    Raises CheckpointError if the checkpoint is no local folder.
-    """
+def settings_of(checkpoint: str | Path) -> Path:
+    """Where its generation settings lie. Raises CheckpointError if it is no local folder."""
     folder = Path(checkpoint)
     if not folder.is_dir():
         raise CheckpointError(
             f"{checkpoint}: no local folder, so its settings cannot be written; download it first"
         )
-    path = folder / "generation_config.json"
+    return folder / "generation_config.json"
+
+
+def write_schedule(checkpoint: str | Path, schedule: str, right_context_frames: int | None) -> Path:
+    """Put the schedule, and the right context that it was measured with, into the checkpoint's
+    generation settings; the rest of them stays. None: the vocoder's own, which is not written.
+
+    Raises CheckpointError if the checkpoint is no local folder.
+    """
+    path = settings_of(checkpoint)
     settings = read_json(path) if path.is_file() else {}
     # transformers drops what it does not know from settings that bear this mark of its own.
     settings.pop("_from_model_config", None)
-    write_json(path, settings | {SETTING: schedule})
+    settings.pop(RIGHT_CONTEXT_SETTING, None)
+    chosen: dict[str, str | int] = {SETTING: schedule}
+    if right_context_frames is not None:
+        chosen[RIGHT_CONTEXT_SETTING] = right_context_frames
+    write_json(path, settings | chosen)
     return path
 
 

@@ -11,8 +11,8 @@ import torch
 import omni
 from omni.audio import load_audio
 from omni.generation import OmniGenerateOutput
+from omni.session.config import SessionConfig
 from omni.session.events import AudioDelta, Done
-from omni.session.session import SessionConfig
 from omni.vocoder.chunking import Whole
 from tests.tiny import question, tiny_model, tiny_processor
 

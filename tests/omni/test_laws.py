@@ -13,8 +13,9 @@ from omni.ctc import best_units
 from omni.language_model import response_states, run_language_model
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor, pad_features
+from omni.session.config import SessionConfig
 from omni.session.events import Done
-from omni.session.session import SessionConfig, SpeechSession
+from omni.session.session import SpeechSession
 from omni.session.speaker import Speaker, SpeakerState
 from omni.unit_decoder import UnitDecoder
 from omni.values import (

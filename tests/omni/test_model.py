@@ -15,8 +15,9 @@ from omni.language_model import response_states, run_language_model
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor, left_padded, pad_features
 from omni.prompt import IGNORE, Message, PromptIds
+from omni.session.config import SessionConfig
 from omni.session.events import Done
-from omni.session.session import SessionConfig, SpeechSession
+from omni.session.session import SpeechSession
 from omni.values import Frames
 from omni.vocoder.chunking import Whole
 from tests.tiny import question, tiny_model, tiny_processor

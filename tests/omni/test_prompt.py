@@ -13,7 +13,9 @@ from omni.prompt import (
     Message,
     PromptConfig,
     add_speech_token,
+    control_token_in,
     encode_prompt,
+    without_control_tokens,
 )
 from tests.paths import DATA
 from tests.tiny import tiny_tokenizer
@@ -96,7 +98,9 @@ def test_a_prompt_that_waits_for_an_answer_has_no_labels() -> None:
     assert set(prompt.labels) == {IGNORE}
 
 
-words = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=12)
+words = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=12).filter(
+    lambda drawn: control_token_in(drawn, tiny_tokenizer()) is None
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -133,6 +137,39 @@ def test_text_that_holds_a_control_token_is_refused(token: str, role: str) -> No
     messages[role == "assistant"] = text(role, f"say {token} now")
     with pytest.raises(ValueError, match=r"text holds"):
         encode_prompt(tiny_tokenizer(), messages, PLAIN)
+
+
+def tokens_of(words: str) -> tuple[int, ...]:
+    """Letter by letter, as the tokenizer would never spell them."""
+    encode = tiny_tokenizer().encode
+    return tuple(token for one in words for token in encode(one, add_special_tokens=False))
+
+
+@pytest.mark.parametrize("said", ["Yes", f"say {END} now", "", SPEECH])
+def test_what_the_model_said_is_repeated_token_by_token(said: str) -> None:
+    ids = tokens_of(said)
+    answer = Message(role="assistant", text=said, ids=ids)
+    prompt = encode_prompt(tiny_tokenizer(), [spoken(2), answer, text("user", "Hi")], PLAIN).ids
+    first = encode_prompt(tiny_tokenizer(), [spoken(2)], PLAIN).ids
+    assert tuple(prompt[: len(first) + len(ids)]) == (*first, *ids)
+    assert spell(prompt[len(first) + len(ids) :]) == f"{END}{USER}Hi{ASSISTANT}"
+
+
+def test_a_response_given_by_its_tokens_is_learnt_with_its_end() -> None:
+    ids = tokens_of("Yes")
+    messages = [text("user", "Hi"), Message(role="assistant", text="Yes", ids=ids)]
+    prompt = encode_prompt(tiny_tokenizer(), messages, PLAIN)
+    learned = [label for label in prompt.labels if label != IGNORE]
+    assert learned == [*ids, tiny_tokenizer().eos_token_id]
+
+
+@pytest.mark.parametrize("token", [SPEECH, END, ASSISTANT])
+def test_ids_that_hold_a_control_token_are_refused(token: str) -> None:
+    ids = (*tokens_of("so"), int(tiny_tokenizer().convert_tokens_to_ids(token)))
+    messages = [text("user", "Hi"), Message(role="assistant", ids=ids), text("user", "Hi")]
+    with pytest.raises(ValueError, match="message 1: ids hold a control token"):
+        encode_prompt(tiny_tokenizer(), messages, PLAIN)
+    assert without_control_tokens(ids, tiny_tokenizer()) == ids[:-1]
 
 
 def test_a_template_that_rewrites_the_prompt_is_refused() -> None:

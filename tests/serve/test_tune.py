@@ -10,12 +10,12 @@ from typer.testing import CliRunner
 
 from omni.files.errors import UserError
 from omni.files.folders import CheckpointError
+from omni.session.config import SessionConfig
 from omni.session.events import Chunk
-from omni.session.session import SessionConfig
 from omni.vocoder.chunking import parse_schedule, stored_schedule
 from serve.cli import app
 from serve.tune import tuning as tune
-from serve.tune.plot import plot
+from serve.tune.drawing import plot
 from tests.tiny import tiny_model, tiny_processor
 
 
@@ -82,15 +82,24 @@ def test_the_schedule_is_written_and_the_other_settings_stay(tmp_path: Path) -> 
     (tmp_path / "generation_config.json").write_text(
         '{"eos_token_id": 7, "_from_model_config": true}'
     )
-    tune.write_schedule(tmp_path, "10,40")
+    tune.write_schedule(tmp_path, "10,40", None)
     settings = GenerationConfig.from_pretrained(tmp_path)
     assert settings.eos_token_id == 7
     assert stored_schedule(settings) == parse_schedule("10,40")
 
 
+def test_a_right_context_is_written_with_the_schedule_that_it_was_measured_with(
+    tmp_path: Path,
+) -> None:
+    path = tune.write_schedule(tmp_path, "10", 8)
+    assert json.loads(path.read_text()) == {"chunk_schedule": "10", "right_context_frames": 8}
+    tune.write_schedule(tmp_path, "20", None)
+    assert json.loads(path.read_text()) == {"chunk_schedule": "20"}
+
+
 def test_a_hub_id_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no local folder"):
-        tune.write_schedule(tmp_path / "someone" / "model", "10")
+        tune.write_schedule(tmp_path / "someone" / "model", "10", None)
 
 
 def test_the_plot_marks_the_choice(tmp_path: Path) -> None:
@@ -170,7 +179,9 @@ def test_the_command_writes_what_it_measured(
         app,
         [
             "tune", "--questions", str(tmp_path), "--checkpoint", str(checkpoint),
-            "--omegas", "2,2-4,all", "--repeats", "1", "--out", str(out), "--write",
+            "--chunk-units", "2", "--chunk-units", "2,4", "--chunk-units", "all",
+            "--repeats", "1", "--output", str(out), "--write",
+            "--right-context-frames", "5",
         ],
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -178,13 +189,14 @@ def test_the_command_writes_what_it_measured(
     assert [row["schedule"] for row in found["rows"]] == ["2", "2,4", "all"]
     settings = json.loads((checkpoint / "generation_config.json").read_text())
     assert settings["chunk_schedule"] == found["best"]
+    assert settings["right_context_frames"] == 5
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["--questions", "nowhere.wav"], "nowhere.wav: no such file"),
-        (["--omegas", "10,ten"], "chunk schedule 'ten'"),
+        (["--chunk-units", "10,ten"], "chunk schedule '10,ten'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], says: str) -> None:

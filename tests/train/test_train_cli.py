@@ -74,7 +74,7 @@ def test_the_nano_says_which_command_makes_what_it_lacks(tmp_path: Path) -> None
 
 
 def test_the_nanos_parts_come_after_what_they_need() -> None:
-    from train.nano.build import NEEDS, PARTS
+    from train.nano.making import NEEDS, PARTS
 
     made = {"data"}
     for part in PARTS:

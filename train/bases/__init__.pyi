@@ -5,6 +5,7 @@ from .encoder import transcribed as transcribed
 from .lm import NANO_PROMPT as NANO_PROMPT
 from .lm import SmallLlama as SmallLlama
 from .lm import TextDialogues as TextDialogues
+from .lm import answer_tokens as answer_tokens
 from .lm import build_tokenizer as build_tokenizer
 from .lm import exact_answers as exact_answers
 from .lm import llama_config as llama_config

@@ -16,13 +16,14 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import Dataset
 
+from data_tools.commands import augment
 from data_tools.manifest import Manifest
-from data_tools.speech import AugmentConfig, augment, augment_rng
+from data_tools.speech import AugmentConfig, augment_rng
 from omni.audio import SAMPLE_RATE, load_audio, log_mel
-from omni.files import digest_of, files_digest
+from omni.files import digest_of, files_digest, need
 from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, save_speech_encoder
 from train.data import plain
-from train.loop import Item, LoopConfig, begin_run, main_process, train
+from train.loop import Item, LoopConfig, begin_run, check_installed, filled, train
 
 LETTERS = " 'abcdefghijklmnopqrstuvwxyz"  # class 0 is the CTC blank, class i+1 is LETTERS[i]
 BLANK = 0
@@ -80,17 +81,20 @@ class EncoderForCTC(nn.Module):
         input_features_mask: Tensor,
         labels: Tensor,
         label_lengths: Tensor,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> dict[str, Tensor]:
-        """[B, n_mels, M], [B, M], [B, L], [B] -> the mean loss per letter and the best classes."""
+        """[B, n_mels, M], [B, M], [B, L], [B] -> the mean loss per letter (of all batches of a
+        step, if their number is given) and the best classes."""
         # Short utterances: the fused kernel's backward pass takes half of a step on CPUs.
         with sdpa_kernel(SDPBackend.MATH):
             frames = self.encoder(input_features, input_features_mask)
         # float32: CTC sums over many paths, and bfloat16 loses the small ones.
         log_probs = F.log_softmax(self.head(frames.values).float(), dim=-1)
-        loss = F.ctc_loss(
+        total = F.ctc_loss(
             log_probs.transpose(0, 1), labels, frames.lengths, label_lengths, blank=BLANK,
             reduction="sum", zero_infinity=True,
-        ) / label_lengths.sum()  # fmt: skip
+        )  # fmt: skip
+        loss = total / (label_lengths.sum() if num_items_in_batch is None else num_items_in_batch)
         best = log_probs.argmax(-1).masked_fill(~frames.mask, BLANK)
         return {"loss": loss, "best": best}
 
@@ -205,6 +209,8 @@ def train_encoder(
     Resumes from what `output` holds; restart: removes that first. Raises UserError if it holds a
     run of something else.
     """
+    check_installed(loop)
+    need("jiwer", "train", "the encoder's validation")
     heard = [*utterances, *validation]
     run = begin_run(
         output,
@@ -244,9 +250,11 @@ def train_encoder(
         ),
         lengths=[utterance.samples for utterance in utterances],
         collate=collate,
+        count=lambda batch: int(batch["label_lengths"].sum()),
         validation=Utterances(validation, n_mels=n_mels, seed=loop.seed) if validation else None,
         metrics=character_error_rate,
+        finish=lambda weights: save_speech_encoder(
+            filled(SpeechEncoder(architecture), weights, "encoder"), output / "encoder"
+        ),
     )
-    if main_process():
-        save_speech_encoder(module.encoder, output / "encoder")
     return run.finish(result)

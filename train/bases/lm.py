@@ -5,7 +5,7 @@ Who has a LLaMA, Qwen or SmolLM uses that one; nothing later in the pipeline kno
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,16 @@ from data_tools.manifest import Manifest, Record
 from omni.files import replace_folder
 from omni.prompt import IGNORE, Message, PromptConfig, add_speech_token, encode_prompt
 from train.data import data_of, plain
-from train.loop import Item, LoopConfig, begin_run, train
+from train.loop import (
+    Item,
+    LoopConfig,
+    Weights,
+    begin_run,
+    check_installed,
+    filled,
+    from_first,
+    train,
+)
 
 BEGIN, USER, ASSISTANT, END, PAD = "<|begin|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"
 CHAT_TEMPLATE = (
@@ -138,11 +147,21 @@ class _LossAndHits(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, input_ids, labels, attention_mask) -> dict[str, torch.Tensor]:
-        output = self.model(input_ids=input_ids, attention_mask=attention_mask, labels=labels)
+    def forward(
+        self, input_ids, labels, attention_mask, num_items_in_batch=None
+    ) -> dict[str, torch.Tensor]:
+        output = self.model(
+            input_ids=input_ids, attention_mask=attention_mask, labels=labels,
+            num_items_in_batch=num_items_in_batch,
+        )  # fmt: skip
         best = output.logits[:, :-1].argmax(-1)
         wrong = (best != labels[:, 1:]) & (labels[:, 1:] != IGNORE)
         return {"loss": output.loss, "exact": ~wrong.any(-1)}
+
+
+def answer_tokens(batch: Mapping[str, torch.Tensor]) -> int:
+    """How many tokens of a batch the loss looks at: a first one is predicted by nothing."""
+    return int((batch["labels"][:, 1:] != IGNORE).sum())
 
 
 def exact_answers(prediction) -> dict[str, float]:
@@ -164,6 +183,7 @@ def train_lm(
     Resumes from what `output` holds; restart: removes that first. Raises UserError if it holds a
     run of something else.
     """
+    check_installed(loop)
     records = manifest.records
     parts = {s: [r for r in records if r.split == s] for s in ("train", "validation")}
     if not parts["train"]:
@@ -172,7 +192,7 @@ def train_lm(
         output,
         "lm",
         {
-            "data": data_of(manifest, "train", "validation", recordings=False),
+            "data": data_of(manifest, "train", "validation", heard=()),
             "recipe": {"size": plain(size), "loop": plain(loop), "prompt": plain(prompt)},
         },
         product="language_model",
@@ -183,11 +203,18 @@ def train_lm(
     if run.result is not None:
         return run.result
     texts = [turn.text for record in parts["train"] for turn in record.turns]
-    tokenizer = build_tokenizer(texts, size.vocabulary)
+    tokenizer = from_first(lambda: build_tokenizer(texts, size.vocabulary))
     torch.manual_seed(loop.seed)
     model = LlamaForCausalLM(llama_config(size, tokenizer))
     dataset = TextDialogues(parts["train"], tokenizer, prompt)
     validation = TextDialogues(parts["validation"], tokenizer, prompt)
+
+    def finish(weights: Weights) -> None:
+        made = filled(LlamaForCausalLM(model.config), weights, "model")
+        with replace_folder(output / "language_model") as folder:
+            made.half().save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+
     result = train(
         _LossAndHits(model),
         config=loop,
@@ -195,10 +222,9 @@ def train_lm(
         dataset=dataset,
         lengths=dataset.lengths,
         collate=TextCollator(int(tokenizer.pad_token_id)),
+        count=answer_tokens,
         validation=validation if len(validation) else None,
         metrics=exact_answers,
+        finish=finish,
     )
-    with replace_folder(output / "language_model") as folder:
-        model.half().save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
     return run.finish(result)

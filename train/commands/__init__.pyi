@@ -1,8 +1,6 @@
 from . import bases as bases
 from . import stages as stages
-from .options import Device as Device
 from .options import DryRun as DryRun
-from .options import Dtype as Dtype
 from .options import Encoder as Encoder
 from .options import Output as Output
 from .options import Restart as Restart

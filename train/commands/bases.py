@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
+from omni.commands import Device, Dtype
 from omni.files import UserError, friendly
 from train.commands.options import (
     BatchSize,
     Deepspeed,
-    Device,
     DryRun,
-    Dtype,
     Epochs,
+    Fsdp,
     LearningRate,
     ManifestPath,
     MaxSteps,
@@ -59,6 +59,7 @@ def lm(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
+    fsdp: Fsdp = None,
     seed: Seed = None,
     restart: Restart = False,
     dry_run: DryRun = False,
@@ -79,7 +80,8 @@ def lm(
     )
     loop = changed(
         chosen.lm_loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, seed=seed,
+        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
+        seed=seed,
     )  # fmt: skip
     dialogues = read_manifest(manifest)
     if dry_run:
@@ -106,6 +108,7 @@ def encoder(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
+    fsdp: Fsdp = None,
     seed: Seed = None,
     restart: Restart = False,
     dry_run: DryRun = False,
@@ -127,7 +130,8 @@ def encoder(
     )
     loop = changed(
         chosen.encoder_loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, seed=seed,
+        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
+        seed=seed,
     )  # fmt: skip
     dialogues = read_manifest(manifest)
     training, validation = (transcribed(dialogues, s) for s in ("train", "validation"))
@@ -161,6 +165,7 @@ def vocoder(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
+    fsdp: Fsdp = None,
     seed: Seed = None,
     restart: Restart = False,
     dry_run: DryRun = False,
@@ -182,7 +187,8 @@ def vocoder(
     chosen = make(units)
     loop = changed(
         chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, seed=seed,
+        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
+        seed=seed,
     )  # fmt: skip
     training, validation = clips(units_folder)
     if dry_run:

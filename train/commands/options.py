@@ -1,6 +1,8 @@
 """What the commands of `omni-train` share: their options, and how they begin and end."""
 
 # As in cli.py, heavy imports stand inside the functions.
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +27,10 @@ MaxSteps = Annotated[int | None, typer.Option(min=1, help="Stop after so many st
 Deepspeed = Annotated[
     Path | None, typer.Option(metavar="FILE.json", help="A DeepSpeed configuration.")
 ]
+Fsdp = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.json", help="Options of torch's fully sharded data parallelism."),
+]
 Recipe = Annotated[str, typer.Option(help="Sizes and schedule by name.", show_default=False)]
 Seed = Annotated[
     int | None, typer.Option(min=0, help="Of weights, order and augmentation; default: 1.")
@@ -36,8 +42,6 @@ DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Tell what would be trained, steps and memory; write nothing."),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Frames = Annotated[
     Path | None,
     typer.Option(
@@ -87,9 +91,14 @@ def set_up(threads: int | None) -> None:
     import torch
     from transformers.utils import logging as transformers_logging
 
+    from train.loop import main_process
+
     logging.basicConfig(format="%(message)s")
+    first = main_process()
     for package in ("omni", "train", "data_tools"):
-        logging.getLogger(package).setLevel(logging.INFO)
+        logging.getLogger(package).setLevel(logging.INFO if first else logging.ERROR)
+    if not first:  # what all of them do is told once
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # as long as the process
     transformers_logging.set_verbosity_error()
     if threads is not None:
         torch.set_num_threads(threads)

@@ -7,7 +7,6 @@ fits anywhere. Nothing is written.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,7 +35,7 @@ from train.bases import (
 )
 from train.commands.choose import count, meta_language_model, model_config
 from train.data import Example, examples
-from train.loop import Freeze, LoopConfig
+from train.loop import Freeze, LoopConfig, process_count
 from train.stages import LearnsToListen, Stage1, Stage2, VocoderRecipe
 from train.voice import Clip
 
@@ -70,7 +69,7 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        per_step = self.loop.batch_size * self.loop.accumulate * _processes()
+        per_step = self.loop.batch_size * self.loop.accumulate * process_count()
         whole = math.ceil(math.ceil(self.examples / per_step) * self.loop.epochs)
         return whole if self.loop.max_steps < 0 else self.loop.max_steps
 
@@ -94,7 +93,7 @@ class Plan:
         loop = self.loop
         told.append(f"examples: {self.examples} train, {self.validation} validation")
         told.append(
-            f"steps: {self.steps} of {loop.batch_size} x {loop.accumulate} x {_processes()} "
+            f"steps: {self.steps} of {loop.batch_size} x {loop.accumulate} x {process_count()} "
             f"examples (batch, accumulated, processes), {loop.epochs:g} epochs, seed {loop.seed}"
         )
         sizes = ", ".join(f"{name} {_size(size)}" for name, size in self.memory.items())
@@ -249,7 +248,3 @@ def _longest(items: Sequence[Example], stack: int) -> int:
 
 def _size(count: int) -> str:
     return f"{count / GIGA:.1f} GB" if count >= GIGA else f"{count / MEGA:.1f} MB"
-
-
-def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))

@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
+from omni.commands import Device, Dtype
 from omni.files import UserError, friendly
 from train.commands.options import (
     BatchSize,
     Deepspeed,
-    Device,
     DryRun,
-    Dtype,
     Encoder,
     Epochs,
     Frames,
+    Fsdp,
     LearningRate,
     ManifestPath,
     MaxSteps,
@@ -76,6 +76,7 @@ def stage1(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
+    fsdp: Fsdp = None,
     seed: Seed = None,
     restart: Restart = False,
     dry_run: DryRun = False,
@@ -91,7 +92,8 @@ def stage1(
     name, chosen = choose_stage1(recipe, language_model, train_llm)
     loop = changed(
         chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, seed=seed,
+        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
+        seed=seed,
     )  # fmt: skip
     chosen = replace(
         chosen,
@@ -159,6 +161,7 @@ def stage2(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
+    fsdp: Fsdp = None,
     seed: Seed = None,
     restart: Restart = False,
     dry_run: DryRun = False,
@@ -172,6 +175,7 @@ def stage2(
     from omni.vocoder import load_vocoder
     from train.commands.choose import choose_stage2
     from train.commands.plan import plan_stage2
+    from train.loop import from_first
     from train.stages import train_stage2
     from train.voice import join_voice, unit_count
 
@@ -181,7 +185,8 @@ def stage2(
     name, chosen = choose_stage2(recipe, checkpoint)
     loop = changed(
         chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, seed=seed,
+        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
+        seed=seed,
     )  # fmt: skip
     # Questions are augmented by the same seed as in stage 1, whose frames are then read again.
     hearing = replace(chosen.hearing, loop=replace(chosen.hearing.loop, seed=loop.seed))
@@ -205,5 +210,5 @@ def stage2(
         frames=found_frames(frames, checkpoint.parent, manifest.parent),
         restart=restart,
     )
-    join_voice(output / "checkpoint", units=extractor, vocoder=voice)
+    from_first(lambda: join_voice(output / "checkpoint", units=extractor, vocoder=voice))
     tell(result, output / "checkpoint")

@@ -1,10 +1,12 @@
-from . import speakable as speakable
 from .batches import Collate as Collate
 from .batches import Dialogues as Dialogues
 from .batches import Example as Example
 from .batches import Prepared as Prepared
 from .batches import examples as examples
 from .batches import recordings_of as recordings_of
+from .feasible import Limits as Limits
+from .feasible import speakable as speakable
+from .feasible import units_of as units_of
 from .features import Ears as Ears
 from .features import LiveEars as LiveEars
 from .features import cached_ears as cached_ears
@@ -13,5 +15,3 @@ from .fingerprint import plain as plain
 from .fingerprint import state_content as state_content
 from .fingerprint import state_key as state_key
 from .fingerprint import tokenizer_digest as tokenizer_digest
-from .speakable import Limits as Limits
-from .speakable import units_of as units_of

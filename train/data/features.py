@@ -15,6 +15,7 @@ from typing import Protocol
 from torch import Tensor
 
 from data_tools.speech import AugmentConfig, load_augmented
+from omni.files import ALONE, Share
 from omni.frame_cache import CLEAN, FrameCache, cache_frames
 from omni.processor import OmniProcessor
 from omni.speech_encoder import SpeechEncoder
@@ -93,6 +94,7 @@ def cached_ears(
     seed: int,
     folder: Path,
     batch_size: int = 32,
+    share: Share = ALONE,
 ) -> CachedEars:
     """Ears with a cache that is filled first, or was by `omni-data features`."""
     cache = cache_frames(
@@ -106,5 +108,6 @@ def cached_ears(
         seed=seed,
         folder=folder,
         batch_size=batch_size,
+        share=share,
     )
     return CachedEars(cache, variants=variants, stack=processor.config.adapter.stack)

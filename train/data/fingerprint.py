@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
 from data_tools.manifest import Manifest
 from omni.files import digest_of, file_digest, files_digest
 from train.data.batches import Example
-from train.loop import LoopConfig
+from train.loop import LoopConfig, process_count, read_options
 
 # May change in the middle of a run and leave it the same: how often it is saved and measured, and
 # what it runs on. All else is the run, `max_steps` too: the learning rate falls towards its end.
 FREE = ("save_steps", "eval_steps", "workers", "device")
+FILES = ("deepspeed", "fsdp")  # told as what is written in them
 JOINED = ("batch_size", "accumulate")  # told as what they and the processes come to
 
 
@@ -25,15 +23,15 @@ def plain(value: Any) -> Any:
     """A recipe (dataclasses of dataclasses) as JSON values, without what may change.
 
     Of a loop, batches, their accumulation and the processes beside each other count as the
-    examples of one step, and a DeepSpeed file as what is written in it.
+    examples of one step, and a DeepSpeed or FSDP file as what is written in it.
     """
     if isinstance(value, LoopConfig):
-        left_out = (*FREE, *JOINED, "deepspeed")
+        left_out = (*FREE, *JOINED, *FILES)
         kept = {f.name: getattr(value, f.name) for f in fields(value) if f.name not in left_out}
-        processes = int(os.environ.get("WORLD_SIZE", "1"))
-        kept["examples_per_step"] = value.batch_size * value.accumulate * processes
-        if value.deepspeed is not None:
-            kept["deepspeed"] = json.loads(Path(value.deepspeed).read_text(encoding="utf-8"))
+        kept["examples_per_step"] = value.batch_size * value.accumulate * process_count()
+        for name in FILES:
+            if (path := getattr(value, name)) is not None:
+                kept[name] = read_options(path)
         return kept
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
@@ -44,13 +42,15 @@ def plain(value: Any) -> Any:
     return value
 
 
-def data_of(manifest: Manifest, *splits: str, recordings: bool = True) -> dict[str, Any]:
+def data_of(
+    manifest: Manifest, *splits: str, heard: Sequence[str] = ("user",), units: bool = False
+) -> dict[str, Any]:
     """The records of these splits (of all, if none is named), wherever the manifest lies.
 
-    recordings: whether the run hears them. Provenance is left out, for nothing is trained on it.
+    heard: whose recordings the run hears; units: whether it learns the answers' units. What it does
+    not use is left out, provenance and voices too: it may change in the manifest.
     """
     records = [record for record in manifest.records if not splits or record.split in splits]
-    turns = [turn for record in records for turn in record.turns]
     found: dict[str, Any] = {"records": dict(sorted(Counter(r.split for r in records).items()))}
     found["texts"] = digest_of(
         [
@@ -58,13 +58,14 @@ def data_of(manifest: Manifest, *splits: str, recordings: bool = True) -> dict[s
             for record in records
         ]
     )
-    if not recordings:
-        return found
-    heard = [None if turn.speech is None else manifest.audio_path(turn) for turn in turns]
-    found["recordings"] = files_digest([path for path in heard if path is not None])
-    found["spoken"] = digest_of([path is not None for path in heard])
-    if any(turn.units for turn in turns):
-        found["units"] = digest_of([turn.units for turn in turns])
+    turns = [turn for record in records for turn in record.turns]
+    if heard:
+        spoken = [turn.speech is not None and turn.role in heard for turn in turns]
+        found["spoken"] = digest_of(spoken)
+        paths = (manifest.audio_path(t) for t, said in zip(turns, spoken, strict=True) if said)
+        found["recordings"] = files_digest(paths)
+    if units:
+        found["units"] = digest_of([turn.units for turn in turns if turn.role == "assistant"])
     return found
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,11 @@ from omni.processor import OmniProcessor, left_padded, pad_features
 from omni.prompt import IGNORE
 from omni.vocoder import StreamingVocoder
 from train.data import Collate, Example, LiveEars, Prepared
+
+
+def on_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Tensor]:
+    """A padded batch where the model lies."""
+    return {name: value.to(device) for name, value in batch.items()}
 
 
 @torch.no_grad()
@@ -30,7 +36,7 @@ def generate(
     heard = [sound for prompt in prompts for sound in prompt.heard]
     if heard:
         batch |= pad_features(heard)
-    batch = {name: value.to(model.device) for name, value in batch.items()}
+    batch = on_device(batch, model.device)
     output = model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False)  # type: ignore[operator]
     end = model.generation_config.eos_token_id  # type: ignore[union-attr]
     ends = set(end if isinstance(end, list) else [end])
@@ -49,8 +55,8 @@ def speak_answers(
         Prepared([*p.ids, *answer], [*[IGNORE] * len(p.ids), *answer], p.heard)
         for p, answer in zip(prompts, answers, strict=True)
     ]
-    tensors = dict(Collate(processor, LiveEars(processor, augmentation=None, seed=0))(rows))
-    states = model.teacher_forced_states(**tensors)  # type: ignore[arg-type]
+    pad = Collate(processor, LiveEars(processor, augmentation=None, seed=0))
+    states = model.teacher_forced_states(**on_device(pad(rows), model.device))
     assert model.unit_decoder is not None
     return best_units(model.unit_decoder(states))
 

@@ -17,16 +17,22 @@ from tqdm import tqdm
 
 from data_tools.manifest import Manifest
 from omni.audio import SAMPLE_RATE, load_audio
-from omni.commands import warm_up
+from omni.commands import start, warm_up
 from omni.ctc import best_units
-from omni.devices import choose_device, choose_dtype
+from omni.files import need
 from omni.frame_cache import CLEAN, weights_digest
-from omni.loading import load
 from omni.prompt import IGNORE
 from omni.session import Done, SessionConfig, SpeechSession
 from omni.vocoder import StreamingVocoder, Whole, parse_schedule
 from train.data import Collate, Dialogues, Example, LiveEars, Prepared, data_of, examples
-from train.evaluation.answers import generate, in_writing, speak_answers, stream, with_others_audio
+from train.evaluation.answers import (
+    generate,
+    in_writing,
+    on_device,
+    speak_answers,
+    stream,
+    with_others_audio,
+)
 from train.evaluation.journal import Journal
 from train.evaluation.judges import Judge
 from train.evaluation.quality import load_dnsmos
@@ -42,7 +48,7 @@ class EvaluationConfig:
 
     splits: each reported apart; the first is also asked in writing and timed. chunks: schedules in
     which answers are spoken and timed. spoken: answers per split that are vocoded and judged;
-    timed: questions per schedule. dtype: "auto" keeps the checkpoint's.
+    timed: questions per schedule. device, dtype: as `omni.commands.starting.start` takes them.
     """
 
     splits: tuple[str, ...]
@@ -52,7 +58,11 @@ class EvaluationConfig:
     batch_size: int = 32
     max_new_tokens: int = 64
     device: str = "auto"
-    dtype: str = "auto"
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        for chunks in self.chunks:
+            parse_schedule(chunks)  # now, not after an hour of answers
 
 
 class Evaluation:
@@ -69,19 +79,19 @@ class Evaluation:
     ) -> None:
         """Raises UserError if `output` holds results of another checkpoint or other questions;
         restart: removes them. More chunks or answers join what was measured before."""
+        need("jiwer", "eval", "evaluation")
         self.config = config
-        self.model, self.processor = load(checkpoint)
-        device = choose_device(config.device)
-        self.model.to(device)  # type: ignore[arg-type]
-        if config.dtype != "auto":
-            self.model.to(choose_dtype(config.dtype, device))  # type: ignore[arg-type]
+        self.model, self.processor = start(checkpoint, device=config.device, dtype=config.dtype)
+        if self.model.vocoder is not None:
+            need("pocketsphinx", "eval", "hearing what a checkpoint says")
         self.manifest = manifest
         self.items = {split: last_answers(examples(manifest, split)) for split in config.splits}
         voice = self.model.vocoder is not None
         made_of = {
-            "data": data_of(manifest, *config.splits),
+            "data": data_of(manifest, *config.splits, heard=("user", "assistant"), units=True),
             "checkpoint": weights_digest(self.model, voice=voice),
             "max_new_tokens": config.max_new_tokens,
+            "device": str(self.model.device),  # of the timings
         }
         begin_run(
             output, "evaluate", made_of, product="report.json", also_writes=["results.jsonl"],
@@ -118,6 +128,8 @@ class Evaluation:
             "splits": splits,
             "text_in_right": right_share(self.journal, "written", self._first),
             "threads": torch.get_num_threads(),
+            "device": str(self.model.device),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
             "load_average": os.getloadavg()[0],
         }
         if self.model.vocoder is not None:
@@ -160,12 +172,13 @@ class Evaluation:
         places = {item.id: place for place, item in enumerate(items)}
 
         def make(batch: Sequence[Example]) -> list[dict[str, Any]]:
-            tensors = dict(pad([dialogues[places[item.id]] for item in batch]))
-            count = int((tensors["labels"] != IGNORE).sum())  # type: ignore[operator]
+            rows = pad([dialogues[places[item.id]] for item in batch])
+            tensors = on_device(rows, self.model.device)
+            count = int((tensors["labels"] != IGNORE).sum())
             loss = float(self.model(**tensors).loss) * count
             said: list[Any] = [None] * len(batch)
             if self.model.unit_decoder is not None:
-                states = self.model.teacher_forced_states(**tensors)  # type: ignore[arg-type]
+                states = self.model.teacher_forced_states(**tensors)
                 said = best_units(self.model.unit_decoder(states))
             # A batch has one loss: its first row carries it.
             shares = [(loss, count)] + [(0.0, 0)] * (len(batch) - 1)

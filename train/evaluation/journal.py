@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omni.files import UserError
+from omni.files import UserError, write_text
 
 
 class Journal:
@@ -32,9 +32,7 @@ class Journal:
             key, value = json.loads(line)
             self._values[key] = value
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            "".join(line + "\n" for line in lines or [json.dumps(made_of)]), encoding="utf-8"
-        )
+        write_text(path, "".join(line + "\n" for line in lines or [json.dumps(made_of)]))
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]

@@ -5,17 +5,24 @@ Trained on human speech in noise, it is good only for a difference to the teache
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
 
 from omni.audio import SAMPLE_RATE
+from omni.files import UserError, need
+
+log = logging.getLogger(__name__)
 
 
 def load_dnsmos() -> Callable[[np.ndarray], float] | None:
     """[samples] float at 16 kHz -> overall opinion score, 1 to 5; None without extra `metrics`."""
     try:
-        from speechmos import dnsmos  # pyright: ignore[reportMissingImports]
-    except ImportError:
+        need("speechmos", "metrics", "DNSMOS")
+    except UserError as error:
+        log.warning("%s; the report will be without it", error)
         return None
+    from speechmos import dnsmos  # pyright: ignore[reportMissingImports]
+
     return lambda waveform: float(dnsmos.run(np.clip(waveform, -1.0, 1.0), SAMPLE_RATE)["ovrl_mos"])

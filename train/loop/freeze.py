@@ -33,9 +33,13 @@ class Freeze:
             parameter.requires_grad_(self.trains(name))
 
     def check_gradients(self, module: nn.Module) -> None:
-        """Raise RuntimeError if a frozen parameter has received a gradient."""
+        """Raise RuntimeError if a frozen parameter has received a gradient, or could.
+
+        DeepSpeed keeps gradients elsewhere: there it tells that a parameter asks for one.
+        """
         for name, parameter in module.named_parameters():
-            if parameter.grad is not None and not self.trains(name):
+            moves = parameter.grad is not None or parameter.requires_grad
+            if moves and not self.trains(name):
                 raise RuntimeError(
                     f"{name} has a gradient, but only {', '.join(self.trained + self.lora)} may "
                     "train; "

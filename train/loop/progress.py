@@ -32,6 +32,7 @@ class ProgressTable(TrainerCallback):
         self._show, self._clock = show, clock
         self._step_began = 0.0
         self._seconds, self._steps = 0.0, 0  # of the steps of this process, validation not counted
+        self._last: tuple[int, dict[str, float]] | None = None  # validation that was told
         self._told = (0.0, 0)  # the same at the last row
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -58,7 +59,8 @@ class ProgressTable(TrainerCallback):
             left = per_step * (state.max_steps - state.global_step)
             rate = f"{logs.get('learning_rate', 0.0):.2e}"
             self._row(step, of, f"{logs['loss']:.4f}", rate, f"{per_step:.3g}", duration(left))
-        elif found := measured(logs):
+        elif (found := measured(logs)) and (told := (state.global_step, found)) != self._last:
+            self._last = told  # the end is validated twice: in training, and for the result
             self._row(step, of, "", "", "", "", numbers(found))
         elif "train_loss" in logs and self._steps:
             self._show(

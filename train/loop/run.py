@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
 import shlex
 import shutil
@@ -23,14 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from omni.files import UserError, read_json, write_json
-from train.loop.loop import main_process
+from train.loop.processes import from_first, main_process
 
 log = logging.getLogger(__name__)
 
 FILE = "run.json"
 FORMAT_VERSION = 1
-STARTED = time.time()
-LAUNCH_SECONDS, WAIT_SECONDS = 60, 1800  # between processes of one launch
 
 
 @dataclass(frozen=True)
@@ -73,14 +70,27 @@ def begin_run(
     names: what the bases and data are called; noted for readers, never compared.
     Raises UserError that names the first difference and the remedies.
     """
+    # One process looks and writes: the others would see what it has just written.
+    return from_first(
+        lambda: _begin(output, command, made_of, product, also_writes, shared, restart, names)
+    )
+
+
+def _begin(
+    output: Path,
+    command: str,
+    made_of: Mapping[str, Any],
+    product: str,
+    also_writes: Sequence[str],
+    shared: Sequence[str],
+    restart: bool,
+    names: Mapping[str, str] | None,
+) -> Run:
     made_of = json.loads(json.dumps(made_of))  # as it reads back
-    # In this order: another process may write run.json now, and only then anything else.
     there = _found(output, (product, *also_writes))
     file = output / FILE
     before = read_json(file) if file.is_file() else None
-    if restart and not main_process():
-        before = _written_now(file)
-    elif restart and before is not None:
+    if restart and before is not None:
         _check_command(output, command, before)
         for name in _found(output, before["writes"]):
             _remove(output / name)
@@ -101,20 +111,19 @@ def begin_run(
         if ended:
             log.info("%s: is finished; nothing to do (--restart makes it anew)", output)
         return Run(output, before["result"] if ended else None)
-    if main_process():
-        output.mkdir(parents=True, exist_ok=True)
-        own = [name for name in shared if not (output / name).exists()]
-        value = {
-            "format_version": FORMAT_VERSION,
-            "command": command,
-            "made_of": made_of,
-            "names": dict(names or {}),
-            "versions": _versions(),
-            "called": shlex.join(sys.argv),
-            "begun": time.time(),
-            "writes": [product, *also_writes, *own],
-        }
-        write_json(file, value)
+    output.mkdir(parents=True, exist_ok=True)
+    own = [name for name in shared if not (output / name).exists()]
+    value = {
+        "format_version": FORMAT_VERSION,
+        "command": command,
+        "made_of": made_of,
+        "names": dict(names or {}),
+        "versions": _versions(),
+        "called": shlex.join(sys.argv),
+        "begun": time.time(),
+        "writes": [product, *also_writes, *own],
+    }
+    write_json(file, value)
     return Run(output, None)
 
 
@@ -172,13 +181,3 @@ def _remove(path: Path) -> None:
 def _versions() -> dict[str, str]:
     packages = ("omni-speech", "torch", "transformers")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
-
-
-def _written_now(file: Path) -> dict[str, Any]:
-    """run.json of this very launch, which the process that writes is making anew."""
-    for _ in range(WAIT_SECONDS):
-        if file.is_file() and (value := read_json(file))["begun"] > STARTED - LAUNCH_SECONDS:
-            return value
-        time.sleep(1)
-    rank = os.environ.get("RANK")
-    raise UserError(f"{file}: process {rank} waited for it in vain; does process 0 still run?")

@@ -1,5 +1,5 @@
-from . import build as build
-from .build import PARTS as PARTS
-from .build import begin as begin
-from .build import build_all as build_all
-from .build import complete as complete
+from .card import PARTS as PARTS
+from .making import begin as begin
+from .making import build as build
+from .making import build_all as build_all
+from .making import complete as complete

@@ -17,13 +17,15 @@ from data_tools.manifest import Manifest
 from data_tools.speech import AugmentConfig
 from omni.checkpoint import load_language_model, load_speech_encoder, load_tokenizer
 from omni.config import OmniConfig
+from omni.devices import choose_device
 from omni.frame_cache import weights_digest
 from omni.language_model import add_lora
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
 from omni.prompt import IGNORE, PromptConfig, add_speech_token
 from omni.speech_adapter import SpeechAdapterConfig
-from train.bases import exact_answers
+from omni.values import Frames
+from train.bases import answer_tokens, exact_answers
 from train.data import (
     Collate,
     Dialogues,
@@ -37,7 +39,16 @@ from train.data import (
     recordings_of,
     tokenizer_digest,
 )
-from train.loop import Freeze, LoopConfig, begin_run, train
+from train.loop import (
+    Freeze,
+    LoopConfig,
+    Weights,
+    begin_run,
+    check_installed,
+    part_of,
+    share,
+    train,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +100,11 @@ class Stage1:
 class LearnsToListen(nn.Module):
     """The model with stage 1's loss; returns what the metrics need instead of all logits."""
 
-    def __init__(self, model: OmniForConditionalGeneration) -> None:
+    def __init__(self, model: OmniForConditionalGeneration, *, encoded: bool = True) -> None:
+        """encoded: whether batches bring encoder frames, or log-mel for the encoder."""
         super().__init__()
         self.model = model
+        self._encoded = encoded
         self.config = model.config  # DeepSpeed's "auto" sizes are read from it
 
     def train(self, mode: bool = True) -> LearnsToListen:
@@ -101,13 +114,29 @@ class LearnsToListen(nn.Module):
 
     def forward(self, labels: Tensor, **batch: Any) -> dict[str, Tensor]:
         """A Batch -> the loss, and for each row [B] whether every token would be right."""
-        output = self.model(labels=labels, **batch)
-        loss = output.loss
+        nothing: Tensor | float = 0.0
         if "encoder_frames" not in batch and "input_features" not in batch:
-            # All in writing: data-parallel training wants a gradient for every trained weight.
-            loss = loss + 0.0 * sum(p.sum() for p in self.model.speech_adapter.parameters())
+            # All in writing: processes beside this one wait for a gradient of every weight, and,
+            # where weights lie in parts, for this one to use the same modules in the same order.
+            nothing = 0.0 * self._silence().values.sum()
+        output = self.model(labels=labels, **batch)
+        loss = output.loss + nothing
         wrong = (output.logits[:, :-1].argmax(-1) != labels[:, 1:]) & (labels[:, 1:] != IGNORE)
         return {"loss": loss, "exact": ~wrong.any(-1)}
+
+    def _silence(self) -> Frames:
+        """What the adapter makes of a little silence, heard as the recordings are."""
+        config = self.model.config
+        device = self.model.device
+        frames = config.adapter.stack
+        if self._encoded:
+            width = self.model.speech_encoder.width
+            heard = Frames(
+                torch.zeros(1, frames, width, device=device), torch.tensor([frames], device=device)
+            )
+            return self.model.adapt_speech(heard)
+        mel = torch.zeros(1, config.encoder.n_mels, 2 * frames, device=device)
+        return self.model.encode_speech(mel, torch.ones_like(mel[:, 0], dtype=torch.bool))
 
 
 def join_bases(
@@ -162,8 +191,9 @@ def make_ears(
     seed = recipe.loop.seed
     if recipe.cached_variants is None:
         return LiveEars(processor, augmentation=recipe.augmentation, seed=seed)
-    return cached_ears(
-        model.speech_encoder,
+    device = choose_device(recipe.loop.device)
+    ears = cached_ears(
+        model.speech_encoder.to(device),
         processor,
         recordings_of(training),
         clean_only=recordings_of(validation),
@@ -171,7 +201,10 @@ def make_ears(
         variants=recipe.cached_variants if recipe.augmentation is not None else 0,
         seed=seed,
         folder=cache,
+        share=share(),
     )
+    model.speech_encoder.to(model.device)  # back to the others: how they move is the loop's to say
+    return ears
 
 
 def train_stage1(
@@ -190,6 +223,7 @@ def train_stage1(
     restart: removes that first. Raises UserError if it holds a run of something else.
     Returns the loss and the share of exact answers of the split "validation", if there is one.
     """
+    check_installed(recipe.loop)
     model, processor = join_bases(speech_encoder, language_model, recipe, seed=recipe.loop.seed)
     run = begin_run(
         output,
@@ -225,17 +259,22 @@ def train_stage1(
     )
     if recipe.gradient_checkpointing:
         model.gradient_checkpointing_enable()
+
+    def write(folder: Path, weights: Weights) -> None:
+        model.save_pretrained(folder, processor=processor, state_dict=part_of(weights, "model"))
+
     result = train(
-        LearnsToListen(model),
+        LearnsToListen(model, encoded=ears.encoded),
         config=recipe.loop,
         output=output,
         dataset=dataset,
         lengths=dataset.lengths,
         collate=Collate(processor, ears),
+        count=answer_tokens,
         validation=Dialogues(validation, processor, ears) if validation else None,
         metrics=exact_answers,
         freeze=recipe.freeze,
-        save=lambda folder: model.save_pretrained(folder / "model", processor=processor),
+        save=lambda folder, weights: write(folder / "model", weights),
+        finish=lambda weights: write(output / "checkpoint", weights),
     )
-    model.save_pretrained(output / "checkpoint", processor=processor)
     return run.finish(result)

@@ -48,7 +48,18 @@ from train.data import (
     tokenizer_digest,
     units_of,
 )
-from train.loop import Freeze, Item, LoopConfig, begin_run, train
+from train.loop import (
+    Freeze,
+    Item,
+    LoopConfig,
+    begin_run,
+    check_installed,
+    filled,
+    part_of,
+    placement,
+    share,
+    train,
+)
 from train.stages.stage1 import Stage1, make_ears
 
 UNIT_DECODER = "unit_decoder.safetensors"
@@ -92,12 +103,18 @@ class LearnsToSpeak(nn.Module):
         self.unit_decoder = unit_decoder
 
     def forward(
-        self, states: Tensor, state_lengths: Tensor, labels: Tensor, label_lengths: Tensor
+        self,
+        states: Tensor,
+        state_lengths: Tensor,
+        labels: Tensor,
+        label_lengths: Tensor,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> dict[str, Tensor]:
-        """[B, N, H], [B], [B, U], [B] -> the mean loss per unit; in evaluation also the errors
-        [B] of the greedy units and the number of true ones [B]."""
+        """[B, N, H], [B], [B, U], [B] -> the mean loss per unit (of all batches of a step, if
+        their number is given); in evaluation also the errors [B] of the greedy units and the
+        number of true ones [B]."""
         log_probs = self.unit_decoder(Frames(states, state_lengths))
-        loss = ctc_loss(log_probs, labels.clamp(min=0), label_lengths)
+        loss = ctc_loss(log_probs, labels.clamp(min=0), label_lengths, num_items_in_batch)
         if self.training:
             return {"loss": loss}
         said = best_units(log_probs)
@@ -181,6 +198,7 @@ def train_stage2(
     infeasible, and if `output` holds a run of something else. Returns the CTC loss and unit error
     rate of "validation", if there is one.
     """
+    check_installed(recipe.loop)
     model, processor = load(checkpoint)
     model.requires_grad_(False)
     held_out = any(record.split == "validation" for record in manifest.records)
@@ -191,7 +209,7 @@ def train_stage2(
         output,
         "stage2",
         {
-            "data": data_of(manifest, "train", "validation"),
+            "data": data_of(manifest, "train", "validation", units=True),
             "recipe": plain(recipe),
             "checkpoint": heard_by(model) | {"tokenizer": tokenizer_digest(processor.tokenizer)},
         },
@@ -208,6 +226,7 @@ def train_stage2(
     )
     torch.manual_seed(recipe.loop.seed)  # of the decoder's first weights
     config = recipe.decoder(model.config.hidden_size)
+    del model  # its memory is the training's now
     unit_decoder = UnitDecoder(config)
     dataset = CachedStates(training, store, variants)
     result = train(
@@ -217,12 +236,19 @@ def train_stage2(
         dataset=dataset,
         lengths=dataset.lengths,
         collate=collate,
+        count=lambda batch: int(batch["label_lengths"].sum()),
         validation=CachedStates(validation, store, (CLEAN,)) if validation else None,
         metrics=unit_errors,
         freeze=Freeze(("unit_decoder",)),
-        save=lambda folder: write_tensors(folder / UNIT_DECODER, unit_decoder.state_dict()),
+        save=lambda folder, weights: write_tensors(
+            folder / UNIT_DECODER, part_of(weights, "unit_decoder")
+        ),
+        finish=lambda weights: add_voice(
+            Path(checkpoint),
+            output / "checkpoint",
+            filled(UnitDecoder(config), weights, "unit_decoder"),
+        ),
     )
-    add_voice(Path(checkpoint), output / "checkpoint", unit_decoder)
     return run.finish(result)
 
 
@@ -254,11 +280,25 @@ def cache_states(
     frames: Path | None,
     batch_size: int = 32,
 ) -> tuple[RaggedStore, tuple[int, ...]]:
-    """The states that predict each response, for every variant: clean, augmented, and written."""
+    """The states that predict each response, for every variant: clean, augmented, and written.
+
+    The model comes to lie on the recipe's device; on a GPU its LLM computes in the recipe's type.
+    """
     hearing = recipe.hearing
+    made_of = {
+        "model": heard_by(model),
+        "augmentation": repr(hearing.augmentation),
+        "seed": hearing.loop.seed,
+    }
     ears = make_ears(
         model, processor, training, validation, hearing, frames or folder.with_name("frames")
     )
+    device, dtype = placement(recipe.loop)
+    model.to(device)
+    if device.type == "cuda":
+        model.language_model.to(dtype)
+        model.speech_adapter.to(dtype)
+        made_of["dtype"] = str(dtype)
     augmented = (hearing.cached_variants or 0) if hearing.augmentation is not None else 0
     variants = (CLEAN, *range(1, augmented + 1), WRITTEN)
     dialogues = Dialogues([*training, *validation], processor, ears)
@@ -284,14 +324,11 @@ def cache_states(
 
     store = fill(
         folder,
-        made_of={
-            "model": heard_by(model),
-            "augmentation": repr(hearing.augmentation),
-            "seed": hearing.loop.seed,
-        },
+        made_of=made_of,
         batches=[keys[start : start + batch_size] for start in range(0, len(keys), batch_size)],
         make=make,
         width=model.config.hidden_size,
         label="response states",
+        share=share(),
     )
     return store, variants

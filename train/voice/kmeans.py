@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from omni.audio import FRAME_RATE, load_audio
-from omni.files import UserError
+from omni.files import ALONE, Share, UserError, need
 from omni.units import UnitExtractor, UnitsConfig, features_of, merge_repeats
 
 
@@ -47,6 +47,7 @@ def fit_units(
 
     Three hours are 540,000 frames; k-means with 1000 centres gains little from more.
     """
+    need("sklearn", "train", "k-means")
     from sklearn.cluster import MiniBatchKMeans
 
     order = np.random.default_rng(seed).permutation(len(paths))
@@ -101,43 +102,87 @@ def label_corpus(
     output: Path,
     *,
     batch_size: int = 16,
+    share: Share = ALONE,
 ) -> dict[str, np.ndarray]:
     """Frame units of every recording, in `output` (JSON lines) and returned by key.
 
     A killed run goes on where it stopped; `output` itself appears only when all are labelled. A
-    corpus that grew since is only labelled where it is new.
+    corpus that grew since is only labelled where it is new. share: of several processes that
+    label together, which one this is.
     Raises UserError if keys repeat or if what is there was made with another extractor.
     """
     keys = [key for key, _ in recordings]
     if repeated := [key for key, times in Counter(keys).items() if times > 1]:
         raise UserError(f"{', '.join(repeated[:3])}: each key may name one recording; rename")
     fingerprint = extractor.fingerprint
-    partial = output.with_name(output.name + ".part")
-    known = _resume(partial if partial.exists() else output, fingerprint)
+    known = _labelled(output, fingerprint)
     todo = [(key, path) for key, path in recordings if key not in known]
-    if not todo and output.exists() and not partial.exists():
+    complete = output.exists() and not _parts(output)
+    share.wait()  # until all have read what was there
+    if complete and not todo:
         return {key: known[key] for key in keys}
     # Recordings of like length share a batch: little padding.
     todo.sort(key=lambda recording: (recording[1].stat().st_size, recording[0]))
-
-    output.parent.mkdir(parents=True, exist_ok=True)
-    rewritten = output.with_name(output.name + ".new")
-    with rewritten.open("w") as lines:  # without the torn last line of a killed run
-        lines.write(json.dumps({"extractor": fingerprint}) + "\n")
-        lines.writelines(_line(key, units) for key, units in known.items())
-    rewritten.replace(partial)
-    with partial.open("a") as lines, tqdm(total=len(todo), desc="units", unit="file") as bar:
-        for start in range(0, len(todo), batch_size):
-            batch = todo[start : start + batch_size]
+    batches = [todo[start : start + batch_size] for start in range(0, len(todo), batch_size)]
+    if share.first:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        _write(_part(output, 0), fingerprint, known)  # without the torn last line of a killed run
+        _remove_parts(output, keep=1)
+    share.wait()
+    mine = share.of(batches)
+    if not share.first:
+        _write(_part(output, share.rank), fingerprint, {})
+    with (
+        _part(output, share.rank).open("a") as lines,
+        tqdm(total=sum(map(len, mine)), desc="units", unit="file", disable=not share.first) as bar,
+    ):
+        for batch in mine:
             frame_units = extractor.extract_batch([load_audio(path) for _, path in batch])
             for (key, _), units in zip(batch, frame_units, strict=True):
-                known[key] = units
                 lines.write(_line(key, units))
             lines.flush()
             bar.update(len(batch))
         os.fsync(lines.fileno())
-    partial.replace(output)
+    share.wait()
+    if share.first:
+        _write(output, fingerprint, _labelled(output, fingerprint))
+        _remove_parts(output, keep=0)
+    share.wait()
+    known = _parse(output)[1]
     return {key: known[key] for key in keys}
+
+
+def _part(output: Path, rank: int) -> Path:
+    """Where a process writes what it labels; the first one's file holds what was there before."""
+    return output.with_name(f"{output.name}.part" + (f"-{rank}" if rank else ""))
+
+
+def _parts(output: Path) -> list[Path]:
+    return sorted(output.parent.glob(f"{output.name}.part*"))
+
+
+def _labelled(output: Path, fingerprint: str) -> dict[str, np.ndarray]:
+    """All that is labelled: complete, or in parts that killed processes left."""
+    known: dict[str, np.ndarray] = {}
+    for path in [output, *_parts(output)]:
+        known |= _resume(path, fingerprint)
+    return known
+
+
+def _remove_parts(output: Path, *, keep: int) -> None:
+    for path in _parts(output)[keep:]:
+        path.unlink()
+
+
+def _write(path: Path, fingerprint: str, known: Mapping[str, np.ndarray]) -> None:
+    """Aside, then rename."""
+    aside = path.with_name(f".{path.name}.new")
+    with aside.open("w") as lines:
+        lines.write(json.dumps({"extractor": fingerprint}) + "\n")
+        lines.writelines(_line(key, units) for key, units in known.items())
+        lines.flush()
+        os.fsync(lines.fileno())
+    aside.replace(path)
 
 
 def read_frame_units(path: Path) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from omni.files import UserError, read_tensors, replace_folder
 from omni.frame_cache import weights_digest
 from omni.units import UnitExtractor, UnitsConfig, merge_repeats
 from train.data import data_of, plain
-from train.loop import begin_run
+from train.loop import begin_run, from_first, main_process, share
 from train.voice.kmeans import fit_units, label_corpus, read_frame_units
 from train.voice.vocoder import Clip
 
@@ -62,26 +62,34 @@ def make_units(
         output,
         "units",
         {
-            "data": {name: data_of(manifest) for name, manifest in manifests.items()},
+            "data": {
+                name: data_of(manifest, heard=("assistant",))
+                for name, manifest in manifests.items()
+            },
             "recipe": {"features": plain(config), "clusters": clusters, "seed": seed},
             "bases": {"speech_encoder": weights_digest(encoder)},
         },
         product=FRAME_UNITS,
-        also_writes=("units", "kmeans_report.json", f"{FRAME_UNITS}.part", *manifests),
+        also_writes=("units", "kmeans_report.json", f"{FRAME_UNITS}.part*", *manifests),
         restart=restart,
         names={name: str(manifest.root) for name, manifest in manifests.items()},
     )
     if run.result is not None and all((output / name).is_file() for name in manifests):
         return [output / name for name in manifests]
-    if not (output / "units" / "config.json").is_file():
-        fit_units(recordings, encoder, config, clusters=clusters, output=output, seed=seed)
+
+    def fit() -> None:
+        if not (output / "units" / "config.json").is_file():
+            fit_units(recordings, encoder, config, clusters=clusters, output=output, seed=seed)
+
+    from_first(fit)  # k-means is one process's work; the labelling is shared
     extractor = UnitExtractor.load(output / "units", encoder=encoder)
     named = [(os.path.relpath(path, output), path) for path in recordings]
-    frame_units = label_corpus(named, extractor, output / FRAME_UNITS)
+    frame_units = label_corpus(named, extractor, output / FRAME_UNITS, share=share())
     written = []
     for name, manifest in manifests.items():
         records = [_labelled(record, manifest, frame_units, output) for record in manifest.records]
-        write_manifest(output / name, records)
+        if main_process():
+            write_manifest(output / name, records)
         written.append(output / name)
     run.finish({"recordings": len(recordings)})
     return written

@@ -30,7 +30,7 @@ from omni.vocoder import (
     save_vocoder,
 )
 from train.data import plain
-from train.loop import Item, LoopConfig, begin_run, train
+from train.loop import Item, LoopConfig, begin_run, check_installed, filled, train
 from train.voice.losses import SpectralLoss
 from train.voice.pitch import track_f0
 
@@ -88,13 +88,15 @@ class VocoderForReconstruction(nn.Module):
         merged: Tensor,
         merged_lengths: Tensor,
         durations: Tensor,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> dict[str, Tensor]:
-        """The losses of a batch of crops.
+        """The losses of a batch of crops: of each crop, and of these the mean (over all batches
+        of a step, if their number is given).
 
         units [B, F], labels [B, F * 320] the true waveform, counts [B, F] bool (False: context
         or padding), f0 [B, F] Hz, voiced [B, F] bool, phase [B] cycles and first_frame [B] of the
         source; merged [B, U] and durations [B, U] of the whole recordings.
-        Returns the loss and its parts [1, 5], unweighted, in the order of PARTS.
+        Returns the loss and its parts [B, 5], unweighted, in the order of PARTS.
         """
         if isinstance(self.vocoder, NsfVocoder):
             prosody = self.vocoder.prosody(units)
@@ -111,20 +113,22 @@ class VocoderForReconstruction(nn.Module):
             )
         else:
             made = self.vocoder(units)
-            f0_loss = voiced_loss = made.new_zeros(())
+            f0_loss = voiced_loss = made.new_zeros(len(made))
         heard = counts.repeat_interleave(SAMPLES_PER_FRAME, dim=1)
         # Outside, the truth stands in: windows that reach over the border stay meaningful.
         stft, mel = self.spectral(torch.where(heard, made.float(), labels), labels)
         known = torch.arange(merged.shape[1], device=merged.device) < merged_lengths[:, None]
         log_durations = self.vocoder.log_durations(merged, known).float()
         duration = _masked_mean((log_durations - (durations + 1.0).log()) ** 2, known)
-        parts = torch.stack([stft, mel, f0_loss, voiced_loss, duration])
+        parts = torch.stack([stft, mel, f0_loss, voiced_loss, duration], dim=1)
         weights = torch.tensor(astuple(self.weights), device=parts.device)
-        return {"loss": (parts * weights).sum(), "parts": parts.detach()[None]}
+        number = len(parts) if num_items_in_batch is None else num_items_in_batch
+        return {"loss": (parts * weights).sum() / number, "parts": parts.detach()}
 
 
 def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    return (values * mask).sum() / mask.sum().clamp(min=1)
+    """[B, F] -> [B]: of each row's values where the mask is True, 0 where it is nowhere."""
+    return (values * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
 @dataclass(frozen=True)
@@ -246,6 +250,7 @@ def train_vocoder(
     recording's length, and UserError if `output` holds a run of something else. Returns the
     validation's loss and its parts.
     """
+    check_installed(loop)
     crop, weights = crop or CropConfig(), weights or LossWeights()
     heard = [*clips, *validation]
     run = begin_run(
@@ -280,12 +285,16 @@ def train_vocoder(
         dataset=Crops(clips, num_units=vocoder.num_units, crop=crop, seed=loop.seed),
         lengths=[crop.frames] * len(clips),
         collate=collate,
+        count=lambda batch: len(batch["units"]),
         validation=(
             Crops(validation, num_units=vocoder.num_units, crop=crop, seed=loop.seed)
             if validation
             else None
         ),
         metrics=mean_parts,
+        finish=lambda weights: save_vocoder(
+            filled(VOCODERS[architecture.kind](architecture), weights, "vocoder"),
+            output / "vocoder",
+        ),
     )
-    save_vocoder(vocoder, output / "vocoder")
     return run.finish(result)

@@ -14,7 +14,7 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from data_tools.build.build import build, check_config, read_recipe, step_of
+from data_tools.build.recipe import build, check_config, read_recipe, step_of
 from data_tools.cli import app
 from data_tools.manifest.record import Record, Turn, read_manifest, write_manifest
 from data_tools.sources.splits import SplitStep, asked

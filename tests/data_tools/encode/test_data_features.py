@@ -7,7 +7,7 @@ import torch
 import omni.frame_cache
 from data_tools.encode.features import FeaturesConfig, extract_features
 from data_tools.manifest.record import Manifest, Record, Turn
-from data_tools.speech.augment import AugmentConfig, load_augmented
+from data_tools.speech.augmentation import AugmentConfig, load_augmented
 from omni.audio import log_mel, save_wav
 from omni.config import OmniConfig
 from omni.files.errors import UserError

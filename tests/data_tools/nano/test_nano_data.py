@@ -206,7 +206,7 @@ def test_a_set_that_fell_over_and_was_begun_again_equals_one_that_was_not(
 def test_half_a_clip_left_by_a_kill_is_made_again(tmp_path: Path, folder: Path) -> None:
     build(tmp_path)
     clip = next(tmp_path.rglob("*.wav"))
-    clip.with_name(clip.name + ".partial").write_bytes(clip.read_bytes()[:100])
+    clip.with_name(f".{clip.name}.part").write_bytes(clip.read_bytes()[:100])
     clip.unlink()
     assert build(tmp_path).made_clips == 1
     assert contents(tmp_path) == contents(folder)
@@ -311,8 +311,8 @@ def run(*arguments: object) -> tuple[int, str]:
 def test_the_command_makes_the_set_and_tells_what_lies_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data_tools.cli.dialogues", lambda: [dialogue(0, "train")])
-    code, output = run("nano", tmp_path, "--questions", 2, "--workers", 1)
+    monkeypatch.setattr("data_tools.nano_domain.dialogues", lambda: [dialogue(0, "train")])
+    code, output = run("nano", "-o", tmp_path, "--questions", 2, "--workers", 1)
     assert code == 0
     assert "2 records" in output and "4 clips, 4 of them new" in output
     assert len(read_manifest(tmp_path / "records.jsonl").records) == 2
@@ -320,10 +320,10 @@ def test_the_command_makes_the_set_and_tells_what_lies_there(
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     for arguments in (
-        ("nano", tmp_path / "data", "--questions", 0),
-        ("import", tmp_path / "missing", tmp_path / "out.jsonl"),
-        ("convert", tmp_path / "missing.jsonl", tmp_path / "out.parquet"),
-        ("convert", tmp_path / "missing.csv", tmp_path / "out.parquet"),
+        ("nano", "-o", tmp_path / "data", "--questions", 0),
+        ("import", tmp_path / "missing", "-o", tmp_path / "out.jsonl"),
+        ("convert", tmp_path / "missing.jsonl", "-o", tmp_path / "out.parquet"),
+        ("convert", tmp_path / "missing.csv", "-o", tmp_path / "out.parquet"),
     ):
         code, output = run(*arguments)
         assert code == 2
@@ -335,7 +335,7 @@ def test_omni_debug_shows_where_an_error_comes_from(
 ) -> None:
     monkeypatch.setenv("OMNI_DEBUG", "1")
     with pytest.raises(ValueError, match="no such file or folder"):
-        arguments = ["import", str(tmp_path / "missing"), str(tmp_path / "out.jsonl")]
+        arguments = ["import", str(tmp_path / "missing"), "-o", str(tmp_path / "out.jsonl")]
         CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
@@ -343,9 +343,9 @@ def test_a_folder_is_imported_and_converted_there_and_back(tmp_path: Path) -> No
     (tmp_path / "a.wav").touch()
     (tmp_path / "a.txt").write_text("Wie geht es?")
     first, parquet, again = (tmp_path / name for name in ("r.jsonl", "r.parquet", "s.jsonl"))
-    assert run("import", tmp_path, first, "--language", "de", "--split", "test")[0] == 0
-    assert run("convert", first, parquet)[0] == 0
-    assert run("convert", parquet, again)[0] == 0
+    assert run("import", tmp_path, "-o", first, "--language", "de", "--split", "test")[0] == 0
+    assert run("convert", first, "-o", parquet)[0] == 0
+    assert run("convert", parquet, "-o", again)[0] == 0
     assert again.read_bytes() == first.read_bytes()
     record = read_manifest(again).records[0]
     assert (record.language, record.split, record.turns[0].text) == ("de", "test", "Wie geht es?")
@@ -354,5 +354,5 @@ def test_a_folder_is_imported_and_converted_there_and_back(tmp_path: Path) -> No
 def test_a_manifest_is_not_converted_away_from_its_audio(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").touch()
     (tmp_path / "elsewhere").mkdir()
-    code, output = run("convert", tmp_path / "r.jsonl", tmp_path / "elsewhere" / "r.parquet")
+    code, output = run("convert", tmp_path / "r.jsonl", "-o", tmp_path / "elsewhere" / "r.parquet")
     assert code == 2 and "write it into" in output

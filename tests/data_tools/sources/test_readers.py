@@ -288,14 +288,14 @@ def test_import_writes_a_manifest_that_knows_its_recordings(tmp_path: Path) -> N
     asked = {"from": "human", "text": QUESTION, "speech": "q.wav"}
     source = write(tmp_path / "d.json", {"id": "a", "conversation": [asked]}, {"id": "b"})
     (tmp_path / "q.wav").write_bytes(b"RIFF")
-    code, output = run(source, tmp_path / "out.jsonl")
+    code, output = run(source, "-o", tmp_path / "out.jsonl")
     assert code == 2 and output.startswith("error: ") and "d.json:3" in output
-    code, output = run(source, tmp_path / "out.jsonl", "--skip-bad")
+    code, output = run(source, "-o", tmp_path / "out.jsonl", "--skip-bad")
     assert code == 0 and "1 records, 1 bad rows left out" in output
     manifest = read_manifest(tmp_path / "out.jsonl")
     assert manifest.records[0].turns[0].speech == "q.wav"
     packed = tmp_path / "packed" / "out.parquet"
-    assert run(source, packed, "--skip-bad", "--embed-audio")[0] == 0
+    assert run(source, "-o", packed, "--skip-bad", "--embed-audio")[0] == 0
     (tmp_path / "q.wav").unlink()
     manifest = read_manifest(packed)
     assert manifest.audio_path(manifest.records[0].turns[0]).read_bytes() == b"RIFF"
@@ -310,7 +310,10 @@ def test_a_manifest_is_packed_with_its_audio_and_unpacked_elsewhere(tmp_path: Pa
     record = Record(id="a", turns=(Turn(role="user", text=QUESTION, speech="q.wav"),))
     write_manifest(tmp_path / "s.jsonl", [record])
     packed, unpacked = tmp_path / "away" / "p.parquet", tmp_path / "away" / "s.jsonl"
-    for arguments in ([tmp_path / "s.jsonl", packed, "--embed-audio"], [packed, unpacked]):
+    for arguments in (
+        [tmp_path / "s.jsonl", "-o", packed, "--embed-audio"],
+        [packed, "-o", unpacked],
+    ):
         result = CliRunner().invoke(app, ["convert", *map(str, arguments)])
         assert result.exit_code == 0, result.output
     manifest = read_manifest(unpacked)

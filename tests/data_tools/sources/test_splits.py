@@ -37,7 +37,7 @@ def test_one_question_cannot_be_on_two_sides(tmp_path: Path) -> None:
 def test_import_says_how_many_records_each_split_got(tmp_path: Path) -> None:
     source = write(tmp_path / "t.jsonl", *(f"{n}?" for n in range(10)))
     out = tmp_path / "out.jsonl"
-    result = CliRunner().invoke(app, ["import", source, str(out), "--validation", "0.2"])
+    result = CliRunner().invoke(app, ["import", source, "-o", str(out), "--validation", "0.2"])
     held = [record.split for record in read_manifest(out).records].count("validation")
     counts = {f"train {10 - held}", f"validation {held}"}
     assert set(result.output.split("; ")[1].strip().split(", ")) == counts

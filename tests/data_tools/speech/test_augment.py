@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools.speech.augment import (
+from data_tools.speech.augmentation import (
     AugmentConfig,
     add_echo,
     add_noise,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from data_tools.manifest.record import Manifest, Record, Turn, read_manifest
-from data_tools.speech.augment import AugmentConfig, augment, augment_rng, telephone
 from data_tools.speech.augment_step import AugmentStep
+from data_tools.speech.augmentation import AugmentConfig, augment, augment_rng, telephone
 from data_tools.steps.steps import step_over_file
 from omni.audio import SAMPLE_RATE, load_audio, save_wav
 

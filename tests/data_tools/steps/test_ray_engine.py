@@ -4,6 +4,7 @@ import hashlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -161,6 +162,13 @@ def test_an_error_of_a_worker_keeps_its_kind_and_words(cluster, tmp_path):
         done(cluster, task, tmp_path)
     assert str(caught.value) == "one is refused"
     assert list(tmp_path.iterdir()) == []
+    # At once, and while the error is held: a run that Ray goes on with in the background may
+    # outlive ray.shutdown(), and Ray then ends the whole process.
+    assert running_in_background() == []
+
+
+def running_in_background() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if "Executor-" in thread.name]
 
 
 def test_a_node_that_does_not_see_the_folder_is_told_of(tmp_path):

@@ -3,36 +3,18 @@
 import json
 import threading
 from collections.abc import Sequence
-from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import LlamaForCausalLM
 
 from data_tools.steps.journal import LeftOut
 from data_tools.steps.service import RetryConfig, ServiceError
-from data_tools.writers.base import CachedWriter, Message, Reply, Request, Writer, writer_config
+from data_tools.writers.base import CachedWriter, Request, Task, kept, writer_config
 from data_tools.writers.endpoint import EndpointConfig, EndpointWriter, Pace
-from data_tools.writers.local import LocalConfig, LocalWriter
 from data_tools.writers.rules import RulesConfig, RuleWriter
 from tests.standin import Answer, StandIn, stand_in
-from tests.tiny import tiny_tokenizer
-from train.bases.lm import SmallLlama, llama_config
-
-
-def request(text: str, **changes: Any) -> Request:
-    chat = (Message(role="user", content=text),)
-    first = Request(task="rewrite", key="r/0", language="en", source=text, messages=chat)
-    return replace(first, **changes)
-
-
-def replies(writer: Writer, requests: Sequence[Request]) -> list[Reply]:
-    found = dict(writer.complete(requests))
-    return [found[index] for index in range(len(requests))]
-
+from tests.writers import replies, request
 
 # A server
 
@@ -147,6 +129,46 @@ def test_a_request_without_a_good_reply_is_left_out_alone(answer: Answer, reason
     assert good == "B" and len(service.requests) == 2
 
 
+CUT_OFF = {
+    "Paris. It is the cap": "Paris.",
+    "One sentence. Two! Thr": "One sentence. Two!",
+    "It costs 3.5 euros. That is 3.": "It costs 3.5 euros.",
+    "It was 1990. Then": "It was 1990.",
+    "Ask Dr. Who. Then ask Dr.": "Ask Dr. Who.",
+    "Do this.\n1. Wash it.\n2.": "Do this.\n1. Wash it.",
+    'She said "no." And th': 'She said "no."',
+    "<think>Well. Hm.</think>It is so. And": "It is so.",
+    "\u5df4\u9ece\u3002\u5b83": "\u5df4\u9ece\u3002",
+}
+
+
+@pytest.mark.parametrize("text", CUT_OFF)
+def test_a_response_that_was_cut_off_is_kept_up_to_its_last_full_sentence(text: str) -> None:
+    assert kept(text, "respond", cut_off=True) == CUT_OFF[text]
+    assert kept(text, "respond", cut_off=False) == text
+    with stand_in(lambda _: completion(text, "length")) as service:
+        writer = endpoint(service, [])
+        assert replies(writer, [request("a", task="respond")]) == [CUT_OFF[text]]
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "task", "reason"),
+    [
+        ("Paris is the cap", "respond", "first sentence was cut off; allow it more max_tokens"),
+        ("<think>Well. It", "respond", "thinking was cut off"),
+        ("<think>Well.</think>It", "respond", "first sentence was cut off"),
+        ("1. ", "respond", "first sentence was cut off"),
+        ("I have a dog. What", "rewrite", "question was cut off; allow it more max_tokens"),
+    ],
+)
+def test_without_a_full_sentence_it_is_left_out_and_so_is_a_part_of_a_question(
+    text: str, task: Task, reason: str
+) -> None:
+    reply = kept(text, task, cut_off=True)
+    assert isinstance(reply, LeftOut) and reason in reply.reason
+
+
 def test_calls_keep_to_their_pace() -> None:
     now, waits = [100.0], []
     pace = Pace(120, clock=lambda: now[0], sleep=waits.append)
@@ -208,59 +230,6 @@ def test_a_torn_line_of_the_cache_costs_one_reply(tmp_path: Path) -> None:
     last = Counting()
     replies(CachedWriter(last, {}, path), [request("a"), request("b"), request("c")])
     assert last.asked == []
-
-
-# A local model
-
-TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
-
-
-def local(**options: Any) -> LocalWriter:
-    torch.manual_seed(0)
-    tokenizer = deepcopy(tiny_tokenizer())  # shared with other tests
-    tokenizer.chat_template = TEMPLATE
-    size = SmallLlama(
-        vocabulary=len(tokenizer), width=32, layers=1, heads=2, ffn=64, max_positions=256
-    )
-    model = LlamaForCausalLM(llama_config(size, tokenizer))
-    for weight in model.parameters():
-        torch.nn.init.normal_(weight, std=0.5)  # the usual small ones only repeat the last token
-    options = {"max_tokens": 24, "device": "cpu"} | options
-    writer = LocalWriter(LocalConfig(model="tiny", **options), model, tokenizer)
-    # Random weights never end by themselves: let a fifth of the vocabulary end a reply.
-    writer.model.generation_config.eos_token_id = list(range(0, len(tokenizer), 5))
-    return writer
-
-
-@pytest.mark.parametrize("temperature", [0.0, 1.5])
-def test_a_local_reply_does_not_depend_on_its_batch(temperature: float) -> None:
-    asked = [request(text) for text in ("What?", "How warm is it today?", "France", "It is four.")]
-    alone = replies(local(temperature=temperature, batch_size=1), asked)
-    together = replies(local(temperature=temperature, batch_size=3), asked)
-    assert alone == together
-    assert any(isinstance(reply, str) for reply in alone)
-
-
-def test_temperature_draws_by_the_chat() -> None:
-    asked = [request(f"What is {number}?") for number in range(6)]
-    greedy, drawn = (replies(local(temperature=t), asked) for t in (0.0, 3.0))
-    assert drawn == replies(local(temperature=3.0), asked[::-1])[::-1]
-    assert drawn != greedy
-
-
-def test_a_reply_that_does_not_end_is_left_out() -> None:
-    writer = local(max_tokens=1)
-    writer.model.generation_config.eos_token_id = None
-    writer.tokenizer.eos_token = None
-    (reply,) = replies(writer, [request("What?")])
-    assert isinstance(reply, LeftOut) and "max_tokens" in reply.reason
-
-
-def test_a_model_without_a_chat_template_is_refused() -> None:
-    tokenizer = deepcopy(tiny_tokenizer())
-    tokenizer.chat_template = None
-    with pytest.raises(ValueError, match=r"tiny: has no chat template; name one tuned"):
-        LocalWriter(LocalConfig(model="tiny"), torch.nn.Linear(1, 1), tokenizer)
 
 
 # Rules

@@ -166,7 +166,7 @@ def echo(asked: dict[str, Any]) -> Answer:
 
 def rewrite_by(service: StandIn, source: Path, out: Path, *more: object) -> tuple[int, str]:
     options = ["--writer", "openai", "--model", "m", "--url", service.url, "--concurrency", 1]
-    return run("rewrite", source, out, *options, *more)
+    return run("rewrite", source, "-o", out, *options, *more)
 
 
 def test_a_run_that_ended_early_asks_only_for_what_is_missing(tmp_path: Path) -> None:
@@ -206,9 +206,9 @@ def test_the_commands_go_from_written_to_spoken_by_rules(tmp_path: Path) -> None
     rows = [{"id": "a", "instruction": "List 2 fruits.", "output": "1. Kiwi\n2. Fig"}]
     (tmp_path / "alpaca.json").write_text(json.dumps(rows))
     manifests = [tmp_path / name for name in ("text.jsonl", "asked.jsonl", "said.jsonl")]
-    assert run("import", tmp_path / "alpaca.json", manifests[0])[0] == 0
-    assert run("rewrite", *manifests[:2], "--seed", 3)[0] == 0
-    assert run("respond", *manifests[1:])[0] == 0
+    assert run("import", tmp_path / "alpaca.json", "-o", manifests[0])[0] == 0
+    assert run("rewrite", manifests[0], "-o", manifests[1], "--seed", 3)[0] == 0
+    assert run("respond", manifests[1], "-o", manifests[2])[0] == 0
     (record,) = read_manifest(manifests[2]).records
     question, answer = texts(record)
     assert "two fruits" in question and answer == "Kiwi. Fig."

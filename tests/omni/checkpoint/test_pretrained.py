@@ -12,7 +12,8 @@ from omni.files.folders import CheckpointError
 from omni.language_model import add_lora, is_lora
 from omni.loading import load
 from omni.model import OmniForConditionalGeneration
-from omni.session.session import SessionConfig, SpeechSession
+from omni.session.config import SessionConfig
+from omni.session.session import SpeechSession
 from omni.speech_encoder import save_speech_encoder
 from tests.tiny import question, tiny_model, tiny_processor
 

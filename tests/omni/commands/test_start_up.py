@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from omni.commands.process import without_garbage_collection
-from omni.commands.start import settle_threads
+from omni.commands.starting import settle_threads
 from omni.commands.threads import choose_threads
 from omni.files.memory import cache_folder
-from omni.session.session import SessionConfig
+from omni.session.config import SessionConfig
 from tests.paths import ROOT
 from tests.tiny import tiny_model, tiny_processor
 
@@ -106,7 +106,9 @@ def test_a_command_shows_its_help_without_torch_or_transformers(module: str) -> 
     assert run(f"import sys, {module}; print({heavy})") == "[]"
 
 
-@pytest.mark.parametrize("module", ["omni.commands.main", "serve.cli"])
+@pytest.mark.parametrize(
+    "module", ["omni.commands.main", "train.cli", "data_tools.cli", "serve.cli"]
+)
 def test_the_threads_of_a_command_sleep_while_they_wait(module: str) -> None:
     code = f"import os, {module}; print(os.environ['OMP_WAIT_POLICY'])"
     assert run(f"import os; os.environ.pop('OMP_WAIT_POLICY', None); {code}") == "passive"

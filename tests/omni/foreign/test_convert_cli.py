@@ -23,7 +23,7 @@ def omni(*arguments, code: int = 0):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli") / "checkpoint"
-    omni("convert", "llama-omni", CHECKPOINT, folder, "--whisper", ENCODER)
+    omni("convert", "llama-omni", CHECKPOINT, "-o", folder, "--whisper", ENCODER)
     return folder
 
 
@@ -51,7 +51,8 @@ def test_a_checkpoint_without_a_voice_says_how_to_ask_it(tmp_path, checkpoint):
 def test_ask_speaks_with_a_converted_voice(tmp_path):
     folder, answer = tmp_path / "checkpoint", tmp_path / "answer.wav"
     omni(
-        "convert", "llama-omni", CHECKPOINT, folder, "--whisper", ENCODER, "--vocoder", VOCODER
+        "convert", "llama-omni", CHECKPOINT, "-o", folder,
+        "--whisper", ENCODER, "--vocoder", VOCODER,
     )  # fmt: skip
     result = omni(
         "ask", QUESTIONS["question_slt"], "--checkpoint", folder, "--json", "-o", answer,
@@ -68,7 +69,7 @@ def test_units_come_from_an_extractor_converted_in_either_order(tmp_path):
     for place, order in enumerate([(kmeans, hubert), (hubert, kmeans)]):
         folder = tmp_path / str(place)
         for command in order:
-            omni(*command, folder)
+            omni(*command, "-o", folder)
         path = QUESTIONS["question_slt"]
         result = omni("units", path, path, "--extractor", folder, "--layer", 3)
         lines = [json.loads(line) for line in result.stdout.splitlines()]
@@ -77,16 +78,16 @@ def test_units_come_from_an_extractor_converted_in_either_order(tmp_path):
 
 
 def test_half_an_extractor_says_which_half_is_missing(tmp_path):
-    omni("convert", "kmeans", HUBERT / "base_L3_km100.bin", tmp_path / "a")
+    omni("convert", "kmeans", HUBERT / "base_L3_km100.bin", "-o", tmp_path / "a")
     told = omni("units", QUESTIONS["question_slt"], "--extractor", tmp_path / "a", code=2).stderr
     assert "omni convert hubert" in told
-    omni("convert", "hubert", HUBERT / "hubert_base.pt", tmp_path / "b", "--layer", 3)
+    omni("convert", "hubert", HUBERT / "hubert_base.pt", "-o", tmp_path / "b", "--layer", 3)
     told = omni("units", QUESTIONS["question_slt"], "--extractor", tmp_path / "b", code=2).stderr
     assert "omni convert kmeans" in told
 
 
 def test_vocode_speaks_units_with_and_without_durations(tmp_path):
-    omni("convert", "vocoder", VOCODER, tmp_path / "voice")
+    omni("convert", "vocoder", VOCODER, "-o", tmp_path / "voice")
     record = json.loads((VOCODER / "golden.json").read_text())["seqs"]
     name = next(iter(record))
     text = " ".join(map(str, record[name]["units"]))
@@ -101,7 +102,7 @@ def test_vocode_speaks_units_with_and_without_durations(tmp_path):
 
 @pytest.mark.parametrize("units", ["", "a b", "-1 -1", "5 1000"])
 def test_units_that_cannot_be_spoken_are_told(tmp_path, units):
-    omni("convert", "vocoder", VOCODER, tmp_path / "voice")
+    omni("convert", "vocoder", VOCODER, "-o", tmp_path / "voice")
     out = tmp_path / "out.wav"
     result = omni("vocode", "--vocoder", tmp_path / "voice", f"--units={units}", "-o", out, code=2)
     assert result.stderr.splitlines()[-1].startswith("error: unit")
@@ -109,9 +110,9 @@ def test_units_that_cannot_be_spoken_are_told(tmp_path, units):
 
 
 def test_a_whisper_folder_and_an_export_are_written(tmp_path, checkpoint):
-    omni("convert", "whisper", ENCODER, tmp_path / "encoder")
+    omni("convert", "whisper", ENCODER, "-o", tmp_path / "encoder")
     assert (tmp_path / "encoder" / "model.safetensors").is_file()
-    omni("export", checkpoint, tmp_path / "back", "--encoder-file", "elsewhere/large-v3.pt")
+    omni("export", checkpoint, "-o", tmp_path / "back", "--encoder-file", "elsewhere/large-v3.pt")
     config = json.loads((tmp_path / "back" / "config.json").read_text())
     assert config["speech_encoder"] == "elsewhere/large-v3.pt"
 
@@ -124,7 +125,7 @@ def test_what_is_there_is_never_overwritten(tmp_path, checkpoint):
         ("convert", "kmeans", HUBERT / "base_L3_km100.bin"),
         ("convert", "hubert", HUBERT / "hubert_base.pt"),
     ):  # fmt: skip
-        told = omni(*command, checkpoint, code=2).stderr
+        told = omni(*command, "-o", checkpoint, code=2).stderr
         assert str(checkpoint) in told and "new" in told
     assert sorted(checkpoint.rglob("*")) == before
 
@@ -139,7 +140,7 @@ def test_a_refused_file_leaves_nothing_behind(tmp_path):
         ("convert", "vocoder", tmp_path / "source"),
     ):  # fmt: skip
         extra = ("--whisper", cut) if command[1] == "llama-omni" else ()
-        told = omni(*command, tmp_path / "target", *extra, code=2).stderr
+        told = omni(*command, "-o", tmp_path / "target", *extra, code=2).stderr
         assert told.startswith("error: ")
         assert "Traceback" not in told
         assert [path.name for path in tmp_path.iterdir()] == ["source"]

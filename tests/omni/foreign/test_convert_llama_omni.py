@@ -22,8 +22,9 @@ from omni.loading import load
 from omni.model import OmniForConditionalGeneration
 from omni.processor import pad_features
 from omni.prompt import IGNORE, Message
+from omni.session.config import SessionConfig
 from omni.session.sampling import Sampling
-from omni.session.session import SessionConfig, SpeechSession
+from omni.session.session import SpeechSession
 from omni.values import Frames
 from tests.published import (
     CHECKPOINT,

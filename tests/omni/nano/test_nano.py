@@ -9,7 +9,7 @@ import torch
 import omni
 from omni.audio import load_audio
 from omni.metrics import normalise
-from omni.session.session import SessionConfig
+from omni.session.config import SessionConfig
 
 QUESTIONS = Path(omni.__file__).parent / "nano" / "questions"
 # Of the held-out questions, picked before it was trained. flite's rms asks 3, 4 and 6 and was never

@@ -35,6 +35,11 @@ def test_tokens_outside_the_nucleus_are_never_drawn() -> None:
     assert set(drawn(Sampling(temperature=1.0, top_p=0.7))) == {0, 1}
 
 
+def test_tokens_that_are_not_among_the_best_k_are_never_drawn() -> None:
+    assert set(drawn(Sampling(temperature=5.0, top_k=3))) == {0, 1, 2}
+    assert set(drawn(Sampling(temperature=1.0, top_k=3, top_p=0.7))) == {0, 1}
+
+
 def test_a_seed_repeats_its_draws_and_another_does_not() -> None:
     def draws(seed: int) -> list[int]:
         sampling = Sampling(temperature=1.0, seed=seed)
@@ -46,7 +51,13 @@ def test_a_seed_repeats_its_draws_and_another_does_not() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("temperature", -0.1), ("temperature", float("nan")), ("top_p", 0.0), ("top_p", 1.1)],
+    [
+        ("temperature", -0.1),
+        ("temperature", float("nan")),
+        ("top_p", 0.0),
+        ("top_p", 1.1),
+        ("top_k", -1),
+    ],
 )
 def test_settings_out_of_range_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name}={value}: must be"):

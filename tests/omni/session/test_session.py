@@ -1,7 +1,6 @@
 """A conversation as events: the same words whatever the schedule, and nothing computed twice."""
 
 from dataclasses import replace
-from functools import cache
 from itertools import count
 
 import numpy as np
@@ -12,58 +11,31 @@ from hypothesis import strategies as st
 
 from omni.audio import AudioError
 from omni.ctc import best_units
-from omni.model import OmniForConditionalGeneration
-from omni.processor import OmniProcessor
 from omni.prompt import IGNORE
+from omni.session.config import SessionConfig
 from omni.session.events import AudioDelta, Done, Event, TextDelta
 from omni.session.sampling import Sampling
-from omni.session.session import SessionConfig, SpeechSession
+from omni.session.session import SpeechSession
 from omni.vocoder import Vocoder, vocode
 from omni.vocoder.chunking import Whole, parse_schedule
-from tests.tiny import question, tiny_model, tiny_processor
+from tests.talk import (
+    BAD,
+    SHORT,
+    Counted,
+    answer,
+    fresh_second_turn,
+    model,
+    processor,
+    session,
+)
+from tests.tiny import question, tiny_model
 
 torch.set_num_threads(1)
-SHORT = SessionConfig(max_new_tokens=10)
-
-
-@cache
-def model(vocoder: str = "nsf") -> OmniForConditionalGeneration:
-    """Shared: sessions keep their own state."""
-    return tiny_model(vocoder=vocoder)
-
-
-@cache
-def processor() -> OmniProcessor:
-    return tiny_processor()
-
-
-def session(config: SessionConfig = SHORT, **kwargs) -> SpeechSession:
-    return SpeechSession(model(), processor(), config, **kwargs)
-
-
-def answer(talk: SpeechSession, asked: np.ndarray | str) -> tuple[list[Event], Done]:
-    events = list(talk.ask(asked))
-    assert isinstance(events[-1], Done)
-    return events, events[-1]
 
 
 def joined(events: list[Event]) -> np.ndarray:
     waves = [event.waveform for event in events if isinstance(event, AudioDelta)]
     return np.concatenate(waves) if waves else np.zeros(0, np.float32)
-
-
-class Counted:
-    """Counts the positions that the language model is fed."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.fed: list[int] = []
-        forward = model().language_model.forward
-
-        def counting(*args, **kwargs):
-            self.fed.append(kwargs["inputs_embeds"].shape[1])
-            return forward(*args, **kwargs)
-
-        monkeypatch.setattr(model().language_model, "forward", counting)
 
 
 @pytest.mark.parametrize("asked", ["Tell me", 1.0, 2.35])
@@ -201,13 +173,6 @@ def test_a_cancel_of_the_last_reply_does_not_touch_the_next() -> None:
     assert answer(talk, question())[1].reason == "length"
 
 
-def fresh_second_turn(talk: SpeechSession, asked: np.ndarray | str) -> Done:
-    """The answer of a session that has the same history and no cache."""
-    scratch = session()
-    scratch.history, scratch._speech = list(talk.history), list(talk._speech)
-    return answer(scratch, asked)[1]
-
-
 @pytest.mark.parametrize("cancel_after", [None, 0, 2])
 def test_a_later_turn_is_what_it_would_be_without_the_cache(cancel_after: int | None) -> None:
     talk = session()
@@ -281,16 +246,6 @@ def test_a_second_turn_feeds_only_what_the_cache_does_not_hold(
     whole = len(talk._cached_ids) - len(words)
     # All but the first turn's prompt and the words that were fed: end token, question, header.
     assert counted.fed == [whole - first - len(words)] + [1] * len(words)
-
-
-BAD = {
-    "silence": (np.zeros(16_000, np.float32), "of silence"),
-    "too long": (question(10.5), "at most 10 s"),
-    "too short": (question(0.05), "at least 1600"),
-    "nan": (np.full(16_000, np.nan, np.float32), "NaN"),
-    "control token": ("say <speech>", "holds <speech>"),
-    "too much text": ("word " * 600, "the language model has 512; reset"),
-}
 
 
 @pytest.mark.parametrize("bad", BAD)

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from data_tools.manifest.record import Manifest, read_manifest
-from data_tools.speech.augment import AugmentConfig
+from data_tools.speech.augmentation import AugmentConfig
 from omni.prompt import IGNORE
 from tests.tiny import tiny_model, tiny_processor, tiny_records
 from train.data.batches import Collate, Dialogues, Example, examples
 from train.data.features import LiveEars, cached_ears
-from train.loop.loop import Item
+from train.loop.order import Item
 
 torch.set_num_threads(1)
 

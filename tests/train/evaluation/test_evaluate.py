@@ -10,8 +10,9 @@ import torch
 from data_tools.manifest.record import Manifest, read_manifest
 from omni.audio import load_audio
 from omni.prompt import Message
+from omni.session.config import SessionConfig
 from omni.session.events import Done
-from omni.session.session import SessionConfig, SpeechSession
+from omni.session.session import SpeechSession
 from omni.vocoder.chunking import Fixed, Whole
 from omni.vocoder.streaming import StreamingVocoder
 from tests.paths import DATA

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from data_tools.manifest.record import Manifest, Record, read_manifest
+from data_tools.encode.features import FeaturesConfig, extract_features
+from data_tools.manifest import Manifest, Record, read_manifest
 from omni.audio import save_wav
 from omni.checkpoint.bases import load_speech_encoder
 from omni.files.errors import UserError
@@ -19,14 +21,15 @@ from omni.speech_encoder import save_speech_encoder
 from omni.units.config import UnitsConfig
 from omni.vocoder import NsfConfig
 from tests.tiny import UNITS, question, tiny_bases, tiny_records
+from train import nano
 from train.bases.lm import SmallLlama, train_lm
 from train.data.batches import examples
 from train.data.fingerprint import state_content
-from train.loop.loop import LoopConfig
+from train.loop import LoopConfig
 from train.loop.run import begin_run
 from train.stages.stage1 import Stage1, join_bases, train_stage1
 from train.stages.stage2 import Stage2, train_stage2
-from train.voice.labels import clips, make_units
+from train.voice import clips, make_units
 from train.voice.vocoder import train_vocoder
 
 torch.set_num_threads(1)
@@ -131,6 +134,10 @@ def test_stage_1_refuses_other_data_recipe_and_bases_and_names_them(
     encoder.conv1.weight.data[0, 0, 0] += 0.1
     save_speech_encoder(encoder, tmp_path / "other")
     refused(r"bases\.speech_encoder=", manifest, (str(tmp_path / "other"), bases[1]), output)
+    bare = changed(manifest, other_units)  # which stage 1 never sees
+    assert listen(bare, bases, output)
+    say_anew(manifest, "assistant")
+    assert listen(manifest, bases, output)
     say_anew(manifest, "user")
     refused(r"data\.recordings=", manifest, bases, output)
 
@@ -264,3 +271,38 @@ def test_the_vocoder_is_measured_on_the_manifests_own_validation(
             for turn in record.turns[1::2]
         }
         assert {clip.path.resolve() for clip in found} == answers
+
+
+def test_questions_that_were_spoken_anew_are_encoded_anew_and_moved_ones_are_not(
+    manifest: Manifest, bases: tuple[str, str], tmp_path: Path
+) -> None:
+    encoder = load_speech_encoder(bases[0])
+    config = FeaturesConfig(variants=0)
+
+    def kept(source: Manifest) -> int:
+        extract_features(source, encoder, tmp_path / "frames", config)
+        return len((tmp_path / "frames" / "index.jsonl").read_text().splitlines()) - 1
+
+    before = kept(manifest)
+    shutil.copytree(manifest.root, tmp_path / "moved")
+    assert kept(read_manifest(tmp_path / "moved" / "records.jsonl")) == before
+    say_anew(manifest, "user")
+    assert kept(manifest) == before + 1
+
+
+def test_the_nano_refuses_other_data_and_another_seed_in_the_same_folder(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    for name in set(nano.DATA) - {"records.jsonl"}:
+        shutil.copy(manifest.root / "records.jsonl", manifest.root / name)
+    nano.begin(tmp_path)
+    nano.begin(tmp_path)
+    with pytest.raises(UserError, match=r"seed=1, this one has 2"):
+        nano.begin(tmp_path, seed=2)
+    path = manifest.root / "text.jsonl"
+    path.write_text(path.read_text().replace("Paris.", "Rome."))
+    with pytest.raises(UserError, match=r"data\.text\.jsonl\.texts="):
+        nano.begin(tmp_path)
+    (tmp_path / "lm").mkdir()
+    nano.begin(tmp_path, seed=2, restart=True)
+    assert not (tmp_path / "lm").exists() and path.is_file()

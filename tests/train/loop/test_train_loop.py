@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import Dataset
 
+from train.loop import LoopConfig, last_complete_checkpoint, placement, train
 from train.loop.freeze import Freeze
-from train.loop.loop import BucketSampler, Item, LoopConfig, last_complete_checkpoint, train
+from train.loop.order import BucketSampler, Item
 
 torch.set_num_threads(1)
 
@@ -70,19 +71,25 @@ class Model(nn.Module):
         self.stands = nn.Linear(4, 1)
         self.dropout = nn.Dropout(0.3)
 
-    def forward(self, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(
+        self, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
         made = self.stands(self.dropout(self.learns(labels)))
-        return {"loss": (made - 3 * labels).square().mean()}
+        number = len(labels) if num_items_in_batch is None else num_items_in_batch
+        return {"loss": (made - 3 * labels).square().sum() / number}
 
 
 def run(output: Path, module: Model, freeze: Freeze | None = None) -> dict[str, torch.Tensor]:
     train(
         module,
-        config=LoopConfig(epochs=4, batch_size=3, learning_rate=1e-2, save_steps=3),
+        config=LoopConfig(
+            epochs=4, batch_size=3, learning_rate=1e-2, save_steps=3, dtype="float32"
+        ),
         output=output,
         dataset=Line(),
         lengths=[1] * 10,
         collate=lambda rows: {"labels": torch.stack(rows)},
+        count=lambda batch: len(batch["labels"]),
         freeze=freeze,
     )
     return {name: value.clone() for name, value in module.state_dict().items()}
@@ -97,11 +104,11 @@ def killed_after(steps: int) -> Model:
     module, made = Model(), []
     forward = module.forward
 
-    def limited(labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    def limited(labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> dict[str, torch.Tensor]:
         if len(made) == steps:
             raise Killed
         made.append(None)
-        return forward(labels)
+        return forward(labels, num_items_in_batch)
 
     module.forward = limited  # type: ignore[method-assign]
     return module
@@ -167,3 +174,45 @@ def test_a_part_that_is_not_in_the_model_is_refused_by_name() -> None:
 def test_the_curves_lie_where_the_help_says(tmp_path: Path) -> None:
     run(tmp_path, Model())
     assert list((tmp_path / "runs").rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize(
+    ("bf16", "asked", "fast", "taken"),
+    [
+        (True, "auto", torch.float32, torch.float32),  # the recipe's wish, on slow hardware
+        (True, "auto", torch.bfloat16, torch.bfloat16),
+        (False, "auto", torch.bfloat16, torch.float32),
+        (False, "bfloat16", torch.float32, torch.bfloat16),
+        (True, "float32", torch.bfloat16, torch.float32),
+    ],
+)
+def test_a_loop_multiplies_in_what_was_asked_for_or_is_fast(
+    bf16: bool, asked: str, fast: torch.dtype, taken: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "auto": fast}
+    monkeypatch.setattr("train.loop.choose_dtype", lambda name, device: named[name])
+    config = LoopConfig(
+        epochs=1, batch_size=2, learning_rate=1e-3, bf16=bf16, device="cpu", dtype=asked
+    )
+    assert placement(config) == (torch.device("cpu"), taken)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "says"),
+    [
+        ("cpu", "float16", "dtype='float16': a CPU trains in"),
+        ("tpu", "auto", "device='tpu'"),
+        ("cpu", "int8", "dtype='int8'"),
+    ],
+)
+def test_a_place_or_type_that_cannot_train_is_refused(device: str, dtype: str, says: str) -> None:
+    config = LoopConfig(epochs=1, batch_size=2, learning_rate=1e-3, device=device, dtype=dtype)
+    with pytest.raises(ValueError, match=says):
+        placement(config)
+
+
+def test_a_numbered_gpu_is_refused_with_the_way_to_take_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.loop.choose_device", torch.device)
+    config = LoopConfig(epochs=1, batch_size=2, learning_rate=1e-3, device="cuda:1")
+    with pytest.raises(ValueError, match="CUDA_VISIBLE_DEVICES=1"):
+        placement(config)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from omni.files.errors import UserError
-from train.nano.build import NEEDS
+from train.nano.making import NEEDS
 from train.nano.schedule import last_line, ready, run_parts
 
 DIAMOND = {"a": [], "b": [], "c": ["a"], "d": ["b", "c"]}

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from data_tools.manifest.record import Manifest, read_manifest
-from data_tools.speech.augment import AugmentConfig
+from data_tools.speech.augmentation import AugmentConfig
 from omni.loading import load
 from omni.model import OmniForConditionalGeneration
 from omni.prompt import SPEECH, PromptConfig

@@ -18,7 +18,8 @@ from tests.tiny import UNITS, tiny_bases, tiny_records
 from train.data.batches import Collate, Dialogues, examples
 from train.data.features import LiveEars
 from train.data.fingerprint import state_content
-from train.loop.loop import Item, LoopConfig
+from train.loop import LoopConfig
+from train.loop.order import Item
 from train.stages.stage1 import Stage1, join_bases
 from train.stages.stage2 import (
     WRITTEN,
@@ -126,11 +127,11 @@ def test_a_killed_and_resumed_stage_ends_bitwise_like_one_that_was_not(
     with monkeypatch.context() as patch:
         steps, forward = [], LearnsToSpeak.forward
 
-        def limited(self, states, state_lengths, labels, label_lengths):
+        def limited(self, **batch):
             steps.append(None)
             if len(steps) == 4:
                 raise KeyboardInterrupt
-            return forward(self, states, state_lengths, labels, label_lengths)
+            return forward(self, **batch)
 
         patch.setattr(LearnsToSpeak, "forward", limited)
         with pytest.raises(KeyboardInterrupt):
@@ -155,7 +156,7 @@ def test_a_tolerated_share_of_impossible_pairs_is_left_out_and_named(
 ) -> None:
     long = with_units(manifest, "dialogue-2", tuple(range(UNITS)) * 10)
     recipe = replace(RECIPE, max_infeasible=0.2, loop=replace(RECIPE.loop, max_steps=1))
-    with caplog.at_level(logging.WARNING, "train.data.speakable"):
+    with caplog.at_level(logging.WARNING, "train.data.feasible"):
         train_stage2(stage1, long, recipe=recipe, output=tmp_path)
     assert "1 of 8 pairs have no CTC path" in caplog.text and "dialogue-2#0" in caplog.text
     (left_out,) = (item for item in examples(long, "train") if item.id == "dialogue-2#0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from omni.files import UserError
+from omni.files import replace_file
 from serve.tune.tuning import INAUDIBLE, Report
 
 LABEL_STEP_PT, LABEL_STEPS = 11, 6
@@ -12,16 +12,8 @@ FLOOR = 1e-5  # a logarithmic axis has no place for 0, the seam error of a whole
 
 
 def plot(report: Report, path: Path) -> None:
-    """Write one dot per schedule; path: .png or .svg.
-
-    Raises UserError without matplotlib (extra `eval`).
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError(
-            "matplotlib: not installed, so there is no plot; pip install 'omni-speech[eval]'"
-        ) from None
+    """Write one dot per schedule; path: .png or .svg. Needs matplotlib, of extra `serve`."""
+    from matplotlib.figure import Figure
 
     # A Figure of its own: no global state, no display.
     figure = Figure(figsize=(7, 4.5), layout="constrained")
@@ -52,4 +44,5 @@ def plot(report: Report, path: Path) -> None:
     axes.set_title("Units per chunk")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=150)
+    with replace_file(path) as aside:
+        figure.savefig(aside, dpi=150, format=path.suffix[1:])

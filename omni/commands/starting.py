@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from transformers.utils import logging
 
 from omni.audio import SAMPLE_RATE
 from omni.commands.threads import choose_threads
+from omni.devices import choose_device, choose_dtype
 from omni.loading import load
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
@@ -27,16 +29,23 @@ def quieten() -> None:
 
 
 def start(
-    checkpoint: str | None, *, threads: int | None = None
+    checkpoint: str | Path | None,
+    *,
+    threads: int | None = None,
+    device: str = "auto",
+    dtype: str | None = None,
 ) -> tuple[OmniForConditionalGeneration, OmniProcessor]:
-    """Load a checkpoint (None: the embedded nano) onto the GPU if there is one.
+    """Load a checkpoint (None: the embedded nano) onto a device; see omni.devices for the names.
 
-    threads: torch's CPU threads; None leaves them.
+    threads: torch's CPU threads; None leaves them. dtype: None is float32 on a CPU and the stored
+    type elsewhere. Raises UserError for a device that is not there.
     """
+    place = choose_device(device)
+    kind = None if dtype is None else choose_dtype(dtype, place)
     quieten()
     if threads is not None:
         torch.set_num_threads(threads)
-    return load(checkpoint, device_map="cuda" if torch.cuda.is_available() else None)
+    return load(checkpoint, device_map=None if place.type == "cpu" else place, dtype=kind)
 
 
 def settle_threads(

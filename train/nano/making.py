@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 
 from data_tools.manifest import read_manifest
+from data_tools.sources import ROLES
 from data_tools.speech import AugmentConfig
 from omni.checkpoint import load_speech_encoder
 from omni.devices import choose_device
-from omni.files import UserError, read_json, write_json
+from omni.files import UserError, need, read_json, write_json, write_text
 from omni.loading import load
 from omni.units import UnitsConfig
 from omni.vocoder import load_vocoder
@@ -40,6 +41,13 @@ from train.stages import (
 from train.voice import answers, clips, make_units, train_vocoder
 
 SEED = 1
+# Asked for before the first part begins, and some are used in the last, hours later.
+USED_BY_PARTS = {
+    "tensorboard": "train",
+    "sklearn": "train",
+    "jiwer": "eval",
+    "pocketsphinx": "eval",
+}
 MARKER = "complete.json"  # written last in each part's folder; holds its validation's numbers
 
 
@@ -72,7 +80,7 @@ def begin(folder: Path, *, seed: int | None = None, restart: bool = False) -> No
     known = folder / FILE
     if seed is None:
         seed = _seed(folder) if known.is_file() and not restart else SEED
-    data = {name: data_of(read_manifest(folder / "data" / name)) for name in DATA}
+    data = {name: data_of(read_manifest(folder / "data" / name), heard=ROLES) for name in DATA}
     recipes = (nano_bases(), nano_units(), nano_vocoder(), nano_stage1(), nano_stage2())
     recipe = {type(made).__name__: plain(made) for made in recipes}
     begin_run(
@@ -117,6 +125,8 @@ def build_all(
     each part; by default those that begin together share the cores.
     Raises UserError if there is no data or a part fails.
     """
+    for package, extra in USED_BY_PARTS.items():
+        need(package, extra, "training the nano")
     cores = os.cpu_count() or 1
     jobs = jobs or (1 if torch.cuda.is_available() else min(2, cores))
     begin(folder)
@@ -144,7 +154,7 @@ def _there(folder: Path, needed: str) -> bool:
 
 def _missing(folder: Path, needed: str, part: str) -> UserError:
     command = (
-        f"omni-data nano {folder}/data"
+        f"omni-data nano --output {folder}/data"
         if needed == "data"
         else f"omni-train nano {folder} --part {needed}"
     )
@@ -268,7 +278,7 @@ def _evaluation(at: Setting) -> dict:
     write_json(folder / "evaluation" / "report.json", report)
     made = {part: read_json(folder / part / MARKER) for part in NEEDS if complete(folder, part)}
     card = model_card(report, made)
-    (folder / "checkpoint" / "README.md").write_text(card, encoding="utf-8")
+    write_text(folder / "checkpoint" / "README.md", card)
     return report
 
 
