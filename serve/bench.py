@@ -156,7 +156,7 @@ def load_robustness_command(
         tempfile.TemporaryDirectory(prefix="omni-bench-") as folder,
         tqdm(total=2 * (1 + repeats), unit="answer") as bar,
     ):
-        command = [sys.executable, "-m", "omni.commands.main", "ask", str(asked), "--json"]
+        command = [sys.executable, "-m", "omni.cli", "ask", str(asked), "--json"]
         command += ["--output", str(Path(folder) / "answer.wav")]
         command += [] if checkpoint is None else ["--checkpoint", checkpoint]
         found = load_robustness(command, repeats=repeats, others=others, progress=bar.update)

@@ -17,7 +17,7 @@ import torch
 from typer.testing import CliRunner
 
 import data_tools.cli
-import omni.commands.main
+import omni.cli
 import serve.cli
 import train.cli
 from data_tools.manifest import Record, Turn, read_manifest, write_manifest
@@ -30,13 +30,13 @@ from tests.published import ENCODER
 from tests.tiny import tiny_model, tiny_processor
 
 MODULES = {
-    "omni": "omni.commands.main",
+    "omni": "omni.cli",
     "omni-data": "data_tools.cli",
     "omni-train": "train.cli",
     "omni-serve": "serve.cli",
 }
 APPS = {
-    "omni": omni.commands.main.app,
+    "omni": omni.cli.app,
     "omni-data": data_tools.cli.app,
     "omni-train": train.cli.app,
     "omni-serve": serve.cli.app,
@@ -284,7 +284,7 @@ def test_names_with_spaces_and_bytes_that_are_no_text_are_read_written_and_said(
     (kitchen / question).write_bytes((kitchen / "q.wav").read_bytes())
     ask = ["ask", question, "--checkpoint", "checkpoint", "-o", answer]
     done = subprocess.run(
-        [sys.executable, "-m", "omni.commands.main", *ask],
+        [sys.executable, "-m", "omni.cli", *ask],
         cwd=kitchen, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -294,7 +294,7 @@ def test_names_with_spaces_and_bytes_that_are_no_text_are_read_written_and_said(
 
 def test_an_odd_name_in_an_error_is_still_one_line(kitchen: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "omni.commands.main", "ask", "no \udcff\nsuch.wav", "-o", "a.wav"],
+        [sys.executable, "-m", "omni.cli", "ask", "no \udcff\nsuch.wav", "-o", "a.wav"],
         cwd=kitchen, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
@@ -334,9 +334,9 @@ def test_earlier_spellings_are_understood_and_not_shown(
 ) -> None:
     monkeypatch.chdir(kitchen)
     ask = ["ask", "--text", "hello", "--checkpoint", "checkpoint", old, str(tmp_path / "a.wav")]
-    assert CliRunner().invoke(omni.commands.main.app, ask).exit_code == 0
+    assert CliRunner().invoke(omni.cli.app, ask).exit_code == 0
     assert (tmp_path / "a.wav").is_file()
-    assert "--out " not in CliRunner().invoke(omni.commands.main.app, ["ask", "--help"]).stdout
+    assert "--out " not in CliRunner().invoke(omni.cli.app, ["ask", "--help"]).stdout
 
 
 def test_the_public_names_of_omni_are_shown() -> None:

@@ -19,8 +19,8 @@ import train.cli
 from data_tools.manifest import Manifest
 from omni.files.errors import UserError
 from omni.files.optional import need
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("omni", "train", "data_tools", "serve")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -1,3 +1,4 @@
+from .convert import register as register
 from .device_options import DEVICE_HELP as DEVICE_HELP
 from .device_options import DTYPE_NAMES as DTYPE_NAMES
 from .device_options import Device as Device
@@ -5,6 +6,7 @@ from .device_options import Dtype as Dtype
 from .device_options import StoredDtype as StoredDtype
 from .entry import command_line as command_line
 from .process import without_garbage_collection as without_garbage_collection
+from .starting import quieten as quieten
 from .starting import settle_threads as settle_threads
 from .starting import start as start
 from .starting import warm_up as warm_up

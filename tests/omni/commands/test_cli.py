@@ -16,7 +16,7 @@ from click.testing import Result
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from omni.commands.main import app
+from omni.cli import app
 from tests.tiny import tiny_model, tiny_processor
 
 RATE = 16_000
@@ -55,7 +55,7 @@ def assert_bad_input(result: Result, *says: str) -> None:
 
 
 def test_help_does_not_wait_for_torch() -> None:
-    code = "import sys, omni.commands.main; sys.exit('torch' in sys.modules)"
+    code = "import sys, omni.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     started = time.perf_counter()
     assert "ask" in omni("--help").stdout

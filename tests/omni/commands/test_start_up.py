@@ -98,17 +98,13 @@ def run(code: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize(
-    "module", ["omni", "omni.commands.main", "train.cli", "data_tools.cli", "serve.cli"]
-)
+@pytest.mark.parametrize("module", ["omni", "omni.cli", "train.cli", "data_tools.cli", "serve.cli"])
 def test_a_command_shows_its_help_without_torch_or_transformers(module: str) -> None:
     heavy = "sorted({'torch', 'transformers', 'datasets'} & sys.modules.keys())"
     assert run(f"import sys, {module}; print({heavy})") == "[]"
 
 
-@pytest.mark.parametrize(
-    "module", ["omni.commands.main", "train.cli", "data_tools.cli", "serve.cli"]
-)
+@pytest.mark.parametrize("module", ["omni.cli", "train.cli", "data_tools.cli", "serve.cli"])
 def test_the_threads_of_a_command_sleep_while_they_wait(module: str) -> None:
     code = f"import os, {module}; print(os.environ['OMP_WAIT_POLICY'])"
     assert run(f"import os; os.environ.pop('OMP_WAIT_POLICY', None); {code}") == "passive"

@@ -8,7 +8,7 @@ import soundfile
 import torch
 from typer.testing import CliRunner
 
-from omni.commands.main import app
+from omni.cli import app
 from tests.published import CHECKPOINT, ENCODER, HUBERT, QUESTIONS, VOCODER, facts
 
 torch.set_num_threads(1)

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import omni
-from omni.commands.main import app
+from omni.cli import app
 from omni.model import OmniForConditionalGeneration
 from omni.session import SpeechSession
 from omni.session.config import SessionConfig

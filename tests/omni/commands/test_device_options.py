@@ -8,7 +8,7 @@ import torch
 from typer.testing import CliRunner
 
 import data_tools.cli
-import omni.commands.main
+import omni.cli
 import serve.cli
 from omni.audio import save_wav
 from omni.commands.starting import start
@@ -33,9 +33,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 COMMANDS = {
-    "ask": (omni.commands.main.app, "ask --text Why?"),
-    "demo": (omni.commands.main.app, "demo"),
-    "units": (omni.commands.main.app, "units question.wav --extractor units"),
+    "ask": (omni.cli.app, "ask --text Why?"),
+    "demo": (omni.cli.app, "demo"),
+    "units": (omni.cli.app, "units question.wav --extractor units"),
     "tune": (serve.cli.app, "tune --chunk-units all --repeats 1"),
     "data units": (
         data_tools.cli.app,
@@ -65,9 +65,9 @@ def test_a_device_or_type_that_is_none_is_refused_in_one_line(command: str, here
 
 def test_vocode_takes_a_device(here: Path) -> None:
     words = ["vocode", "--vocoder", "voice", "--units", "1 2 3", "-o", "said.wav", "--device"]
-    done = CliRunner().invoke(omni.commands.main.app, [*words, "cpu"])
+    done = CliRunner().invoke(omni.cli.app, [*words, "cpu"])
     assert done.exit_code == 0 and Path("said.wav").is_file()
-    done = CliRunner().invoke(omni.commands.main.app, [*words, "gpu"])
+    done = CliRunner().invoke(omni.cli.app, [*words, "gpu"])
     assert done.exit_code == 2 and "device='gpu'" in done.stderr
 
 

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omni.commands.convert import register as register_conversion
-from omni.commands.device_options import Device, StoredDtype
-from omni.commands.entry import command_line
-from omni.commands.process import without_garbage_collection
+from omni.commands import Device, StoredDtype, command_line, without_garbage_collection
+from omni.commands import register as register_conversion
 from omni.files import UserError, check_file, check_folder, friendly
 
 if TYPE_CHECKING:
@@ -83,7 +81,7 @@ def ask(
         from omni.audio import load_audio, save_wav
 
         asked = load_audio(question) if question is not None else str(text)
-        from omni.commands.starting import settle_threads, start, warm_up
+        from omni.commands import settle_threads, start, warm_up
 
         model, processor = start(checkpoint, threads=threads, device=device, dtype=dtype)
     if model.vocoder is None and not text_only:
@@ -120,13 +118,13 @@ def demo(
     dtype: StoredDtype = None,
 ) -> None:
     """Ask the recordings that come with omni, and write the answers."""
-    questions = sorted((Path(__file__).parents[1] / "nano" / "questions").glob("*.wav"))
+    questions = sorted((Path(__file__).parent / "nano" / "questions").glob("*.wav"))
     if not questions:
         raise UserError("omni/nano/questions: no recordings there; install omni again")
     check_folder(output)
     with without_garbage_collection():
         from omni.audio import load_audio, save_wav
-        from omni.commands.starting import settle_threads, start, warm_up
+        from omni.commands import settle_threads, start, warm_up
 
         model, processor = start(checkpoint, threads=threads, device=device, dtype=dtype)
     config = _config(model, chunk_units, None, speak=True)
@@ -154,7 +152,7 @@ def info(
 ) -> None:
     """Describe a checkpoint: its parts, their sizes and bases, and what was trained."""
     from omni.about import describe
-    from omni.commands.starting import quieten
+    from omni.commands import quieten
     from omni.loading import NANO
 
     quieten()
