@@ -34,7 +34,9 @@ if __name__ == "__main__":
         Turn(role="user", text="What is the capital of France?", speech=question),
         Turn(role="assistant", text="The capital of France is Paris."),
     )
-    asked = Manifest(Path(), [Record(id="1", language="en", split="test", turns=turns)])
+    asked = Manifest(
+        root=Path(), records=[Record(id="1", language="en", split="test", turns=turns)]
+    )
     config = EvaluationConfig(splits=("test",), chunks=("10",), spoken=1, timed=1)
     with tempfile.TemporaryDirectory() as folder:
         evaluation = Evaluation(str(omni.NANO), asked, config, Path(folder), recogniser=Counter)

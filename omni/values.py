@@ -13,10 +13,11 @@ value that the caller keeps. One set of weights can so serve many sessions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,12 @@ class Frames:
 
     values: Tensor
     lengths: Tensor
+
+    @classmethod
+    def padded(cls, sequences: Sequence[Tensor]) -> Frames:
+        """[length, width] each, one or more -> one batch."""
+        lengths = torch.tensor([len(one) for one in sequences], device=sequences[0].device)
+        return cls(nn.utils.rnn.pad_sequence(list(sequences), batch_first=True), lengths)
 
     @property
     def mask(self) -> Tensor:

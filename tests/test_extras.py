@@ -178,13 +178,13 @@ print(word_error_rate(["a b"], ["a b"], normaliser="basic").rate)
     "serve": """
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from serve import plot, tune
-machine = tune.Machine(cores=1, torch_threads=1, device="cpu", load_before=0, load_after=0)
-report = tune.Report(
+from serve.tune import Machine, Report, plot
+machine = Machine(cores=1, torch_threads=1, device="cpu", load_before=0, load_after=0)
+report = Report(
     rows=(), best=None, budget_ms=1.0, questions=1, mute=0, repeats=1, machine=machine
 )
 with TemporaryDirectory() as folder:
-    plot.plot(report, Path(folder) / "a.svg")
+    plot(report, Path(folder) / "a.svg")
     print(0.0 if (Path(folder) / "a.svg").stat().st_size else "empty")
 """,
     "ray": """

@@ -33,21 +33,25 @@ OVERRIDDEN = {
     OmniProcessor: set(),
     OmniConfig: set(),
     OmniTrainer: {
-        "_get_train_sampler",  # order by (seed, epoch, index), which no public option gives
+        "_get_num_items_in_batch",  # ours are means over other things than labels
         "_issue_warnings_after_load",  # frozen weights are missing from checkpoints on purpose
         "_save",  # only what trains is written
+        "_save_rng_state",  # the last that every process does before a checkpoint is complete
     },
 }  # fmt: skip
 # Attributes that begin with "_" of objects that others made.
 ATTRIBUTES = {
     "_from_model_config",  # a mark by which generation settings would lose the chunk schedule
+    "_n_gpu",  # transformers': above one, the Trainer would share a batch out by DataParallel
     "_modules",  # torch's: a copy of an encoder with fewer layers
     "_Unpickler",  # Python's own, in Python: the only one that can be told what it may build
 }
 # Modules that the documentation of transformers names, beside what the package itself exports.
 DOCUMENTED = {
     "transformers.audio_utils": {"mel_filter_bank"},
+    "transformers.integrations.deepspeed": {"set_hf_deepspeed_config", "unset_hf_deepspeed_config"},
     "transformers.modeling_outputs": {"CausalLMOutputWithPast"},
+    "transformers.trainer_utils": {"seed_worker"},
     "transformers.utils": {"ModelOutput", "logging"},
 }
 # Modules of single models, whose content is nobody's promise.

@@ -19,7 +19,7 @@ LICENCE = "made by this project; speech by flite, festival and espeak-ng"
 
 
 class Dialogue(Protocol):
-    """What `nano_domain.dialogues()` gives; split is train, validation or test."""
+    """What `data_tools.nano.domain.dialogues()` gives; split is train, validation or test."""
 
     @property
     def id(self) -> str: ...

@@ -14,7 +14,7 @@ from typing import Any
 
 from data_tools.manifest import Record, Turn, laid_out, loaded, record_from_row
 
-ROLES = {
+SPEAKERS = {
     "user": "user", "human": "user", "prompter": "user", "question": "user",
     "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant",
     "model": "assistant", "bing": "assistant", "bard": "assistant", "answer": "assistant",
@@ -200,9 +200,11 @@ def messages_of(row: dict[str, Any], field: str) -> list[dict[str, Any]]:
 
 def role_of(item: dict[str, Any], field: str) -> Any:
     name = str(item.get(field)).lower()
-    if name not in ROLES:
-        raise ValueError(f"{field} {item.get(field)!r}: must be one of {', '.join(ROLES)}; rename")
-    return ROLES[name]
+    if name not in SPEAKERS:
+        raise ValueError(
+            f"{field} {item.get(field)!r}: must be one of {', '.join(SPEAKERS)}; rename"
+        )
+    return SPEAKERS[name]
 
 
 def text_of(item: dict[str, Any], field: str) -> str:

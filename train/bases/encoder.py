@@ -16,9 +16,8 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import Dataset
 
-from data_tools.commands import augment
 from data_tools.manifest import Manifest
-from data_tools.speech import AugmentConfig, augment_rng
+from data_tools.speech import AugmentConfig, augment, augment_rng
 from omni.audio import SAMPLE_RATE, load_audio, log_mel
 from omni.files import digest_of, files_digest, need
 from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, save_speech_encoder

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import torch
 
-from data_tools.manifest import read_manifest
-from data_tools.sources import ROLES
+from data_tools.manifest import ROLES, read_manifest
 from data_tools.speech import AugmentConfig
 from omni.checkpoint import load_speech_encoder
 from omni.devices import choose_device

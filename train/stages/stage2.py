@@ -7,63 +7,47 @@ and kept; the decoder then trains on them by CTC against the units of the record
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from data_tools.manifest import Manifest
 from omni.about import write_card
 from omni.ctc import best_units, ctc_loss
 from omni.files import (
-    RaggedStore,
-    fill,
     read_json,
     replace_folder,
     write_json,
     write_tensors,
 )
-from omni.frame_cache import CLEAN, weights_digest
+from omni.frame_cache import CLEAN
 from omni.loading import load
 from omni.metrics import unit_error_rate
-from omni.model import OmniForConditionalGeneration
-from omni.processor import OmniProcessor
-from omni.prompt import IGNORE
 from omni.unit_decoder import UnitDecoder, UnitDecoderConfig
 from omni.values import Frames
 from train.data import (
-    Collate,
-    Dialogues,
-    Example,
     Limits,
     data_of,
     examples,
     plain,
     speakable,
-    state_content,
-    state_key,
     tokenizer_digest,
-    units_of,
 )
 from train.loop import (
     Freeze,
-    Item,
     LoopConfig,
     begin_run,
     check_installed,
     filled,
     part_of,
-    placement,
-    share,
     train,
 )
-from train.stages.stage1 import Stage1, make_ears
+from train.stages.stage1 import Stage1
+from train.stages.states import CachedStates, cache_states, collate, heard_by
 
 UNIT_DECODER = "unit_decoder.safetensors"
-WRITTEN = -1  # the variant whose questions are put in writing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,47 +124,6 @@ def unit_errors(prediction) -> dict[str, float]:
     }
 
 
-class CachedStates(Dataset):
-    """States [N, H] and units of each example; the epochs take the variants in turn."""
-
-    def __init__(
-        self, items: Sequence[Example], store: RaggedStore, variants: Sequence[int]
-    ) -> None:
-        self._items = items
-        self._contents = [state_content(item) for item in items]
-        self._store = store
-        self._variants = variants
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    @property
-    def lengths(self) -> list[int]:
-        keys = [state_key(content, self._variants[0]) for content in self._contents]
-        return [self._store.length(key) for key in keys]
-
-    def __getitem__(self, item: Item | int) -> dict[str, Tensor]:
-        place = item if isinstance(item, Item) else Item(0, item)
-        turn = (place.epoch + place.index) if isinstance(item, Item) else 0
-        example = self._items[place.index]
-        variant = self._variants[turn % len(self._variants)]
-        states = self._store[state_key(self._contents[place.index], variant)]
-        return {"states": states.float(), "units": torch.tensor(units_of(example))}
-
-
-def collate(rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Pad states and units to the longest of the batch."""
-    states = [row["states"] for row in rows]
-    units = [row["units"] for row in rows]
-    pad = nn.utils.rnn.pad_sequence
-    return {
-        "states": pad(states, batch_first=True),
-        "state_lengths": torch.tensor([len(row) for row in states]),
-        "labels": pad(units, batch_first=True, padding_value=IGNORE),
-        "label_lengths": torch.tensor([len(row) for row in units]),
-    }
-
-
 def train_stage2(
     checkpoint: str | Path,
     manifest: Manifest,
@@ -222,7 +165,14 @@ def train_stage2(
     if run.result is not None:
         return run.result
     store, variants = cache_states(
-        model, processor, training, validation, recipe, output / "states", frames
+        model,
+        processor,
+        training,
+        validation,
+        recipe.hearing,
+        recipe.loop,
+        output / "states",
+        frames,
     )
     torch.manual_seed(recipe.loop.seed)  # of the decoder's first weights
     config = recipe.decoder(model.config.hidden_size)
@@ -252,12 +202,6 @@ def train_stage2(
     return run.finish(result)
 
 
-def heard_by(model: OmniForConditionalGeneration) -> dict[str, str]:
-    """Digests of the parts whose weights the response states depend on."""
-    parts = ("speech_encoder", "speech_adapter", "language_model")
-    return {part: weights_digest(getattr(model, part)) for part in parts}
-
-
 def add_voice(source: Path, target: Path, unit_decoder: UnitDecoder) -> None:
     """Stage 1's checkpoint with a unit decoder; every other weight file is copied as it is."""
     with replace_folder(target) as aside:
@@ -268,67 +212,3 @@ def add_voice(source: Path, target: Path, unit_decoder: UnitDecoder) -> None:
         config["trained"] = (config.get("trained") or {}) | {"stage2": ["unit_decoder"]}
         write_json(aside / "config.json", config)
         write_card(aside, title=target.resolve().name, inherited=source)
-
-
-def cache_states(
-    model: OmniForConditionalGeneration,
-    processor: OmniProcessor,
-    training: list[Example],
-    validation: list[Example],
-    recipe: Stage2,
-    folder: Path,
-    frames: Path | None,
-    batch_size: int = 32,
-) -> tuple[RaggedStore, tuple[int, ...]]:
-    """The states that predict each response, for every variant: clean, augmented, and written.
-
-    The model comes to lie on the recipe's device; on a GPU its LLM computes in the recipe's type.
-    """
-    hearing = recipe.hearing
-    made_of = {
-        "model": heard_by(model),
-        "augmentation": repr(hearing.augmentation),
-        "seed": hearing.loop.seed,
-    }
-    ears = make_ears(
-        model, processor, training, validation, hearing, frames or folder.with_name("frames")
-    )
-    device, dtype = placement(recipe.loop)
-    model.to(device)
-    if device.type == "cuda":
-        model.language_model.to(dtype)
-        model.speech_adapter.to(dtype)
-        made_of["dtype"] = str(dtype)
-    augmented = (hearing.cached_variants or 0) if hearing.augmentation is not None else 0
-    variants = (CLEAN, *range(1, augmented + 1), WRITTEN)
-    dialogues = Dialogues([*training, *validation], processor, ears)
-    # Examples of like length share a batch.
-    order = sorted(range(len(dialogues)), key=dialogues.lengths.__getitem__)
-    last = len(training)
-    contents = [state_content(item) for item in dialogues.items]
-    work = {state_key(contents[i], CLEAN): (i, CLEAN) for i in order}
-    for variant in variants[1:]:
-        work |= {state_key(contents[i], variant): (i, variant) for i in order if i < last}
-    keys = list(work)
-    pad = Collate(processor, ears)
-
-    def make(batch: Sequence[str]) -> list[Tensor]:
-        rows = [
-            dialogues.prepare(index, CLEAN if variant == WRITTEN else variant,
-                              written=variant == WRITTEN)
-            for index, variant in (work[key] for key in batch)
-        ]  # fmt: skip
-        tensors = {name: value.to(model.device) for name, value in pad(rows).items()}  # type: ignore[attr-defined]
-        states = model.teacher_forced_states(**tensors)
-        return [states.sequence(row) for row in range(len(rows))]
-
-    store = fill(
-        folder,
-        made_of=made_of,
-        batches=[keys[start : start + batch_size] for start in range(0, len(keys), batch_size)],
-        make=make,
-        width=model.config.hidden_size,
-        label="response states",
-        share=share(),
-    )
-    return store, variants

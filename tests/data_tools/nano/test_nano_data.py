@@ -311,7 +311,7 @@ def run(*arguments: object) -> tuple[int, str]:
 def test_the_command_makes_the_set_and_tells_what_lies_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data_tools.nano_domain.dialogues", lambda: [dialogue(0, "train")])
+    monkeypatch.setattr("data_tools.nano.domain.dialogues", lambda: [dialogue(0, "train")])
     code, output = run("nano", "-o", tmp_path, "--questions", 2, "--workers", 1)
     assert code == 0
     assert "2 records" in output and "4 clips, 4 of them new" in output

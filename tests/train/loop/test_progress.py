@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_train_loop import Line, Model
 
+from tests.train.loop.test_train_loop import Line, Model
 from train.loop.loop import LoopConfig, train
 from train.loop.progress import ProgressTable, duration
 
@@ -20,6 +20,7 @@ def test_training_prints_a_table_with_its_validation(
         dataset=Line(),
         lengths=[1] * 10,
         collate=lambda rows: {"labels": torch.stack(rows)},
+        count=lambda batch: len(batch["labels"]),
         validation=Line(),
     )
     shown = capsys.readouterr()

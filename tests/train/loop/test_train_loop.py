@@ -190,7 +190,7 @@ def test_a_loop_multiplies_in_what_was_asked_for_or_is_fast(
     bf16: bool, asked: str, fast: torch.dtype, taken: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "auto": fast}
-    monkeypatch.setattr("train.loop.choose_dtype", lambda name, device: named[name])
+    monkeypatch.setattr("train.loop.loop.choose_dtype", lambda name, device: named[name])
     config = LoopConfig(
         epochs=1, batch_size=2, learning_rate=1e-3, bf16=bf16, device="cpu", dtype=asked
     )
@@ -212,7 +212,7 @@ def test_a_place_or_type_that_cannot_train_is_refused(device: str, dtype: str, s
 
 
 def test_a_numbered_gpu_is_refused_with_the_way_to_take_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.loop.choose_device", torch.device)
+    monkeypatch.setattr("train.loop.loop.choose_device", torch.device)
     config = LoopConfig(epochs=1, batch_size=2, learning_rate=1e-3, device="cuda:1")
     with pytest.raises(ValueError, match="CUDA_VISIBLE_DEVICES=1"):
         placement(config)

@@ -21,15 +21,8 @@ from train.data.fingerprint import state_content
 from train.loop import LoopConfig
 from train.loop.order import Item
 from train.stages.stage1 import Stage1, join_bases
-from train.stages.stage2 import (
-    WRITTEN,
-    CachedStates,
-    LearnsToSpeak,
-    Stage2,
-    cache_states,
-    collate,
-    train_stage2,
-)
+from train.stages.stage2 import LearnsToSpeak, Stage2, train_stage2
+from train.stages.states import WRITTEN, CachedStates, cache_states, collate
 
 torch.set_num_threads(1)
 RECIPE = Stage2(
@@ -102,7 +95,7 @@ def test_cached_states_are_those_of_a_forward_now(
     items = examples(manifest, "train")
     ears = LiveEars(processor, augmentation=None, seed=0)
     kept, variants = cache_states(
-        model, processor, items, [], RECIPE, trained / "states", frames=None
+        model, processor, items, [], RECIPE.hearing, RECIPE.loop, trained / "states", frames=None
     )
     assert variants == (CLEAN, WRITTEN)
     data = Dialogues(items, processor, ears)

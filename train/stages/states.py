@@ -1,0 +1,132 @@
+"""What stage 2 trains on: the LLM's states at each response, computed once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from omni.files import RaggedStore, fill
+from omni.frame_cache import CLEAN, weights_digest
+from omni.model import OmniForConditionalGeneration
+from omni.processor import OmniProcessor
+from omni.prompt import IGNORE
+from train.data import Collate, Dialogues, Example, state_content, state_key, units_of
+from train.loop import Item, LoopConfig, placement, share
+from train.stages.stage1 import Stage1, make_ears
+
+WRITTEN = -1  # the variant whose questions are put in writing
+
+
+class CachedStates(Dataset):
+    """States [N, H] and units of each example; the epochs take the variants in turn."""
+
+    def __init__(
+        self, items: Sequence[Example], store: RaggedStore, variants: Sequence[int]
+    ) -> None:
+        self._items = items
+        self._contents = [state_content(item) for item in items]
+        self._store = store
+        self._variants = variants
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def lengths(self) -> list[int]:
+        keys = [state_key(content, self._variants[0]) for content in self._contents]
+        return [self._store.length(key) for key in keys]
+
+    def __getitem__(self, item: Item | int) -> dict[str, Tensor]:
+        place = item if isinstance(item, Item) else Item(0, item)
+        turn = (place.epoch + place.index) if isinstance(item, Item) else 0
+        example = self._items[place.index]
+        variant = self._variants[turn % len(self._variants)]
+        states = self._store[state_key(self._contents[place.index], variant)]
+        return {"states": states.float(), "units": torch.tensor(units_of(example))}
+
+
+def collate(rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Pad states and units to the longest of the batch."""
+    states = [row["states"] for row in rows]
+    units = [row["units"] for row in rows]
+    pad = nn.utils.rnn.pad_sequence
+    return {
+        "states": pad(states, batch_first=True),
+        "state_lengths": torch.tensor([len(row) for row in states]),
+        "labels": pad(units, batch_first=True, padding_value=IGNORE),
+        "label_lengths": torch.tensor([len(row) for row in units]),
+    }
+
+
+def heard_by(model: OmniForConditionalGeneration) -> dict[str, str]:
+    """Digests of the parts whose weights the response states depend on."""
+    parts = ("speech_encoder", "speech_adapter", "language_model")
+    return {part: weights_digest(getattr(model, part)) for part in parts}
+
+
+def cache_states(
+    model: OmniForConditionalGeneration,
+    processor: OmniProcessor,
+    training: list[Example],
+    validation: list[Example],
+    hearing: Stage1,
+    loop: LoopConfig,
+    folder: Path,
+    frames: Path | None,
+    batch_size: int = 32,
+) -> tuple[RaggedStore, tuple[int, ...]]:
+    """The states that predict each response, for every variant: clean, augmented, and written.
+
+    The model comes to lie on the loop's device; on a GPU its LLM computes in the loop's type.
+    """
+    made_of = {
+        "model": heard_by(model),
+        "augmentation": repr(hearing.augmentation),
+        "seed": hearing.loop.seed,
+    }
+    ears = make_ears(
+        model, processor, training, validation, hearing, frames or folder.with_name("frames")
+    )
+    device, dtype = placement(loop)
+    model.to(device)
+    if device.type == "cuda":
+        model.language_model.to(dtype)
+        model.speech_adapter.to(dtype)
+        made_of["dtype"] = str(dtype)
+    augmented = (hearing.cached_variants or 0) if hearing.augmentation is not None else 0
+    variants = (CLEAN, *range(1, augmented + 1), WRITTEN)
+    dialogues = Dialogues([*training, *validation], processor, ears)
+    # Examples of like length share a batch.
+    order = sorted(range(len(dialogues)), key=dialogues.lengths.__getitem__)
+    last = len(training)
+    contents = [state_content(item) for item in dialogues.items]
+    work = {state_key(contents[i], CLEAN): (i, CLEAN) for i in order}
+    for variant in variants[1:]:
+        work |= {state_key(contents[i], variant): (i, variant) for i in order if i < last}
+    keys = list(work)
+    pad = Collate(processor, ears)
+
+    def make(batch: Sequence[str]) -> list[Tensor]:
+        rows = [
+            dialogues.prepare(index, CLEAN if variant == WRITTEN else variant,
+                              written=variant == WRITTEN)
+            for index, variant in (work[key] for key in batch)
+        ]  # fmt: skip
+        tensors = {name: value.to(model.device) for name, value in pad(rows).items()}  # type: ignore[attr-defined]
+        states = model.teacher_forced_states(**tensors)
+        return [states.sequence(row) for row in range(len(rows))]
+
+    store = fill(
+        folder,
+        made_of=made_of,
+        batches=[keys[start : start + batch_size] for start in range(0, len(keys), batch_size)],
+        make=make,
+        width=model.config.hidden_size,
+        label="response states",
+        share=share(),
+    )
+    return store, variants
