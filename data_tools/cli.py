@@ -11,7 +11,6 @@ from data_tools.commands import build as cli_build
 from data_tools.commands import speech as cli_speech
 from data_tools.commands import texts as cli_text
 from data_tools.manifest import read_manifest, write_manifest
-from data_tools.nano import QUESTIONS
 from omni.commands import command_line
 from omni.files import UserError, friendly
 
@@ -31,7 +30,7 @@ def nano(
     workers: Annotated[int | None, typer.Option(help="Default: all cores.")] = None,
 ) -> None:
     """Speak the nano's dialogues. Stopped and run again, it goes on where it was."""
-    from data_tools.nano import build_nano
+    from data_tools.nano import QUESTIONS, build_nano
     from data_tools.nano.domain import dialogues
 
     made = build_nano(

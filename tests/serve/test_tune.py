@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import serve.tune.tuning as tune
 from omni.files.errors import UserError
 from omni.files.folders import CheckpointError
 from omni.session.config import SessionConfig
 from omni.session.events import Chunk
 from omni.vocoder.chunking import parse_schedule, stored_schedule
 from serve.cli import app
-from serve.tune import tuning as tune
 from serve.tune.drawing import plot
 from tests.tiny import tiny_model, tiny_processor
 

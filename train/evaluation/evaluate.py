@@ -34,7 +34,7 @@ from train.evaluation.answers import (
     with_others_audio,
 )
 from train.evaluation.journal import Journal
-from train.evaluation.judges import Judge
+from train.evaluation.judges import Judge, Recogniser
 from train.evaluation.quality import load_dnsmos
 from train.evaluation.report import Spoken, report_speech, report_text, report_timing, right_share
 from train.loop import begin_run
@@ -75,14 +75,16 @@ class Evaluation:
         config: EvaluationConfig,
         output: Path,
         *,
+        recogniser: Callable[[Sequence[str] | None], Recogniser] = Judge,
         restart: bool = False,
     ) -> None:
-        """Raises UserError if `output` holds results of another checkpoint or other questions;
-        restart: removes them. More chunks or answers join what was measured before."""
+        """recogniser: makes the judge of what is said, from the domain's sentences or, with None,
+        for any speech. restart: removes what `output` holds. Raises UserError if that is of another
+        checkpoint, judge or other questions; more chunks or answers join it."""
         need("jiwer", "eval", "evaluation")
         self.config = config
         self.model, self.processor = start(checkpoint, device=config.device, dtype=config.dtype)
-        if self.model.vocoder is not None:
+        if self.model.vocoder is not None and recogniser is Judge:
             need("pocketsphinx", "eval", "hearing what a checkpoint says")
         self.manifest = manifest
         self.items = {split: last_answers(examples(manifest, split)) for split in config.splits}
@@ -92,13 +94,15 @@ class Evaluation:
             "checkpoint": weights_digest(self.model, voice=voice),
             "max_new_tokens": config.max_new_tokens,
             "device": str(self.model.device),  # of the timings
+            "recogniser": f"{recogniser.__module__}.{recogniser.__qualname__}",
         }
         begin_run(
             output, "evaluate", made_of, product="report.json", also_writes=["results.jsonl"],
             restart=restart, names={"checkpoint": str(checkpoint), "data": str(manifest.root)},
         )  # fmt: skip
         self._first = self.items[config.splits[0]]
-        self._judges: dict[str, Judge] = {}
+        self._recogniser = recogniser
+        self._judges: dict[str, Recogniser] = {}
         self._dnsmos = load_dnsmos()
         self.ears = LiveEars(self.processor, augmentation=None, seed=0)
         self.journal = Journal(output / "results.jsonl", made_of)
@@ -236,10 +240,10 @@ class Evaluation:
             heard["dnsmos"] = self._dnsmos(waveform)
         return heard
 
-    def _judge(self, ear: str) -> Judge:
+    def _judge(self, ear: str) -> Recogniser:
         if ear not in self._judges:  # made when first needed: they take seconds
             answers = {turn.text for record in self.manifest.records for turn in record.turns[1::2]}
-            self._judges[ear] = Judge(sorted(answers) if ear == "domain" else None)
+            self._judges[ear] = self._recogniser(sorted(answers) if ear == "domain" else None)
         return self._judges[ear]
 
     def _time(self) -> None:

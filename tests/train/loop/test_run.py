@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import train.nano.making as nano
 from data_tools.encode.features import FeaturesConfig, extract_features
 from data_tools.manifest import Manifest, Record, read_manifest
 from omni.audio import save_wav
@@ -21,7 +22,6 @@ from omni.speech_encoder import save_speech_encoder
 from omni.units.config import UnitsConfig
 from omni.vocoder import NsfConfig
 from tests.tiny import UNITS, question, tiny_bases, tiny_records
-from train import nano
 from train.bases.lm import SmallLlama, train_lm
 from train.data.batches import examples
 from train.data.fingerprint import state_content
