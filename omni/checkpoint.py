@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -29,6 +30,14 @@ class ReadFrom:
 
     name: str
     folder: Path
+
+
+@dataclass(frozen=True)
+class StoredShape:
+    """A tensor as a file's header tells it. dtype: a name of safetensors, such as F16."""
+
+    shape: tuple[int, ...]
+    dtype: str
 
 
 @contextmanager
@@ -97,13 +106,28 @@ def build_config(kind: type[Config], values: Mapping[str, Any], *, where: str) -
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """Read a safetensors file. Raises CheckpointError if it is missing or damaged."""
-    path = Path(path)
-    if not path.is_file():
+    """The tensors of a safetensors file, mapped: their bytes are read at their first use.
+
+    Raises CheckpointError if the file is missing or damaged.
+    """
+    with _damage_told(path):
+        return load_file(path)
+
+
+def read_header(path: str | Path) -> dict[str, StoredShape]:
+    """The same without any tensor."""
+    with _damage_told(path), safe_open(path, framework="pt") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        return {n: StoredShape(tuple(s.get_shape()), s.get_dtype()) for n, s in slices.items()}
+
+
+@contextmanager
+def _damage_told(path: str | Path) -> Iterator[None]:
+    if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file; the checkpoint is incomplete, copy it again")
     try:
-        return load_file(path)
-    except Exception as error:  # safetensors raises its own class, not exported as a public name
+        yield
+    except SafetensorError as error:
         raise CheckpointError(f"{path}: damaged ({error}); copy or download it again") from None
 
 
@@ -111,10 +135,15 @@ def write_tensors(
     path: str | Path, tensors: Mapping[str, Tensor], *, dtype: torch.dtype | None = None
 ) -> None:
     """Write a safetensors file. dtype: of the floating-point tensors on disk; None keeps theirs."""
-    state = {
-        name: value.detach().to("cpu", dtype if value.is_floating_point() else None).contiguous()
-        for name, value in tensors.items()
-    }
+    state = {}
+    storages: set[int] = set()
+    for name, value in tensors.items():
+        value = value.detach().to("cpu", dtype if value.is_floating_point() else None).contiguous()
+        storage = value.untyped_storage().data_ptr()
+        # safetensors writes no tensor that shares its memory with another.
+        state[name] = value.clone() if storage in storages else value
+        if value.numel():  # an empty one has nothing to share
+            storages.add(storage)
     save_file(state, path, metadata={"format": "pt"})
 
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from omni.bases import LORA_BASE, fetch
-from omni.checkpoint import CheckpointError, read_json
+from omni.checkpoint import CheckpointError, read_header, read_json
 from omni.chunking import SETTING
 from omni.config import OmniConfig
-
-_HEADER_LIMIT = 100_000_000  # bytes, safetensors' own limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,23 +110,11 @@ def _stored(folder: Path, name: str) -> _Stored | None:
     files = [single] if single.is_file() else sorted((folder / name).glob("*.safetensors"))
     if not files:
         return None
-    headers = [entry for file in files for entry in _header(file).values()]
+    headers = [entry for file in files for entry in read_header(file).values()]
     return _Stored(
-        parameters=sum(prod(entry["shape"]) for entry in headers),
-        types=tuple(sorted({str(entry["dtype"]) for entry in headers})),
+        parameters=sum(prod(entry.shape) for entry in headers),
+        types=tuple(sorted({entry.dtype for entry in headers})),
     )
-
-
-def _header(path: Path) -> dict[str, dict[str, Any]]:
-    """A safetensors file's names, shapes and types: 8 bytes of length, then JSON."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(min(length, _HEADER_LIMIT)))
-    except (struct.error, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}); copy or download it again") from None
-    header.pop("__metadata__", None)
-    return header
 
 
 def _sizes_by_config(config: OmniConfig) -> dict[str, int]:

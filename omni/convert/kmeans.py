@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from omni.checkpoint import CheckpointError
+from omni.checkpoint import CheckpointError, write_tensors
 from omni.convert.pickles import Array, SafeUnpickler, Stub
-from omni.convert.stream import Progress, write_safetensors
+from omni.convert.stream import Progress
+from omni.files import replace_file
 
 
 class _ArrayWrapper(Stub):
@@ -29,7 +30,7 @@ class _JoblibUnpickler(SafeUnpickler):
     dispatch: ClassVar = dict(SafeUnpickler.dispatch)
 
     def __init__(self, file: BinaryIO, *, where: str, size: int) -> None:
-        known = {("joblib.numpy_pickle", "NumpyArrayWrapper"): _ArrayWrapper}
+        known = {"joblib.numpy_pickle.NumpyArrayWrapper": _ArrayWrapper}
         super().__init__(file, where=where, known=known)
         self._file = file
         self._size = size
@@ -68,9 +69,10 @@ class Centroids:
         """FOLDER/centroids.safetensors, beside an encoder that may lie there."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        aside = folder / ".centroids.safetensors.part"
-        write_safetensors(aside, {"centroids": self.values}, progress)
-        aside.replace(folder / "centroids.safetensors")
+        with replace_file(folder / "centroids.safetensors") as aside:
+            write_tensors(aside, {"centroids": self.values})
+        if progress is not None:
+            progress(self.nbytes)
 
 
 def read_kmeans(path: str | Path) -> Centroids:
