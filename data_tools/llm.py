@@ -5,8 +5,6 @@ A `Writer` completes requests; `WRITERS` names the kinds that a command or recip
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +14,8 @@ from typing import Any, Literal, Protocol
 from data_tools.journal import LeftOut
 from data_tools.spoken import full_sentences
 from omni.errors import UserError
+from omni.fingerprint import digest_of
+from omni.lines import appending, read_lines
 
 Task = Literal["rewrite", "respond"]
 
@@ -155,7 +155,7 @@ class CachedWriter:
         self.settings = settings
         self.path = path
         self.lock = threading.Lock()
-        self.known = dict(cached_replies(path))
+        self.known = {row["key"]: row["reply"] for row in read_lines(path)}
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         waiting: dict[str, list[int]] = {}
@@ -173,14 +173,11 @@ class CachedWriter:
                 yield index, reply
 
     def keep(self, key: str, reply: str) -> None:
-        line = json.dumps({"key": key, "reply": reply}, ensure_ascii=False) + "\n"
         with self.lock:
             self.known[key] = reply
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # A killed run may have torn the last line: an empty one keeps the next whole.
-            start = b"" if ends_with_newline(self.path) else b"\n"
-            with self.path.open("ab") as lines:
-                lines.write(start + line.encode())
+            with appending(self.path) as append:
+                append([{"key": key, "reply": reply}])
 
     def close(self) -> None:
         self.writer.close()
@@ -188,27 +185,4 @@ class CachedWriter:
 
 def chat_key(request: Request, settings: dict[str, Any]) -> str:
     chat = [asdict(message) for message in request.messages]
-    text = json.dumps([settings, chat], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def cached_replies(path: Path) -> Iterator[tuple[str, str]]:
-    """(key, reply) of every whole line."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                row = json.loads(line)
-                yield row["key"], row["reply"]
-            except (json.JSONDecodeError, KeyError, TypeError):
-                continue
-
-
-def ends_with_newline(path: Path) -> bool:
-    """Also of a file that is empty or missing."""
-    if not path.exists() or not path.stat().st_size:
-        return True
-    with path.open("rb") as file:
-        file.seek(-1, 2)
-        return file.read() == b"\n"
+    return digest_of(settings, chat, length=32)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from omni.errors import UserError
 from omni.files import replace_file
+from omni.lines import line_of
 
 ROLES = ("user", "assistant")
 TURN_FIELDS = ("role", "text", "speech", "units", "voice")
@@ -115,9 +116,8 @@ def write_manifest(
                 root = (audio_root or path.parent) if embed_audio else None
                 write_rows(aside, rows, audio_root=root)
             else:
-                lines = (json.dumps(r, ensure_ascii=False) + "\n" for r in map(without_nulls, rows))
-                with aside.open("w", encoding="utf-8") as file:
-                    file.writelines(lines)
+                with aside.open("wb") as file:
+                    file.writelines(map(line_of, map(without_nulls, rows)))
     except UnicodeEncodeError as error:
         around = error.object[max(0, error.start - 40) : error.end + 40]
         raise UserError(f"{path}: {around!r} is no UTF-8; rename that file") from None

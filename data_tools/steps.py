@@ -8,7 +8,6 @@ grown data set redoes exactly what is new. Who does the batches, this machine or
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from contextlib import closing
@@ -19,11 +18,11 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from data_tools.engines import Engine, Job, LocalEngine
-from data_tools.journal import LeftOut, alone, journal_line, read_journal, write_journal
+from data_tools.journal import LeftOut, alone, journal_row, read_journal, write_journal
 from data_tools.manifest import Manifest, Record, row_from_record, write_manifest
 from omni.errors import UserError
-from omni.files import write_text
 from omni.fingerprint import digest_of
+from omni.lines import appending, write_lines
 
 FEW = 20  # so many records may be left out, whatever their share
 
@@ -83,7 +82,7 @@ def run_step(
         ]
         made = len(todo)
         if todo:
-            write_journal(journal, known.items())  # without the torn last line of a killed run
+            write_journal(journal, known.items())
             todo.sort(key=lambda item: (step.size(item[1], root), item[1].id))
             batches = [
                 todo[start : start + step.batch_size]
@@ -99,14 +98,13 @@ def run_step(
             )
             with (
                 closing(running),
-                journal.open("a", encoding="utf-8") as lines,
+                appending(journal) as append,
                 tqdm(total=len(records), initial=len(records) - made, desc=step.name) as bar,
             ):
                 for place, results in running:
                     batch = batches[place]
                     done = [(key, r) for (key, _), r in zip(batch, results, strict=True)]
-                    lines.write(journal_line(done))
-                    lines.flush()
+                    append([journal_row(done)])
                     known.update(done)
                     bar.update(len(batch))
                     refused += sum(isinstance(result, LeftOut) for result in results)
@@ -166,7 +164,7 @@ def write_left_out(out: Path, by_step: dict[str, dict[str, str]]) -> None:
     if not rows:
         path.unlink(missing_ok=True)
         return
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_lines(path, rows)
 
 
 def rebased(record: Record, old: Path, new: Path) -> Record:
