@@ -16,6 +16,7 @@ from data_tools.spoken import full_sentences
 from omni.errors import UserError
 from omni.fingerprint import digest_of
 from omni.lines import appending, read_lines
+from omni.strict import build_strictly
 
 Task = Literal["rewrite", "respond"]
 
@@ -109,34 +110,28 @@ def writer_config(kind: str = "rules", **options: Any) -> WriterConfig:
     """From a command or recipe. Raises UserError for an unknown kind or option."""
     if kind not in WRITERS:
         raise UserError(f"writer {kind!r}: must be one of {', '.join(WRITERS)}")
-    try:
-        return WRITERS[kind](**options)
-    except TypeError as error:
-        raise UserError(f"writer {kind}: {error}; see its options in docs/data.md") from None
+    return build_strictly(WRITERS[kind](), options, where=f"writer {kind}")
 
 
-def rules(**options: Any) -> WriterConfig:
+def rules() -> type[WriterConfig]:
     from data_tools.rules import RulesConfig  # each kind brings its own libraries
 
-    return RulesConfig(**options)
+    return RulesConfig
 
 
-def openai(**options: Any) -> WriterConfig:
+def openai() -> type[WriterConfig]:
     from data_tools.llm_endpoint import EndpointConfig
-    from data_tools.service import RetryConfig
 
-    if isinstance(options.get("retry"), dict):
-        options["retry"] = RetryConfig(**options["retry"])
-    return EndpointConfig(**options)
+    return EndpointConfig
 
 
-def transformers(**options: Any) -> WriterConfig:
+def transformers() -> type[WriterConfig]:
     from data_tools.llm_local import LocalConfig
 
-    return LocalConfig(**options)
+    return LocalConfig
 
 
-WRITERS: dict[str, Callable[..., WriterConfig]] = {
+WRITERS: dict[str, Callable[[], type[WriterConfig]]] = {
     "rules": rules,
     "openai": openai,
     "transformers": transformers,

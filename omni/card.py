@@ -18,6 +18,7 @@ from huggingface_hub.repocard_data import ModelCardData
 from omni.bases import hub_name
 from omni.config import OmniConfig
 from omni.describe import CheckpointInfo, StageInfo, describe
+from omni.files import write_text
 
 NAME = "README.md"
 INHERITED = ("license", "license_name", "license_link", "language", "base_model")
@@ -93,7 +94,7 @@ def write_card(
     if base_model := list(dict.fromkeys([*_listed(old.pop("base_model", None)), *found])):
         old["base_model"] = base_model
     speaks = any(stage.name == "unit_decoder" for stage in info.stages)
-    path.write_text(seal(front_matter(speaks=speaks, **old) + _body(info, title, speaks)), "utf-8")
+    write_text(path, seal(front_matter(speaks=speaks, **old) + _body(info, title, speaks)))
 
 
 def front_matter(*, speaks: bool, **metadata: Any) -> str:

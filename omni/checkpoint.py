@@ -1,12 +1,11 @@
-"""The folder on disk: write aside, rename, read back, and say exactly what is wrong with it."""
+"""The folder on disk: read it back, and say exactly what is wrong with it."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,12 +14,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from omni.errors import UserError
 from omni.files import write_text
+from omni.strict import build_strictly
 
 Config = TypeVar("Config")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint that cannot be used; the message names the file, the rule and the remedy."""
 
 
@@ -38,36 +39,6 @@ class StoredShape:
 
     shape: tuple[int, ...]
     dtype: str
-
-
-@contextmanager
-def replace_folder(folder: str | Path) -> Iterator[Path]:
-    """Write a folder aside and rename it when complete: readers never see half of it.
-
-    If writing fails, the folder stays as it was. Its files get the rights that a new file gets:
-    safetensors writes for the owner's eyes alone, and who serves is often another user.
-    """
-    folder = Path(folder)
-    aside = folder.with_name(f".{folder.name}.part")
-    old = folder.with_name(f".{folder.name}.old")
-    if old.exists() and not folder.exists():
-        old.rename(folder)  # a kill fell between the two renames below
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
-        yield aside
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    rights = aside.stat().st_mode & 0o666
-    for file in aside.rglob("*"):
-        if file.is_file() and not file.is_symlink():
-            file.chmod(file.stat().st_mode | rights)
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    aside.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -89,20 +60,10 @@ def read_json(path: str | Path) -> dict[str, Any]:
     return value
 
 
-def build_config(kind: type[Config], values: Mapping[str, Any], *, where: str) -> Config:
-    """A configuration dataclass from JSON values; unknown keys are refused by name."""
-    if not isinstance(values, Mapping):
-        raise CheckpointError(f"{where}={values!r}: must be an object; compare with a fresh config")
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    for key in values:
-        if key not in known:
-            raise CheckpointError(
-                f"{where}: unknown key {key!r}; known are {', '.join(sorted(known))}"
-            )
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise CheckpointError(f"{where}: {error}; compare with a fresh config.json") from None
+def build_config(kind: type[Config], values: Any, *, where: str) -> Config:
+    """A configuration dataclass from JSON values, strictly."""
+    remedy = "compare with a fresh config.json"
+    return build_strictly(kind, values, where=where, remedy=remedy, error=CheckpointError)
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:

@@ -20,7 +20,6 @@ from omni.checkpoint import (
     check_weights,
     read_json,
     read_tensors,
-    replace_folder,
     write_json,
 )
 from omni.config import OmniConfig
@@ -32,6 +31,7 @@ from omni.convert.llama_omni_format import (
 )
 from omni.convert.stream import Progress, read_folder, total_bytes, write_folder
 from omni.convert.whisper import expected_encoder, openai_name
+from omni.files import replace_folder
 from omni.prompt import SPEECH
 
 ENCODER_FILE = "models/speech_encoder/large-v3.pt"  # the published config.json names it so

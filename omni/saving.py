@@ -25,8 +25,9 @@ from torch import Tensor
 from omni.adapters import below_adapters, save_language_model
 from omni.card import NAME as CARD
 from omni.card import is_generated, write_card
-from omni.checkpoint import CheckpointError, read_json, replace_folder, write_tensors
+from omni.checkpoint import CheckpointError, read_json, write_tensors
 from omni.config import OmniConfig
+from omni.files import replace_folder
 from omni.language_model import is_lora
 from omni.processor import OmniProcessor
 from omni.speech_encoder import save_speech_encoder

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from omni.audio import FRAME_RATE, encoder_frames
-from omni.checkpoint import replace_folder, write_json, write_tensors
+from omni.checkpoint import write_json, write_tensors
+from omni.files import replace_folder
 from omni.stages import Frames, lengths_to_mask
 
 # Our names of the sizes -> those of transformers' WhisperConfig.

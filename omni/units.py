@@ -16,14 +16,20 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from omni.audio import log_mel
-from omni.checkpoint import replace_folder, write_json, write_tensors
+from omni.checkpoint import (
+    CheckpointError,
+    build_config,
+    read_json,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
 from omni.errors import UserError
+from omni.files import replace_folder
 from omni.stages import lengths_to_mask
 
 if TYPE_CHECKING:
@@ -242,27 +248,21 @@ def smooth(features: Tensor, frames: int) -> Tensor:
 
 def _read(folder: Path) -> tuple[UnitsConfig, Tensor]:
     """A units folder's two files, checked."""
-    try:
-        record = json.loads((folder / "config.json").read_text())
-        centroids = load_file(folder / "centroids.safetensors")["centroids"]
-    except FileNotFoundError as error:
-        raise UserError(f"{folder}: no units folder ({error}); fit the k-means first") from None
-    except (ValueError, KeyError, SafetensorError) as error:
-        raise UserError(f"{folder}: damaged ({error!r}); copy the folder again") from None
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no units folder; fit the k-means first, or check the path")
+    record = read_json(folder / "config.json")
+    centroids = read_tensors(folder / "centroids.safetensors").get("centroids")
+    if centroids is None:
+        raise CheckpointError(f"{folder}/centroids.safetensors: no centroids; copy it again")
     version = record.pop("format_version", None)
     if version != FORMAT_VERSION:
-        raise UserError(
+        raise CheckpointError(
             f"{folder}/config.json: format_version={version}, this release reads {FORMAT_VERSION}"
         )
-    if unknown := sorted(record.keys() - UnitsConfig.__dataclass_fields__):
-        raise UserError(f"{folder}/config.json: unknown {', '.join(unknown)}; remove or correct")
-    if missing := sorted({"kind", "name", "layer"} - record.keys()):
-        raise UserError(
-            f"{folder}/config.json: {', '.join(missing)} missing; fit the k-means again"
-        )
+    config = build_config(UnitsConfig, record, where=f"{folder}/config.json")
     if centroids.ndim != 2:
         raise UserError(f"{folder}: centroids of shape {tuple(centroids.shape)}; must be [K, D]")
-    return UnitsConfig(**record), centroids
+    return config, centroids
 
 
 def _check_layer(config: UnitsConfig, layers: int) -> None:

@@ -15,10 +15,10 @@ from omni.checkpoint import (
     load_weights,
     read_json,
     read_tensors,
-    replace_folder,
     write_json,
     write_tensors,
 )
+from omni.files import replace_folder
 from omni.speech_adapter import SpeechAdapterConfig
 
 

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from data_tools.manifest import Manifest, Record
-from omni.checkpoint import replace_folder
+from omni.files import replace_folder
 from omni.prompt import IGNORE, Message, PromptConfig, add_speech_token, encode_prompt
 from train.fingerprint import data_of, plain
 from train.loop import LoopConfig, check_installed, train

@@ -17,8 +17,9 @@ from torch.utils.data import Dataset
 
 from data_tools.manifest import Manifest
 from omni.card import write_card
-from omni.checkpoint import read_json, replace_folder, write_json, write_tensors
+from omni.checkpoint import read_json, write_json, write_tensors
 from omni.ctc import best_units, ctc_loss
+from omni.files import replace_folder
 from omni.frame_cache import CLEAN, weights_digest
 from omni.metrics import unit_error_rate
 from omni.model import OmniForConditionalGeneration

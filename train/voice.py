@@ -12,8 +12,9 @@ import numpy as np
 from torch import nn
 
 from data_tools.manifest import Manifest, Record, Turn, read_manifest, write_manifest
-from omni.checkpoint import read_tensors, replace_folder
+from omni.checkpoint import read_tensors
 from omni.errors import UserError
+from omni.files import replace_folder
 from omni.frame_cache import weights_digest
 from omni.units import UnitExtractor, UnitsConfig, merge_repeats
 from train.fingerprint import data_of, plain

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from transformers import HubertConfig, HubertModel
 
-from omni.checkpoint import CheckpointError, check_weights, replace_folder, write_json
+from omni.checkpoint import CheckpointError, check_weights, write_json
 from omni.convert.pickles import unwrap
 from omni.convert.stream import Progress, total_bytes, write_folder
 from omni.convert.torch_files import read_mapping, state_dict
+from omni.files import replace_folder
 from omni.units import FORMAT_VERSION, UnitsConfig
 
 MHUBERT_LAYER = 11  # of the published units (Lee et al. 2022, LLaMA-Omni)

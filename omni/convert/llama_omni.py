@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from omni.card import write_card
-from omni.checkpoint import CheckpointError, check_weights, read_json, replace_folder, write_tensors
+from omni.checkpoint import CheckpointError, check_weights, read_json, write_tensors
 from omni.config import OmniConfig
 from omni.convert.llama_omni_format import (
     PREFIXES,
@@ -32,6 +32,7 @@ from omni.convert.llama_omni_format import (
 from omni.convert.stream import Progress, read_folder, total_bytes, write_folder
 from omni.convert.vocoder import VocoderWeights
 from omni.convert.whisper import EncoderWeights, expected_encoder, openai_name, read_whisper
+from omni.files import replace_folder
 from omni.prompt import add_speech_token
 from omni.speech_encoder import SpeechEncoderConfig
 

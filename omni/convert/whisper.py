@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from omni.checkpoint import CheckpointError, check_weights, replace_folder
+from omni.checkpoint import CheckpointError, check_weights
 from omni.convert.stream import Progress, total_bytes, write_folder
 from omni.convert.torch_files import read_mapping, state_dict
+from omni.files import replace_folder
 from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, write_encoder_config
 
 # transformers' names -> openai-whisper's; convolutions are called alike.
