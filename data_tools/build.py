@@ -23,7 +23,7 @@ from data_tools.augment import AugmentConfig
 from data_tools.augment_step import AugmentStep
 from data_tools.check import CheckConfig
 from data_tools.clips import ClipRules
-from data_tools.engines import Engine
+from data_tools.engines import Executor
 from data_tools.manifest import Record, write_manifest
 from data_tools.speak_step import SpeakStep, speaker_of
 from data_tools.splits import SplitStep, counts, hold_out
@@ -84,10 +84,10 @@ def read_recipe(path: str | Path) -> Recipe:
     return recipe
 
 
-def build(path: str | Path, engine: Engine | None = None) -> Built:
+def build(path: str | Path, executor: Executor | None = None) -> Built:
     """Goes the whole way, or the rest of it. Raises UserError that names the step and the cause.
 
-    engine: who does the work, this machine if it isn't said; it changes nothing in the data set.
+    executor: who does the work, this machine if it isn't said; it changes nothing in the data set.
     """
     path = Path(path)
     recipe = read_recipe(path)
@@ -105,7 +105,7 @@ def build(path: str | Path, engine: Engine | None = None) -> Built:
             journal=out / ".steps" / f"{name}.jsonl",
             workers=recipe.workers,
             max_left_out=recipe.max_left_out,
-            engine=engine,
+            executor=executor,
         )
         records, made[name] = result.records, result.made
         if isinstance(step, SplitStep):  # of few questions, a split may have got none

@@ -22,7 +22,7 @@ Task = Literal["rewrite", "respond"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Message:
+class ChatMessage:
     role: Literal["system", "user", "assistant"]
     content: str
 
@@ -39,7 +39,7 @@ class Request:
     key: str
     language: str
     source: str | None
-    messages: tuple[Message, ...]
+    messages: tuple[ChatMessage, ...]
 
 
 Reply = str | LeftOut

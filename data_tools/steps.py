@@ -3,7 +3,7 @@
 Every batch that is done goes into a journal, as one line under the hash of all that it depends on.
 A run that was killed loses at most the batches in hand; another setting, a changed record or a
 grown data set redoes exactly what is new. Who does the batches, this machine or a cluster, is an
-`Engine`'s affair and leaves no trace in the result.
+`Executor`'s affair and leaves no trace in the result.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from data_tools.engines import Engine, Job, LocalEngine
+from data_tools.engines import Executor, Job, LocalExecutor
 from data_tools.journal import LeftOut, alone, journal_row, read_journal, write_journal
 from data_tools.manifest import Manifest, Record, row_from_record, write_manifest
 from omni.errors import UserError
@@ -64,11 +64,11 @@ def run_step(
     journal: Path,
     workers: int | None = None,
     max_left_out: float = 0.05,
-    engine: Engine | None = None,
+    executor: Executor | None = None,
 ) -> StepResult:
     """Does what the journal doesn't hold yet, and leaves the journal holding exactly this result.
 
-    workers: how many, each with a `Work` of its own; None leaves it to step and engine.
+    workers: how many, each with a `Work` of its own; None leaves it to step and executor.
     max_left_out: a larger share without result (and more than 20 records) is an error.
     Raises UserError if so, or if another run holds the journal.
     """
@@ -90,7 +90,7 @@ def run_step(
             ]
             limit = max(FEW, max_left_out * len(records))
             refused = sum(isinstance(known.get(key), LeftOut) for key in keys)
-            running = (engine or LocalEngine()).run(
+            running = (executor or LocalExecutor()).run(
                 step,
                 [[record for _, record in batch] for batch in batches],
                 root=root,
@@ -132,7 +132,7 @@ def step_over_file(
     *,
     workers: int | None = None,
     max_left_out: float = 0.05,
-    engine: Engine | None = None,
+    executor: Executor | None = None,
 ) -> StepResult:
     """`run_step` from a manifest into another one; audio that the step makes lies beside `out`.
 
@@ -146,7 +146,7 @@ def step_over_file(
         journal=out.with_name(f".{out.stem}.{step.name}.journal"),
         workers=workers,
         max_left_out=max_left_out,
-        engine=engine,
+        executor=executor,
     )
     write_left_out(out, {step.name: result.left_out})
     write_manifest(out, result.records)

@@ -12,7 +12,7 @@ from omni.errors import ending_well
 from omni.process import wait_without_spinning
 
 # Options that had other names before 0.2.0. `--help` shows the new ones; both are understood.
-EARLIER = {"out": "output", "encoder": "speech-encoder"}
+EARLIER = {"out": "output", "encoder": "speech-encoder", "engine": "executor"}
 
 
 class Commands(TyperGroup):

@@ -156,7 +156,7 @@ def llama_omni_config(config: OmniConfig, encoder_file: str, dtype: torch.dtype)
         "ctc_decoder_config": f"({units.layers},{units.width},{units.heads},{units.ffn})",
         "ctc_upsample_factor": units.upsample,
         "ctc_loss_weight": 1.0,
-        "unit_vocab_size": units.units,
+        "unit_vocab_size": units.num_units,
     }
 
 

@@ -1,4 +1,4 @@
-"""The values that pass between the stages, and what each stage promises.
+"""The value that passes between the parts of the model: a padded batch of sequences.
 
 Shape legend, used in every module:
 
@@ -15,12 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-
-State = TypeVar("State")
 
 
 @dataclass(frozen=True)
@@ -52,57 +49,3 @@ class Frames:
 def lengths_to_mask(lengths: Tensor, size: int) -> Tensor:
     """[B] int64 -> [B, size] bool, True at the first `lengths` places of each row."""
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
-
-
-@runtime_checkable
-class SpeechEncoderStage(Protocol):
-    """Log-mel -> frames. Looks both ways: only with attention in blocks it has a `step`."""
-
-    width: int
-
-    def __call__(self, input_features: Tensor, input_features_mask: Tensor) -> Frames:
-        """[B, n_mels, M] float, [B, M] bool -> [B, F, D] at 50 Hz."""
-        ...
-
-
-@runtime_checkable
-class SpeechAdapterStage(Protocol):
-    """Frames -> LLM positions. Works frame group by frame group and remembers nothing."""
-
-    def __call__(self, frames: Frames) -> Frames:
-        """[B, F, D] -> [B, P, H]."""
-        ...
-
-
-@runtime_checkable
-class UnitDecoderStage(Protocol[State]):
-    """LLM states -> unit log-probabilities, causal: a prefix never changes with what follows."""
-
-    upsample: int
-
-    def __call__(self, states: Frames) -> Frames:
-        """[B, N, H] -> log-probabilities [B, N * upsample, K + 1]; the last class is the blank."""
-        ...
-
-    def initial_state(self, batch: int) -> State: ...
-
-    def step(self, states: Frames, state: State) -> tuple[Frames, State]:
-        """The next n states of each row (rows may bring different numbers, also none)."""
-        ...
-
-
-@runtime_checkable
-class VocoderStage(Protocol):
-    """Merged units -> waveform; see omni/vocoder/streaming.py for the chunked form."""
-
-    sample_rate: int
-    samples_per_frame: int
-    context_frames: int
-
-    def durations(self, units: Tensor) -> Tensor:
-        """[U] int64 -> [U] int64, 20 ms frames per unit, each at least 1."""
-        ...
-
-    def synthesize(self, units: Tensor, state: Any = None) -> Tensor:
-        """[F] int64 units, one per frame -> [F * samples_per_frame] float in -1..1."""
-        ...

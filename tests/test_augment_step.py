@@ -8,7 +8,7 @@ import pytest
 
 from data_tools.augment import AugmentConfig, augment, augment_rng, telephone
 from data_tools.augment_step import AugmentStep
-from data_tools.manifest import Manifest, Record, Turn, read_manifest
+from data_tools.manifest import Manifest, Record, RecordTurn, read_manifest
 from data_tools.steps import step_over_file
 from omni.audio import SAMPLE_RATE, load_audio, save_wav
 
@@ -47,8 +47,8 @@ def source(tmp_path) -> Manifest:
     records = []
     for name, split in (("a", "train"), ("b", "train"), ("c", "test")):
         save_wav(tmp_path / f"{name}.wav", tone(300.0 + ord(name)))
-        question = Turn(role="user", text=name, speech=f"{name}.wav")
-        answer = Turn(role="assistant", text="Yes.", speech="a.wav")
+        question = RecordTurn(role="user", text=name, speech=f"{name}.wav")
+        answer = RecordTurn(role="assistant", text="Yes.", speech="a.wav")
         records.append(Record(id=name, turns=(question, answer), split=split))
     return Manifest(records=records, root=tmp_path)
 

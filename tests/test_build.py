@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from data_tools.build import build, check_config, read_recipe, step_of
 from data_tools.cli import app
-from data_tools.manifest import Record, Turn, read_manifest, write_manifest
+from data_tools.manifest import Record, RecordTurn, read_manifest, write_manifest
 from data_tools.splits import SplitStep, asked
 from omni.errors import UserError
 from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, save_speech_encoder
@@ -48,7 +48,10 @@ def kitchen(tmp_path_factory) -> Path:
     records = [
         Record(
             id=f"after/{n}",
-            turns=(Turn(role="user", text=question), Turn(role="assistant", text=answer)),
+            turns=(
+                RecordTurn(role="user", text=question),
+                RecordTurn(role="assistant", text=answer),
+            ),
         )
         for n, (question, answer) in enumerate(questions)
     ]
@@ -146,7 +149,7 @@ def test_a_changed_setting_redoes_that_step_and_those_after_it(kitchen, whole):
 
 def test_questions_asked_alike_fall_into_the_same_split():
     def record(name: str, text: str, split: str = "train") -> Record:
-        return Record(id=name, turns=(Turn(role="user", text=text),), split=split)
+        return Record(id=name, turns=(RecordTurn(role="user", text=text),), split=split)
 
     step = SplitStep(shares={"test": 0.3, "validation": 0.3})
     records = [record(str(n), f"Question {n}?") for n in range(300)]

@@ -18,13 +18,7 @@ from omni.model import OmniForConditionalGeneration, response_states
 from omni.processor import OmniProcessor, pad_features
 from omni.session import SessionConfig, SpeechSession
 from omni.speaker import Speaker, SpeakerState
-from omni.stages import (
-    Frames,
-    SpeechAdapterStage,
-    SpeechEncoderStage,
-    UnitDecoderStage,
-    VocoderStage,
-)
+from omni.stages import Frames
 from omni.unit_decoder import UnitDecoder
 from omni.vocoder import Vocoder, vocode
 from omni.vocoder.streaming import StreamContext, StreamingVocoder
@@ -61,11 +55,32 @@ def chunkings(draw: st.DrawFn, most: int = 14) -> list[int]:
     return draw(st.lists(st.integers(0, 5), min_size=1, max_size=most).filter(any))
 
 
-def test_every_stage_keeps_its_promise_of_shape() -> None:
-    assert isinstance(model().speech_encoder, SpeechEncoderStage)
-    assert isinstance(model().speech_adapter, SpeechAdapterStage)
-    assert isinstance(decoder(), UnitDecoderStage)
-    assert isinstance(voice(), VocoderStage)
+@settings(max_examples=20, deadline=None)
+@given(mels=st.lists(st.integers(1, 120), min_size=1, max_size=3))
+def test_every_part_keeps_its_promise_of_shape_and_length(mels: list[int]) -> None:
+    config = model().config
+    features = torch.zeros(len(mels), config.encoder.n_mels, max(mels))
+    mask = torch.arange(max(mels))[None] < torch.tensor(mels)[:, None]
+    with torch.no_grad():
+        frames = model().speech_encoder(features, mask)
+        positions = model().speech_adapter(frames)
+        units = decoder()(Frames(torch.zeros(1, 3, config.hidden_size), torch.tensor([3])))
+    heard = [(mel + 1) // 2 for mel in mels]
+    assert frames.lengths.tolist() == heard
+    assert frames.values.shape == (len(mels), max(heard), config.encoder.width)
+    stacked = [frames // config.adapter.stack for frames in heard]
+    assert positions.lengths.tolist() == stacked
+    assert positions.values.shape == (len(mels), max(stacked), config.hidden_size)
+    steps = 3 * decoder().config.upsample
+    assert units.values.shape == (1, steps, UNITS + 1) and units.lengths.tolist() == [steps]
+    torch.testing.assert_close(units.values.exp().sum(-1), torch.ones(1, steps))
+    said = torch.tensor([1, 2, 3])
+    with torch.no_grad():
+        durations = voice().durations(said)
+        waveform = voice().synthesize(said.repeat_interleave(durations))
+    assert int(durations.min()) >= 1
+    assert waveform.shape == (int(durations.sum()) * voice().samples_per_frame,)
+    assert waveform.abs().max() <= 1
 
 
 @settings(max_examples=15, deadline=None)

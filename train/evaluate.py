@@ -40,7 +40,7 @@ from train.fingerprint import data_of
 from train.journal import Journal
 from train.judge import Judge
 from train.quality import load_dnsmos
-from train.report import Spoken, report_speech, report_text, report_timing, right_share
+from train.report import SpokenAnswers, report_speech, report_text, report_timing, right_share
 from train.run import begin_run
 
 FULL_EARS = ("domain", "full")  # the judges: with the domain's bigram, with pocketsphinx's model
@@ -126,7 +126,7 @@ class Evaluation:
         for split, items in self.items.items():
             splits[split] = report_text(self.journal, split, items)
             if self.model.vocoder is not None:
-                spoken = Spoken(items=self._spoken(items), chunks=self.config.chunks)
+                spoken = SpokenAnswers(items=self._spoken(items), chunks=self.config.chunks)
                 splits[split]["speech"] = report_speech(self.journal, split, spoken)
         report: dict[str, Any] = {
             "splits": splits,

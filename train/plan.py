@@ -35,7 +35,7 @@ from train.processes import process_count
 from train.recipes import VocoderRecipe
 from train.stage1 import LearnsToListen, Stage1
 from train.stage2 import Stage2
-from train.vocoder import Clip
+from train.vocoder import UnitClip
 
 SPLITS = ("train", "validation")
 WEIGHT, GRADIENT, OPTIMISER = 4, 4, 8  # bytes per parameter: float32, and Adam's two moments
@@ -140,7 +140,7 @@ def plan_encoder(
 
 
 def plan_vocoder(
-    training: Sequence[Clip], validation: Sequence[Clip], recipe: VocoderRecipe
+    training: Sequence[UnitClip], validation: Sequence[UnitClip], recipe: VocoderRecipe
 ) -> Plan:
     """Of `omni-train vocoder`."""
     with torch.device("meta"):

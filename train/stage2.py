@@ -68,7 +68,7 @@ class Stage2:
         """The unit decoder's configuration above an LLM of this width."""
         return UnitDecoderConfig(
             input_width=input_width, width=self.width, layers=self.layers, heads=self.heads,
-            ffn=self.ffn, units=self.units, upsample=self.upsample,
+            ffn=self.ffn, num_units=self.units, upsample=self.upsample,
             step_embedding=self.step_embedding,
         )  # fmt: skip
 

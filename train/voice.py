@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from data_tools.manifest import Manifest, Record, Turn, read_manifest, write_manifest
+from data_tools.manifest import Manifest, Record, RecordTurn, read_manifest, write_manifest
 from omni.checkpoint import read_tensors
 from omni.errors import UserError
 from omni.files import replace_folder
@@ -21,7 +21,7 @@ from train.fingerprint import data_of, plain
 from train.kmeans import fit_units, label_corpus, read_frame_units
 from train.processes import from_first, main_process, share
 from train.run import begin_run
-from train.vocoder import Clip
+from train.vocoder import UnitClip
 
 FRAME_UNITS = "frame_units.jsonl"
 
@@ -103,7 +103,7 @@ def _labelled(
 ) -> Record:
     """The record with units, its audio paths counted from the new manifest's folder."""
 
-    def turn(old: Turn) -> Turn:
+    def turn(old: RecordTurn) -> RecordTurn:
         if old.speech is None:
             return old
         path = os.path.relpath(manifest.audio_path(old).resolve(), output)
@@ -115,7 +115,7 @@ def _labelled(
     return replace(record, turns=tuple(turn(old) for old in record.turns))
 
 
-def clips(units_folder: Path) -> tuple[list[Clip], list[Clip]]:
+def clips(units_folder: Path) -> tuple[list[UnitClip], list[UnitClip]]:
     """The labelled answers of the manifests' splits "train" and "validation", as the vocoder's
     training and validation clips; each recording once.
 
@@ -127,11 +127,11 @@ def clips(units_folder: Path) -> tuple[list[Clip], list[Clip]]:
         for record in () if path.name == FRAME_UNITS else read_manifest(path).records:
             for turn in record.turns[1::2]:
                 split_of.setdefault(str(turn.speech), set()).add(record.split)
-    parts: dict[str, list[Clip]] = {"train": [], "validation": []}
+    parts: dict[str, list[UnitClip]] = {"train": [], "validation": []}
     for key, units in read_frame_units(units_folder / FRAME_UNITS).items():
         for split, found in parts.items():
             if split in split_of.get(key, ()):
-                found.append(Clip(units_folder / key, units))
+                found.append(UnitClip(units_folder / key, units))
                 break
     if not parts["train"]:
         raise UserError(f"{units_folder}: no recorded answer is in split train; mark some as that")

@@ -141,9 +141,6 @@ class SafeUnpickler(pickle._Unpickler):  # type: ignore[name-defined]  # pure Py
             return Stub
         raise refusal(self._where, asked)
 
-    def persistent_load(self, pid: Any) -> Any:
-        raise CheckpointError(f"{self._where}: refers to data outside the pickle; get it again")
-
     def load_build(self) -> None:
         """State goes to stubs and to our own records, and nowhere else."""
         stack: list[Any] = self.stack  # type: ignore[attr-defined]
