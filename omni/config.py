@@ -78,6 +78,9 @@ class OmniConfig(PretrainedConfig):
             else _foreign(_causal_lm_config, text_config or {}, where="text_config")
         )
         self.speech_adapter = speech_adapter or asdict(SpeechAdapterConfig())
+        if unit_decoder and "units" in unit_decoder:  # its name before 0.2.0
+            rest = {key: value for key, value in unit_decoder.items() if key != "units"}
+            unit_decoder = rest | {"num_units": unit_decoder["units"]}
         self.unit_decoder = unit_decoder
         self.prompt = prompt or asdict(PromptConfig())
         self.speech_token_id = speech_token_id

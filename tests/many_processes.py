@@ -29,7 +29,7 @@ from train.loop import LoopConfig
 from train.stages.stage1 import LearnsToListen, Lora, Stage1, join_bases, train_stage1
 from train.stages.stage2 import Stage2, train_stage2
 from train.voice import make_units
-from train.voice.vocoder import Clip, CropConfig, train_vocoder
+from train.voice.vocoder import CropConfig, UnitClip, train_vocoder
 
 # Seven examples: the second step of an epoch takes three, which two processes can't halve.
 LOOP = LoopConfig(
@@ -74,7 +74,7 @@ def encoder(data: Path, output: Path, loop: LoopConfig) -> None:
 def vocoder(data: Path, output: Path, loop: LoopConfig) -> None:
     paths = sorted((data / "audio").glob("answer-*.wav"))[:7]
     rng = np.random.default_rng(0)
-    clips = [Clip(path, rng.integers(0, 4, 25)) for path in paths]
+    clips = [UnitClip(path, rng.integers(0, 4, 25)) for path in paths]
     train_vocoder(
         clips, clips[:3],
         architecture=NsfConfig(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from data_tools.commands.speech import EngineName, MaxLeftOut, Out, RayAddress, Source, run
+from data_tools.commands.speech import ExecutorName, MaxLeftOut, Out, RayAddress, Source, run
 from omni.commands import DEVICE_HELP, DTYPE_NAMES
 from omni.files import friendly
 
@@ -130,7 +130,7 @@ def rewrite(
     dtype: WriterDtype = None,
     seed: Seed = None,
     max_left_out: MaxLeftOut = 0.05,
-    engine: EngineName = "local",
+    executor: ExecutorName = "local",
     ray_address: RayAddress = None,
 ) -> None:
     """Reword every written question as someone would ask it aloud."""
@@ -143,7 +143,7 @@ def rewrite(
     )  # fmt: skip
     options = present(prompt=prompt and read_prompt(prompt), max_words=max_words)
     step = RewriteStep(writer=config, **options)
-    run(source, out, step, (engine, ray_address), max_left_out=max_left_out)
+    run(source, out, step, (executor, ray_address), max_left_out=max_left_out)
 
 
 def respond(
@@ -162,7 +162,7 @@ def respond(
     device: WriterDevice = None,
     dtype: WriterDtype = None,
     max_left_out: MaxLeftOut = 0.05,
-    engine: EngineName = "local",
+    executor: ExecutorName = "local",
     ray_address: RayAddress = None,
 ) -> None:
     """Answer every question concisely, in words that a synthesiser can say."""
@@ -175,7 +175,7 @@ def respond(
     )  # fmt: skip
     options = present(prompt=prompt and read_prompt(prompt), max_words=max_words)
     step = RespondStep(writer=config, **options)
-    run(source, out, step, (engine, ray_address), max_left_out=max_left_out)
+    run(source, out, step, (executor, ray_address), max_left_out=max_left_out)
 
 
 def chosen_writer(kind: str, **options: Any) -> WriterConfig:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from omni.files import UserError, replace_file
+from omni.files import UserError, line_of, replace_file
 
 ROLES = ("user", "assistant")
 TURN_FIELDS = ("role", "text", "speech", "units", "voice")
@@ -18,7 +18,7 @@ RECORD_FIELDS = ("id", "turns", "language", "split", "provenance")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turn:
+class RecordTurn:
     """What one side says.
 
     speech: path of the audio, absolute or relative to the manifest's folder. A .parquet may carry
@@ -42,7 +42,7 @@ class Record:
     """
 
     id: str
-    turns: tuple[Turn, ...]
+    turns: tuple[RecordTurn, ...]
     language: str = "en"
     split: str = "train"
     provenance: dict[str, str] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Manifest:
     records: list[Record]
     root: Path
 
-    def audio_path(self, turn: Turn) -> Path:
+    def audio_path(self, turn: RecordTurn) -> Path:
         """Where the turn's speech lies. Raises ValueError if the turn has none."""
         if turn.speech is None:
             raise ValueError(f"turn {turn.text!r}: has no speech; speak it, or choose another turn")
@@ -109,14 +109,13 @@ def write_manifest(
     try:
         with replace_file(path) as aside:
             if parquet:
-                from data_tools.manifest.parquet import write_rows  # here: it takes a second
+                from data_tools.manifest.parquet import write_rows
 
                 root = (audio_root or path.parent) if embed_audio else None
                 write_rows(aside, rows, audio_root=root)
             else:
-                lines = (json.dumps(r, ensure_ascii=False) + "\n" for r in map(without_nulls, rows))
-                with aside.open("w", encoding="utf-8") as file:
-                    file.writelines(lines)
+                with aside.open("wb") as file:
+                    file.writelines(map(line_of, map(without_nulls, rows)))
     except UnicodeEncodeError as error:
         around = error.object[max(0, error.start - 40) : error.end + 40]
         raise UserError(f"{path}: {around!r} is no UTF-8; rename that file") from None
@@ -159,11 +158,11 @@ def folder_record(files: dict[str, Path], name: str) -> Record:
     def text(suffix: str) -> str:
         return " ".join(files[name + suffix].read_text(encoding="utf-8").split())
 
-    turns = [Turn(role="user", text=text(".txt"), speech=str(files[f"{name}.wav"]))]
+    turns = [RecordTurn(role="user", text=text(".txt"), speech=str(files[f"{name}.wav"]))]
     if f"{name}.answer.txt" in files:
         speech = files.get(f"{name}.answer.wav")
         turns.append(
-            Turn(
+            RecordTurn(
                 role="assistant",
                 text=text(".answer.txt"),
                 speech=None if not speech else str(speech),
@@ -237,13 +236,13 @@ def record_from_row(row: Any) -> Record:
     return Record(**(row | {"turns": turns, "provenance": dict(provenance)}))
 
 
-def turn_from_row(row: Any) -> Turn:
+def turn_from_row(row: Any) -> RecordTurn:
     row = checked_fields(row, TURN_FIELDS, required=("role", "text"), what="turn")
     check_text(row, "role", "text", "speech", "voice")
     if row["role"] not in ROLES:
         raise ValueError(f"role {row['role']!r}: must be 'user' or 'assistant'; rename it")
     if "units" not in row:
-        return Turn(**row)
+        return RecordTurn(**row)
     units = row["units"]
     if not isinstance(units, list) or not all(type(unit) is int and unit >= 0 for unit in units):
         raise ValueError(
@@ -251,7 +250,7 @@ def turn_from_row(row: Any) -> Turn:
         )
     from omni.units import merge_repeats
 
-    return Turn(**(row | {"units": tuple(merge_repeats(units).tolist())}))
+    return RecordTurn(**(row | {"units": tuple(merge_repeats(units).tolist())}))
 
 
 def checked_fields(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_tools.manifest import Record, Turn, laid_out, loaded, record_from_row
+from data_tools.manifest import Record, RecordTurn, laid_out, loaded, record_from_row
 
 SPEAKERS = {
     "user": "user", "human": "user", "prompter": "user", "question": "user",
@@ -71,9 +71,9 @@ def authors_question(row: dict[str, Any], place: Place) -> Record:
     for item in messages_of(row, "conversations"):
         role, text = role_of(item, "from"), text_of(item, "value")
         if SLOT in text:
-            turns.append(Turn(role=role, text="", speech=speech))
+            turns.append(RecordTurn(role=role, text="", speech=speech))
         else:
-            turns.append(Turn(role=role, text=text))
+            turns.append(RecordTurn(role=role, text=text))
     if not turns or turns[0].speech is None:
         raise ValueError(
             f"the first turn has no {SLOT}: it stands where the recording goes; add it"
@@ -121,7 +121,7 @@ def recording(row: dict[str, Any], place: Place) -> Record:
         speech = laid_out(audio, place.audio_folder, place.root)
     else:
         speech = audio_path(audio)
-    return record(row, "recording", [Turn(role="user", text=text, speech=speech)])
+    return record(row, "recording", [RecordTurn(role="user", text=text, speech=speech)])
 
 
 FORMATS: dict[str, Format] = {
@@ -155,21 +155,21 @@ def format_of(row: Any) -> str:
 def chat(row: dict[str, Any], items: Sequence[dict[str, Any]], role: str, text: str) -> Record:
     """Messages without the system's, whose rules for a written chat don't fit a spoken one."""
     turns = [
-        Turn(role=role_of(item, role), text=text_of(item, text))
+        RecordTurn(role=role_of(item, role), text=text_of(item, text))
         for item in items
         if str(item.get(role)).lower() != "system"
     ]
     return record(row, "chat", turns)
 
 
-def alternating(texts: Sequence[str]) -> list[Turn]:
+def alternating(texts: Sequence[str]) -> list[RecordTurn]:
     return [
-        Turn(role="assistant" if number % 2 else "user", text=text)
+        RecordTurn(role="assistant" if number % 2 else "user", text=text)
         for number, text in enumerate(texts)
     ]
 
 
-def record(row: dict[str, Any], kind: str, turns: Sequence[Turn]) -> Record:
+def record(row: dict[str, Any], kind: str, turns: Sequence[RecordTurn]) -> Record:
     """Checked as a manifest's line is. An empty last answer is none: `respond` writes it."""
     if len(turns) > 1 and turns[-1].role == "assistant" and not turns[-1].text.strip():
         turns = turns[:-1]

@@ -29,7 +29,6 @@ class ClipStats:
 
     seconds: float
     peak_db: float
-    rms_db: float
     clipped: float
     silence: float
 
@@ -88,7 +87,6 @@ def measure(waveform: np.ndarray) -> ClipStats:
     return ClipStats(
         seconds=len(waveform) / SAMPLE_RATE,
         peak_db=decibels(float(level.max(initial=0.0))),
-        rms_db=decibels(float(np.sqrt(np.square(waveform).mean())) if waveform.size else 0.0),
         clipped=float((level >= FULL_SCALE).mean()) if waveform.size else 0.0,
         silence=float((power <= power.max() * 1e-4).mean()),
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.manifest import Record, Turn
+from data_tools.manifest import Record, RecordTurn
 from data_tools.speech.clips import ClipRules, can_be_said, faults, make_once, measure
 from data_tools.speech.speak import ENGINES, InstalledEngines, TextToSpeech
 from data_tools.speech.tts import EngineConfig, InstalledConfig, engine_config, settings_of
@@ -26,7 +26,7 @@ FOLDER = "audio/speech"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speaker:
+class SpeakerConfig:
     """Who speaks one side. voices: drawn from evenly; empty draws from the Debian training voices.
 
     by_split: other voices for some splits, such as a speaker that no training clip has.
@@ -65,8 +65,8 @@ class SpeakStep:
     attempts: voices tried for a dialogue's questions before the record is left out.
     """
 
-    question: Speaker = field(default_factory=Speaker)
-    answer: Speaker = field(default_factory=lambda: Speaker(voices=(ANSWER_VOICE,)))
+    question: SpeakerConfig = field(default_factory=SpeakerConfig)
+    answer: SpeakerConfig = field(default_factory=lambda: SpeakerConfig(voices=(ANSWER_VOICE,)))
     rules: ClipRules = field(default_factory=ClipRules)
     seed: int = 0
     attempts: int = 3
@@ -133,7 +133,7 @@ class SpeakWork:
             if asker in tried:
                 continue
             tried.add(asker)
-            turns: list[Turn] = []
+            turns: list[RecordTurn] = []
             engines: set[str] = set()
             for number, turn in enumerate(record.turns, start=1):
                 if turn.speech is not None:
@@ -159,7 +159,7 @@ class SpeakWork:
                 break  # another asker would not help
         return LeftOut(fault)
 
-    def clip(self, turn: Turn, voice: Voice) -> str:
+    def clip(self, turn: RecordTurn, voice: Voice) -> str:
         """Path from the root of the turn's clip, made unless it is there.
 
         Raises ValueError if no clip of this voice can be the speech of this text.
@@ -183,7 +183,7 @@ class SpeakWork:
         make_once(self.root / path, speak)  # two records may want the same clip at once
         return path
 
-    def engine(self, role: str, speaker: Speaker, voice: Voice) -> TextToSpeech:
+    def engine(self, role: str, speaker: SpeakerConfig, voice: Voice) -> TextToSpeech:
         if role not in self.engines:
             self.engines[role] = speaker.engine.build()
         engine = self.engines[role]
@@ -194,7 +194,7 @@ class SpeakWork:
         return engine
 
 
-def speaker_of(options: dict[str, Any]) -> Speaker:
+def speaker_of(options: dict[str, Any]) -> SpeakerConfig:
     """From a recipe: engine (a mapping with kind), voices, by_split; voices in their text form."""
     options = dict(options)
     engine = engine_config(**options.pop("engine", {}))
@@ -207,4 +207,4 @@ def speaker_of(options: dict[str, Any]) -> Speaker:
         raise UserError(
             f"speaker option {next(iter(options))!r}: known are engine, voices, by_split"
         )
-    return Speaker(engine=engine, voices=voices, by_split=by_split)
+    return SpeakerConfig(engine=engine, voices=voices, by_split=by_split)

@@ -33,7 +33,7 @@ from data_tools.speech.voices import Voice
 from data_tools.steps import Retry, RetryConfig, ServiceError, post
 from omni.audio import AudioError, load_audio, prepare
 from omni.devices import check_names, choose_device, choose_dtype
-from omni.files import UserError
+from omni.files import UserError, build_strictly
 
 UNKNOWN_LENGTHS = (0, 0xFFFFFFFF, 0x7FFFFFFF)  # what streaming servers write for a wav's length
 
@@ -107,7 +107,7 @@ class CommandConfig:
 
 
 EngineConfig = InstalledConfig | TransformersConfig | OpenAiConfig | CommandConfig
-ENGINE_CONFIGS: dict[str, Callable[..., EngineConfig]] = {
+ENGINE_CONFIGS: dict[str, type[EngineConfig]] = {
     "installed": InstalledConfig,
     "transformers": TransformersConfig,
     "openai": OpenAiConfig,
@@ -119,12 +119,7 @@ def engine_config(kind: str = "installed", **options: Any) -> EngineConfig:
     """From a recipe. Raises UserError for an unknown kind or option."""
     if kind not in ENGINE_CONFIGS:
         raise UserError(f"engine {kind!r}: must be one of {', '.join(ENGINE_CONFIGS)}")
-    if isinstance(options.get("retry"), dict):
-        options["retry"] = RetryConfig(**options["retry"])
-    try:
-        return ENGINE_CONFIGS[kind](**options)
-    except TypeError as error:
-        raise UserError(f"engine {kind}: {error}; see its options in docs/data.md") from None
+    return build_strictly(ENGINE_CONFIGS[kind], options, where=f"engine {kind}")
 
 
 class TransformersTts:

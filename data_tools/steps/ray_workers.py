@@ -25,14 +25,14 @@ TOKEN = ".shared"  # lies in the job's folder during a run: who reads it there h
 
 
 @dataclass(frozen=True)
-class RayEngine:
+class RayExecutor:
     """address: of the cluster, or "auto" on one of its nodes; None takes RAY_ADDRESS, then a
     cluster that runs on this machine, and starts one of this machine alone if there is none."""
 
     address: str | None = None
 
     def __post_init__(self) -> None:
-        need("ray", "ray", "--engine ray")
+        need("ray", "ray", "--executor ray")
 
     def run(
         self, job: Job, batches: Sequence[Sequence[Any]], *, root: Path, workers: int | None = None

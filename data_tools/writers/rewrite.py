@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from data_tools.manifest import Record, Turn
+from data_tools.manifest import Record, RecordTurn
 from data_tools.steps import LeftOut
-from data_tools.writers.base import Message, Reply, Request
+from data_tools.writers.base import ChatMessage, Reply, Request
 from data_tools.writers.step import PROMPTS, TextStep, filled, open_writer, read_prompt, replies_to
 
 MAX_WORDS = 60  # about 20 s; the published set's questions last 7.5 s on average
@@ -62,7 +62,7 @@ class RewriteWork:
             key=f"{record.id}/{number}",
             language=record.language,
             source=text,
-            messages=(Message(role="user", content=prompt),),
+            messages=(ChatMessage(role="user", content=prompt),),
         )
 
     def rewritten(self, record: Record, replies: dict[int, Reply]) -> Record | LeftOut:
@@ -71,7 +71,7 @@ class RewriteWork:
             fault = reply.reason if isinstance(reply, LeftOut) else self.fault(reply)
             if fault:
                 return LeftOut(f"turn {number + 1}: {fault}")
-            turns[number] = Turn(role="user", text=str(reply))
+            turns[number] = RecordTurn(role="user", text=str(reply))
         if not replies:
             return record
         provenance = record.provenance | {"rewritten_by": self.step.writer.label}

@@ -21,7 +21,7 @@ from transformers import (
 
 from omni.about import LORA_BASE
 from omni.files import CheckpointError, check_weights, fetch, hub_name, load_weights, read_tensors
-from omni.foreign import StoredTensor, read_hubert, read_whisper
+from omni.foreign import read_hubert, read_whisper
 from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 
 
@@ -32,16 +32,13 @@ def load_speech_encoder(source: str, *, block_frames: int | None = None) -> Spee
     hub id, whole Whisper models and encoders alone alike.
     Raises CheckpointError for anything that is no Whisper encoder.
     """
-    config, stored = encoder_tensors(source)
-    tensors = {k: v.read() if isinstance(v, StoredTensor) else v for k, v in stored.items()}
+    config, tensors = encoder_tensors(source)
     encoder = SpeechEncoder(config, block_frames=block_frames)
     load_weights(encoder, {k: v.float() for k, v in tensors.items()}, where=source)
     return encoder
 
 
-def encoder_tensors(
-    source: str, **hub: Any
-) -> tuple[SpeechEncoderConfig, Mapping[str, StoredTensor | Tensor]]:
+def encoder_tensors(source: str, **hub: Any) -> tuple[SpeechEncoderConfig, Mapping[str, Tensor]]:
     """What `load_speech_encoder` builds its encoder from; hub: HUB_KEYWORDS."""
     path = fetch(hub_name(source), **hub)
     if path.is_file():
@@ -149,7 +146,7 @@ def load_hubert(source: str, *, revision: str = "main") -> HubertModel:
     if Path(source).is_file():
         weights = read_hubert(source)
         model = HubertModel(weights.config)
-        tensors = {name: tensor.read().float() for name, tensor in weights.tensors.items()}
+        tensors = {name: tensor.float() for name, tensor in weights.tensors.items()}
         load_weights(model, tensors, where=source)
         return model.eval()
     # float32: units must not depend on how the weights were stored.

@@ -12,7 +12,7 @@ from omni.commands.process import wait_without_spinning
 from omni.files import ending_well
 
 # Options that had other names before 0.2.0. `--help` shows the new ones; both are understood.
-EARLIER = {"out": "output", "encoder": "speech-encoder"}
+EARLIER = {"out": "output", "encoder": "speech-encoder", "engine": "executor"}
 
 
 class Commands(TyperGroup):

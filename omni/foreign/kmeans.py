@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from omni.files import CheckpointError
+from omni.files import CheckpointError, replace_file, write_tensors
 from omni.foreign.pickles import Array, SafeUnpickler, Stub
-from omni.foreign.stream import Progress, write_safetensors
+from omni.foreign.stream import Progress
 
 
 class _ArrayWrapper(Stub):
@@ -29,7 +29,7 @@ class _JoblibUnpickler(SafeUnpickler):
     dispatch: ClassVar = dict(SafeUnpickler.dispatch)
 
     def __init__(self, file: BinaryIO, *, where: str, size: int) -> None:
-        known = {("joblib.numpy_pickle", "NumpyArrayWrapper"): _ArrayWrapper}
+        known = {"joblib.numpy_pickle.NumpyArrayWrapper": _ArrayWrapper}
         super().__init__(file, where=where, known=known)
         self._file = file
         self._size = size
@@ -68,9 +68,10 @@ class Centroids:
         """FOLDER/centroids.safetensors, beside an encoder that may lie there."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        aside = folder / ".centroids.safetensors.part"
-        write_safetensors(aside, {"centroids": self.values}, progress)
-        aside.replace(folder / "centroids.safetensors")
+        with replace_file(folder / "centroids.safetensors") as aside:
+            write_tensors(aside, {"centroids": self.values})
+        if progress is not None:
+            progress(self.nbytes)
 
 
 def read_kmeans(path: str | Path) -> Centroids:

@@ -37,7 +37,7 @@ from train.commands.choose import count, meta_language_model, model_config
 from train.data import Example, examples
 from train.loop import Freeze, LoopConfig, process_count
 from train.stages import LearnsToListen, Stage1, Stage2, VocoderRecipe
-from train.voice import Clip
+from train.voice import UnitClip
 
 SPLITS = ("train", "validation")
 WEIGHT, GRADIENT, OPTIMISER = 4, 4, 8  # bytes per parameter: float32, and Adam's two moments
@@ -142,7 +142,7 @@ def plan_encoder(
 
 
 def plan_vocoder(
-    training: Sequence[Clip], validation: Sequence[Clip], recipe: VocoderRecipe
+    training: Sequence[UnitClip], validation: Sequence[UnitClip], recipe: VocoderRecipe
 ) -> Plan:
     """Of `omni-train vocoder`."""
     with torch.device("meta"):

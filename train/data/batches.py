@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from data_tools.manifest import Manifest, Turn
+from data_tools.manifest import Manifest, RecordTurn
 from omni.files import UserError
 from omni.frame_cache import CLEAN
 from omni.processor import OmniProcessor, pad_features
@@ -33,16 +33,16 @@ class Example:
     """
 
     id: str
-    turns: tuple[Turn, ...]
+    turns: tuple[RecordTurn, ...]
     recordings: tuple[Path, ...]
     skill: str
 
     @property
-    def question(self) -> Turn:
+    def question(self) -> RecordTurn:
         return self.turns[-2]
 
     @property
-    def answer(self) -> Turn:
+    def answer(self) -> RecordTurn:
         return self.turns[-1]
 
     def messages(self, positions: Sequence[int], *, written: bool = False) -> list[Message]:

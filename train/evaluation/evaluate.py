@@ -36,7 +36,13 @@ from train.evaluation.answers import (
 from train.evaluation.journal import Journal
 from train.evaluation.judges import Judge, Recogniser
 from train.evaluation.quality import load_dnsmos
-from train.evaluation.report import Spoken, report_speech, report_text, report_timing, right_share
+from train.evaluation.report import (
+    SpokenAnswers,
+    report_speech,
+    report_text,
+    report_timing,
+    right_share,
+)
 from train.loop import begin_run
 
 FULL_EARS = ("domain", "full")  # the judges: with the domain's bigram, with pocketsphinx's model
@@ -126,7 +132,7 @@ class Evaluation:
         for split, items in self.items.items():
             splits[split] = report_text(self.journal, split, items)
             if self.model.vocoder is not None:
-                spoken = Spoken(items=self._spoken(items), chunks=self.config.chunks)
+                spoken = SpokenAnswers(items=self._spoken(items), chunks=self.config.chunks)
                 splits[split]["speech"] = report_speech(self.journal, split, spoken)
         report: dict[str, Any] = {
             "splits": splits,

@@ -76,14 +76,14 @@ def report_text(journal: Journal, split: str, items: Sequence[Example]) -> dict[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spoken:
+class SpokenAnswers:
     """Which answers were vocoded, and in which chunk schedules."""
 
     items: Sequence[Example]
     chunks: Sequence[str]
 
 
-def report_speech(journal: Journal, split: str, spoken: Spoken) -> dict[str, Any]:
+def report_speech(journal: Journal, split: str, spoken: SpokenAnswers) -> dict[str, Any]:
     """Word errors of what was heard against the text that the model itself said, and of the
     teacher's recording of the right answer, as it is and revoiced by the vocoder from its units;
     DNSMOS of the same where it was measured; length relative to the teacher, of equal sentences."""

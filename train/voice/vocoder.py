@@ -38,7 +38,7 @@ TOLERATED_FRAMES = 2  # by which units and waveform may differ in length: extrac
 
 
 @dataclass(frozen=True)
-class Clip:
+class UnitClip:
     """A recording and its units, one per 20 ms frame, repeats not merged."""
 
     path: Path
@@ -144,7 +144,9 @@ class _Prepared:
 class Crops(Dataset):
     """One crop of each clip, its place a function of (seed, epoch, index); clips stay in memory."""
 
-    def __init__(self, clips: list[Clip], *, num_units: int, crop: CropConfig, seed: int) -> None:
+    def __init__(
+        self, clips: list[UnitClip], *, num_units: int, crop: CropConfig, seed: int
+    ) -> None:
         for clip in clips:
             if len(clip.frame_units) == 0:
                 raise ValueError(f"{clip.path}: has no units; leave it out or extract them again")
@@ -197,7 +199,7 @@ class Crops(Dataset):
         }
 
 
-def _prepare(clip: Clip) -> _Prepared:
+def _prepare(clip: UnitClip) -> _Prepared:
     waveform = load_audio(clip.path)
     frames = len(clip.frame_units)
     if abs(len(waveform) - frames * SAMPLES_PER_FRAME) > TOLERATED_FRAMES * SAMPLES_PER_FRAME:
@@ -233,8 +235,8 @@ def mean_parts(prediction) -> dict[str, float]:
 
 
 def train_vocoder(
-    clips: list[Clip],
-    validation: list[Clip],
+    clips: list[UnitClip],
+    validation: list[UnitClip],
     *,
     architecture: HifiGanConfig | NsfConfig,
     loop: LoopConfig,

@@ -12,10 +12,10 @@ from train.loop.order import Item
 from train.voice.losses import SpectralLoss
 from train.voice.pitch import track_f0
 from train.voice.vocoder import (
-    Clip,
     CropConfig,
     Crops,
     LossWeights,
+    UnitClip,
     VocoderForReconstruction,
     collate,
     train_vocoder,
@@ -40,7 +40,7 @@ def buzz(f0: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory) -> list[Clip]:
+def clips(tmp_path_factory) -> list[UnitClip]:
     """Buzzes of two pitches and noise, one unit each."""
     folder = tmp_path_factory.mktemp("clips")
     rng = np.random.default_rng(0)
@@ -54,7 +54,7 @@ def clips(tmp_path_factory) -> list[Clip]:
         }
         wave = np.concatenate([pieces[u][i * 320 : (i + 1) * 320] for i, u in enumerate(units)])
         save_wav(folder / f"{number}.wav", wave)
-        made.append(Clip(folder / f"{number}.wav", units))
+        made.append(UnitClip(folder / f"{number}.wav", units))
     return made
 
 
@@ -141,7 +141,7 @@ def test_padding_changes_no_duration_loss(clips):
 
 
 def test_units_of_another_length_than_the_recording_are_refused(clips):
-    merged = Clip(clips[0].path, clips[0].frame_units[::4])
+    merged = UnitClip(clips[0].path, clips[0].frame_units[::4])
     with pytest.raises(ValueError, match=r"0.wav: 7 units, but 8960 samples.*not merged"):
         Crops([merged], num_units=4, crop=SMALL_CROP, seed=1)[0]
 
