@@ -143,7 +143,7 @@ def _arguments(
     if config.deepspeed is not None:
         sharding["deepspeed"] = deepspeed_config(config.deepspeed, module)
     if config.fsdp is not None:
-        sharding |= {"fsdp": "full_shard", "fsdp_config": fsdp_config(config.fsdp, module)}
+        sharding |= {"fsdp": True, "fsdp_config": fsdp_config(config.fsdp, module)}
     arguments = TrainingArguments(
         output_dir=str(output),
         num_train_epochs=config.epochs,
