@@ -7,8 +7,10 @@ On CPUs, over gloo; its kernels for GPUs are not touched.
 from pathlib import Path
 
 import pytest
-from launched import ROOT, TABLE, alone, assert_same, killed_then_all
-from many_processes import STAGES
+from launched import ROOT, TABLE, alone, assert_same, killed_then_all, product, together
+from many_processes import STAGES, run
+
+from omni.errors import UserError
 
 pytestmark = pytest.mark.timeout(600)  # a first test waits for two launches
 
@@ -23,8 +25,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=["zero2", "zero3"])
 def ended(folder: Path, request: pytest.FixtureRequest) -> tuple[Path, str, str]:
     """Where all stages have ended under this configuration, its name, and what was printed."""
-    options = str(ROOT / "examples" / "deepspeed" / f"{request.param}.json")
-    return folder, request.param, killed_then_all(folder, request.param, TRAINED, deepspeed=options)
+    name = request.param
+    return folder, name, killed_then_all(folder, name, TRAINED, deepspeed=example(name))
+
+
+def example(name: str) -> str:
+    return str(ROOT / "examples" / "deepspeed" / f"{name}.json")
 
 
 @pytest.mark.parametrize("stage", TRAINED)
@@ -41,3 +47,32 @@ def test_a_killed_run_goes_on_and_each_table_is_printed_once(
     *_, printed = ended
     assert "goes on after step 3" in printed
     assert len(TABLE.findall(printed)) == len(TRAINED)
+
+
+def test_in_bfloat16_every_stage_ends_with_what_loads(
+    ended: tuple[Path, str, str],
+) -> None:
+    folder, name, _ = ended
+    options = {"deepspeed": example(name), "dtype": "bfloat16"}
+    stages = [stage for stage in TRAINED if stage != "vocoder"]
+    code, printed = together(folder, f"{name}-bfloat16", stages, **options)
+    assert code == 0, printed
+    for stage in stages:
+        exact, rounded = (product(folder / of / stage) for of in ("one", f"{name}-bfloat16"))
+        assert exact.keys() == rounded.keys()
+        assert all((rounded[key] - exact[key]).abs().max() < 1e-2 for key in exact)
+
+
+def test_another_number_of_processes_is_refused_with_the_one_that_goes_on(
+    ended: tuple[Path, str, str],
+) -> None:
+    folder, name, _ = ended
+    code, printed = together(
+        folder, f"{name}-dead", ["stage1"], processes=1, deepspeed=example(name)
+    )
+    assert code != 0 and "left by 2 processes, this run has 1" in printed
+
+
+def test_without_a_launcher_the_way_to_start_is_told(folder: Path) -> None:
+    with pytest.raises(UserError, match="torchrun"):
+        run(folder / "data", folder / "bare", ["lm"], deepspeed=example("zero2"))

@@ -31,20 +31,24 @@ def alone(folder: Path) -> Path:
     return folder
 
 
-def together(folder: Path, name: str, stages: list[str], **options: object) -> tuple[int, str]:
-    """Two processes with the same examples per step, into `name`: exit code and all they print."""
-    told = {"data": str(folder / "data"), "output": str(folder / name), "stages": stages}
+def together(
+    folder: Path, name: str, stages: list[str], *, processes: int = 2, **options: object
+) -> tuple[int, str]:
+    """Processes with the same examples per step, into `name`: exit code and all that they print."""
+    told: dict[str, object] = {
+        "data": str(folder / "data"),
+        "output": str(folder / name),
+        "stages": stages,
+    }
+    told["batch_size"] = LOOP.batch_size // processes
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     process = subprocess.Popen(
-        [
-            *torchrun, "--nproc-per-node", "2", str(ROOT / "tests" / "many_processes.py"),
-            json.dumps(told | {"batch_size": LOOP.batch_size // 2} | options),
-        ],
+        [*torchrun, str(ROOT / "tests" / "many_processes.py"), json.dumps(told | options)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     try:
         printed, _ = process.communicate()
     finally:

@@ -31,9 +31,9 @@ from omni.errors import UserError
 from omni.optional import need
 from train.freeze import Freeze
 from train.order import BucketSampler, Dealt
-from train.processes import PATIENCE, from_first, process_count, share
+from train.processes import PATIENCE, from_first, launched, process_count, share
 from train.progress import ProgressTable
-from train.sharding import deepspeed_config, fsdp_config
+from train.sharding import check_parts, deepspeed_config, fsdp_config
 from train.trainer import EpochOfSampler, FrozenStaysFrozen, OmniTrainer, Weights
 
 
@@ -124,6 +124,8 @@ def train(
     if here.rank:  # dropout of its own; the first process draws what a single one would
         torch.manual_seed(config.seed + here.rank)
     checkpoint = from_first(lambda: last_complete_checkpoint(output))
+    if config.deepspeed is not None:
+        check_parts(checkpoint, here.size)
     trainer.train(resume_from_checkpoint=checkpoint)
     result = trainer.evaluate() if validation is not None else {}
     weights = trainer.gathered()
@@ -186,10 +188,15 @@ def _arguments(
 
 
 def check_installed(config: LoopConfig) -> None:
-    """Raise UserError for a package that `train` will want, before what leads up to it is done."""
+    """Raise UserError for what `train` will want and miss, before what leads up to it is done."""
     need("tensorboard", "train", "training (its curves)")
     if config.deepspeed is not None:
         need("deepspeed", "deepspeed", "--deepspeed")
+        if not launched():
+            raise UserError(
+                f"deepspeed={config.deepspeed!r}: works in processes that torchrun starts, also "
+                "where it is one; start it so, or leave the option out"
+            )
 
 
 def placement(config: LoopConfig) -> tuple[torch.device, torch.dtype]:
