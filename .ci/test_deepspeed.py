@@ -19,7 +19,7 @@ TRAINED = [name for name in STAGES if name != "units"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return alone(tmp_path_factory.mktemp("deepspeed"))
+    return alone(tmp_path_factory.mktemp("deepspeed"), TRAINED)
 
 
 @pytest.fixture(scope="module", params=["zero2", "zero3"])

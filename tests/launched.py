@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
-from many_processes import LOOP, STAGES, prepare, run
+from many_processes import LOOP, prepare, run
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import LlamaForCausalLM
@@ -24,10 +24,10 @@ TOLERANCE = 1e-4
 HALF = 2**-10  # what lm and encoder write is rounded to float16, to either side
 
 
-def alone(folder: Path) -> Path:
-    """Data, bases and, in `one`, every stage as this process trains it."""
+def alone(folder: Path, stages: list[str]) -> Path:
+    """Data, bases and, in `one`, these stages as this process trains them."""
     prepare(folder / "data")
-    run(folder / "data", folder / "one", list(STAGES))
+    run(folder / "data", folder / "one", stages)
     return folder
 
 
@@ -39,9 +39,10 @@ def together(
         "data": str(folder / "data"),
         "output": str(folder / name),
         "stages": stages,
+        "batch_size": LOOP.batch_size // processes,
     }
-    told["batch_size"] = LOOP.batch_size // processes
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    torchrun += ["--nproc-per-node", str(processes)]
     process = subprocess.Popen(
         [*torchrun, str(ROOT / "tests" / "many_processes.py"), json.dumps(told | options)],
         stdout=subprocess.PIPE,
