@@ -10,6 +10,7 @@ import typer
 from omni.commands import Device, Dtype
 from omni.files import UserError, friendly
 from train.commands.options import (
+    Accumulate,
     BatchSize,
     Deepspeed,
     DryRun,
@@ -57,6 +58,7 @@ def lm(
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
+    accumulate: Accumulate = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
     fsdp: Fsdp = None,
@@ -80,8 +82,8 @@ def lm(
     )
     loop = changed(
         chosen.lm_loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
-        seed=seed,
+        batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
+        deepspeed=deepspeed, fsdp=fsdp, seed=seed,
     )  # fmt: skip
     dialogues = read_manifest(manifest)
     if dry_run:
@@ -106,6 +108,7 @@ def encoder(
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
+    accumulate: Accumulate = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
     fsdp: Fsdp = None,
@@ -130,8 +133,8 @@ def encoder(
     )
     loop = changed(
         chosen.encoder_loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
-        seed=seed,
+        batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
+        deepspeed=deepspeed, fsdp=fsdp, seed=seed,
     )  # fmt: skip
     dialogues = read_manifest(manifest)
     training, validation = (transcribed(dialogues, s) for s in ("train", "validation"))
@@ -163,6 +166,7 @@ def vocoder(
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
+    accumulate: Accumulate = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
     fsdp: Fsdp = None,
@@ -187,8 +191,8 @@ def vocoder(
     chosen = make(units)
     loop = changed(
         chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
-        seed=seed,
+        batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
+        deepspeed=deepspeed, fsdp=fsdp, seed=seed,
     )  # fmt: skip
     training, validation = clips(units_folder)
     if dry_run:

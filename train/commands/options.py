@@ -50,7 +50,16 @@ Frames = Annotated[
         "manifest, if it is there.",
     ),
 ]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Examples per step and device.")]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="Examples that a process takes at once.")
+]
+Accumulate = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Batches per step. Examples per step: --batch-size x --accumulate x processes.",
+    ),
+]
 LearningRate = Annotated[float | None, typer.Option(min=0, help="Peak; cosine decay to zero.")]
 Encoder = Annotated[
     str,

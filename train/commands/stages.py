@@ -10,6 +10,7 @@ import typer
 from omni.commands import Device, Dtype
 from omni.files import UserError, friendly
 from train.commands.options import (
+    Accumulate,
     BatchSize,
     Deepspeed,
     DryRun,
@@ -74,6 +75,7 @@ def stage1(
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
+    accumulate: Accumulate = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
     fsdp: Fsdp = None,
@@ -92,8 +94,8 @@ def stage1(
     name, chosen = choose_stage1(recipe, language_model, train_llm)
     loop = changed(
         chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
-        seed=seed,
+        batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
+        deepspeed=deepspeed, fsdp=fsdp, seed=seed,
     )  # fmt: skip
     chosen = replace(
         chosen,
@@ -159,6 +161,7 @@ def stage2(
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
+    accumulate: Accumulate = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
     fsdp: Fsdp = None,
@@ -185,8 +188,8 @@ def stage2(
     name, chosen = choose_stage2(recipe, checkpoint)
     loop = changed(
         chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
-        seed=seed,
+        batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
+        deepspeed=deepspeed, fsdp=fsdp, seed=seed,
     )  # fmt: skip
     # Questions are augmented by the same seed as in stage 1, whose frames are then read again.
     hearing = replace(chosen.hearing, loop=replace(chosen.hearing.loop, seed=loop.seed))

@@ -6,7 +6,7 @@ which the published unit HiFi-GAN was made, is not here yet: expect a duller sou
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from omni.audio import SAMPLES_PER_FRAME, load_audio
-from omni.files import digest_of, files_digest
+from omni.files import UserError, digest_of, files_digest
 from omni.vocoder import (
     MAX_F0,
     MIN_F0,
@@ -234,6 +234,22 @@ def mean_parts(prediction) -> dict[str, float]:
     return dict(zip(PARTS, np.asarray(prediction.predictions).mean(axis=0).tolist(), strict=True))
 
 
+def in_tune(loop: LoopConfig) -> LoopConfig:
+    """The same in float32 where DeepSpeed or FSDP would cast the weights themselves.
+
+    Log F0 has steps of half a semitone in bfloat16; autocast, which is used elsewhere, spares it.
+    Raises UserError if another type is asked for.
+    """
+    if loop.deepspeed is None and loop.fsdp is None:
+        return loop
+    if loop.dtype not in ("auto", "float32"):
+        raise UserError(
+            f"dtype={loop.dtype!r}: a vocoder trains in float32 under DeepSpeed and FSDP; leave "
+            "one of the two options out"
+        )
+    return replace(loop, dtype="float32")
+
+
 def train_vocoder(
     clips: list[UnitClip],
     validation: list[UnitClip],
@@ -253,6 +269,7 @@ def train_vocoder(
     validation's loss and its parts.
     """
     check_installed(loop)
+    loop = in_tune(loop)
     crop, weights = crop or CropConfig(), weights or LossWeights()
     heard = [*clips, *validation]
     run = begin_run(

@@ -8,7 +8,6 @@ import pytest
 import soundfile
 
 import data_tools.speech.tts
-import data_tools.speech.tts
 from data_tools.manifest import RecordTurn
 from data_tools.manifest.record import Manifest, Record, read_manifest
 from data_tools.speech.clips import ClipRules, faults, measure, spoken_letters

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from train.voice.vocoder import (
     UnitClip,
     VocoderForReconstruction,
     collate,
+    in_tune,
     train_vocoder,
 )
 
@@ -169,3 +171,12 @@ def test_training_lowers_the_loss_and_leaves_a_vocoder(architecture, dtype, clip
     assert results[1]["eval_loss"] < 0.8 * results[0]["eval_loss"]
     assert results[1]["eval_duration"] < results[0]["eval_duration"]
     assert load_vocoder(tmp_path / "25" / "vocoder").config == architecture
+
+
+@pytest.mark.parametrize("way", ["deepspeed", "fsdp"])
+def test_where_weights_are_cast_a_vocoder_stays_in_float32(way: str) -> None:
+    loop = LoopConfig(epochs=1, batch_size=1, learning_rate=1e-3, bf16=True)
+    assert in_tune(loop) == loop
+    assert in_tune(replace(loop, **{way: "file.json"})).dtype == "float32"
+    with pytest.raises(ValueError, match="dtype='bfloat16'"):
+        in_tune(replace(loop, dtype="bfloat16", **{way: "file.json"}))
