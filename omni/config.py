@@ -46,18 +46,19 @@ class OmniConfig(PretrainedConfig):
     """
 
     model_type = MODEL_TYPE
-    sub_configs: ClassVar = {  # type: ignore[assignment]
+    # Every model of transformers sets it so; the base computes it, for what it declares itself.
+    sub_configs: ClassVar = {  # pyright: ignore
         "audio_config": WhisperConfig,
         "text_config": AutoConfig,
     }
 
     def __init__(
         self,
-        audio_config: WhisperConfig | dict | None = None,
-        text_config: PretrainedConfig | dict | None = None,
-        speech_adapter: dict | None = None,
-        unit_decoder: dict | None = None,
-        prompt: dict | None = None,
+        audio_config: WhisperConfig | dict[str, Any] | None = None,
+        text_config: PretrainedConfig | dict[str, Any] | None = None,
+        speech_adapter: dict[str, Any] | None = None,
+        unit_decoder: dict[str, Any] | None = None,
+        prompt: dict[str, Any] | None = None,
         speech_token_id: int = -1,
         pad_to_window: bool = False,
         block_frames: int | None = None,

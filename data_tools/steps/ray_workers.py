@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +130,7 @@ class SharedJob:
 
 
 @contextmanager
-def shared(root: Path) -> Iterator[str]:
+def shared(root: Path) -> Generator[str]:
     """A token that lies in the folder as long as the run lasts."""
     token, path = secrets.token_hex(8), root / TOKEN
     path.write_text(token)

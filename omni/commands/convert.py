@@ -2,7 +2,7 @@
 
 # Heavy imports stand inside the commands: `omni --help` must not wait for torch.
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
@@ -261,7 +261,7 @@ def _write(conversion: Conversion, target: Path) -> None:
 
 
 @contextmanager
-def _bar(nbytes: int) -> Iterator["Progress"]:
+def _bar(nbytes: int) -> Generator["Progress"]:
     from tqdm import tqdm
 
     with tqdm(total=nbytes, unit="B", unit_scale=True) as bar:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,7 +16,10 @@ from torch import Tensor, nn
 
 from omni.files.writing import write_text
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 
 class CheckpointError(ValueError):
@@ -32,7 +35,7 @@ class ReadFrom:
 
 
 @contextmanager
-def replace_folder(folder: str | Path) -> Iterator[Path]:
+def replace_folder(folder: str | Path) -> Generator[Path]:
     """Write a folder aside and rename it when complete: readers never see half of it.
 
     If writing fails, the folder stays as it was. Its files get the rights that a new file gets:
@@ -80,11 +83,11 @@ def read_json(path: str | Path) -> dict[str, Any]:
     return value
 
 
-def build_config(kind: type[Config], values: Mapping[str, Any], *, where: str) -> Config:
+def build_config(kind: type[Config], values: object, *, where: str) -> Config:
     """A configuration dataclass from JSON values; unknown keys are refused by name."""
     if not isinstance(values, Mapping):
         raise CheckpointError(f"{where}={values!r}: must be an object; compare with a fresh config")
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    known = {field.name for field in fields(kind)}
     for key in values:
         if key not in known:
             raise CheckpointError(

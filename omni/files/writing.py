@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from omni.files.errors import UserError
 
 
 @contextmanager
-def replace_file(path: str | Path) -> Iterator[Path]:
+def replace_file(path: str | Path) -> Generator[Path]:
     """Where to write instead of `path`, which is replaced at the end of the block.
 
     If the block fails, `path` stays as it was. Of a link the file that it leads to is replaced. A

@@ -38,7 +38,7 @@ from omni.foreign.stream import (
 )
 from omni.foreign.vocoder import VocoderWeights
 from omni.foreign.whisper import EncoderWeights, expected_encoder, openai_name, read_whisper
-from omni.prompt import add_speech_token
+from omni.prompt import add_speech_token, special_id
 from omni.speech_encoder import SpeechEncoderConfig
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ def read_llama_omni(
     }
     stored = outside["model.embed_tokens.weight"].dtype
     config.text_config.dtype = DTYPES[stored]
-    generation = _generation(folder, raw, int(tokenizer.pad_token_id))  # type: ignore[arg-type]
+    generation = _generation(folder, raw, special_id(tokenizer, "pad"))
     return LlamaOmni(config, parts, encoder, tokenizer, generation, vocoder)
 
 

@@ -65,7 +65,7 @@ class StorageType:
 class Dtype:
     """numpy.dtype as the pickle builds it: a name, then the byte order."""
 
-    name: str
+    name: object  # a string, in an honest pickle
     order: str = "<"
 
     def resolve(self) -> np.dtype:
@@ -90,10 +90,14 @@ class Array:
         return flat.reshape(shape, order="F" if fortran else "C")
 
 
-class SafeUnpickler(pickle._Unpickler):  # type: ignore[name-defined]  # pure Python: can be ruled
+_Unpickler = pickle._Unpickler  # pyright: ignore[reportPrivateUsage]  # pure Python: can be ruled
+
+
+class SafeUnpickler(_Unpickler):
     """where: what errors call the file. known: further names that the format needs."""
 
-    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(_Unpickler.dispatch)
+    stack: list[Any]  # the base's
 
     def __init__(
         self,
@@ -137,9 +141,8 @@ class SafeUnpickler(pickle._Unpickler):  # type: ignore[name-defined]  # pure Py
 
     def load_build(self) -> None:
         """State goes to stubs and to our own records, and nowhere else."""
-        stack: list[Any] = self.stack  # type: ignore[attr-defined]
-        state = stack.pop()
-        target = stack[-1]
+        state = self.stack.pop()
+        target = self.stack[-1]
         if isinstance(target, (Stub, Array)):
             target.state = state
         elif isinstance(target, Dtype):
@@ -149,7 +152,7 @@ class SafeUnpickler(pickle._Unpickler):  # type: ignore[name-defined]  # pure Py
                 f"{self._where}: refused, for it sets the state of a {type(target).__name__}"
             )
 
-    dispatch[pickle.BUILD[0]] = load_build  # type: ignore[assignment]
+    dispatch[pickle.BUILD[0]] = load_build
 
 
 def unwrap(value: Any) -> Any:

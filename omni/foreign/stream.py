@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -104,7 +104,7 @@ class StoredTensor:
     def _read_into(self, target: memoryview, position: int) -> None:
         with self.storage.path.open("rb") as file:
             file.seek(position)
-            if file.readinto(target) != len(target):  # type: ignore[attr-defined]
+            if file.readinto(target) != len(target):
                 raise CheckpointError(f"{self.storage.path}: cut short; download or copy it again")
 
 
@@ -135,7 +135,7 @@ def read_safetensors(path: str | Path) -> dict[str, StoredTensor]:
         ) from None
 
 
-def _entry(path: Path, entry: dict, data: int, size: int) -> StoredTensor:
+def _entry(path: Path, entry: dict[str, Any], data: int, size: int) -> StoredTensor:
     shape = tuple(int(n) for n in entry["shape"])
     begin, end = entry["data_offsets"]
     if entry["dtype"] not in DTYPES:

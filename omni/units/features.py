@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -90,7 +90,10 @@ class HubertFeatures:
         ]
 
 
-FEATURES = {"speech_encoder": SpeechEncoderFeatures, "hubert": HubertFeatures}
+FEATURES: dict[str, Callable[[Any, UnitsConfig], Features]] = {
+    "speech_encoder": SpeechEncoderFeatures,
+    "hubert": HubertFeatures,
+}
 
 
 def features_of(config: UnitsConfig, encoder: nn.Module) -> Features:
@@ -126,5 +129,5 @@ def _waveform(samples: np.ndarray, normalize: bool) -> Tensor:
 def _with_children(module: Module, **children: nn.Module) -> Module:
     """A shallow copy with other children; the weights are shared, the original is untouched."""
     other = copy.copy(module)
-    other._modules = {**module._modules, **children}
+    vars(other)["_modules"] = {**vars(module)["_modules"], **children}
     return other

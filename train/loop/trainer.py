@@ -6,7 +6,7 @@ checkpoint is written, and written by one process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -104,7 +104,7 @@ class OmniTrainer(Trainer):
         return _tied(self.model, self.accelerator.get_state_dict(wrapped) or {})  # type: ignore[arg-type]
 
     @contextmanager
-    def by_itself(self) -> Iterator[None]:
+    def by_itself(self) -> Generator[None]:
         """One process writes: models that it makes for that are its own.
 
         Under ZeRO-3 transformers would split them among all processes, and wait for these.
