@@ -63,9 +63,7 @@ def generate_speech(
             f"return_audio=True: this checkpoint has no {lacks}; use one that has been through "
             "stage 2 and brings a vocoder, or leave return_audio out"
         )
-    settings: GenerationConfig = (
-        kwargs.get("generation_config") or model.generation_config
-    )
+    settings: GenerationConfig = kwargs.get("generation_config") or model.generation_config
     if return_dict_in_generate is None:
         return_dict_in_generate = bool(settings.return_dict_in_generate)
     output = generate(*args, **kwargs, return_dict_in_generate=True, output_hidden_states=True)

@@ -59,13 +59,15 @@ class OmniProcessor(ProcessorMixin):
     def audio_token_id(self) -> int:
         return self.config.speech_token_id
 
-    @property  # the base sets an attribute from a file of its own
-    def chat_template(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+    @property
+    def chat_template(self) -> Any:
         """The tokenizer's: there is no other."""
         return self.tokenizer.chat_template
 
-    @chat_template.setter
-    def chat_template(self, template: Any) -> None:
+    @chat_template.setter  # where the base sets an attribute, from a file of its own
+    def chat_template(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, template: Any
+    ) -> None:
         self.tokenizer.chat_template = template
 
     @property

@@ -202,7 +202,11 @@ def _filling(message: Message, slot: int) -> list[int]:
 
 
 def _tokenize(
-    tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], *, generation: bool, extra_bos: bool
+    tokenizer: PreTrainedTokenizerBase,
+    chat: list[dict[str, str]],
+    *,
+    generation: bool,
+    extra_bos: bool,
 ) -> list[int]:
     text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generation)
     return _encode(tokenizer, str(text), extra_bos)

@@ -64,7 +64,7 @@ def read_recipe(path: str | Path) -> Recipe:
     """Raises UserError for what is missing, unknown or no YAML."""
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML ({error}); mend the line") from None
     if not isinstance(values, dict):
@@ -81,7 +81,8 @@ def read_recipe(path: str | Path) -> Recipe:
         if not isinstance(entry, dict) or len(entry) != 1:
             raise UserError(f"{path}: step {entry!r}: write one NAME: {{option: value}} each")
     read = values["read"] if isinstance(values["read"], dict) else {"source": values["read"]}
-    return Recipe(**(values | {"read": read, "steps": steps}))
+    given: Options = {**values, "read": read, "steps": steps}
+    return Recipe(**given)
 
 
 def build(path: str | Path, engine: Engine | None = None) -> Built:
@@ -170,12 +171,14 @@ def speak_step(options: Options, seed: int, folder: Path) -> SpeakStep:
             options[role] = speaker_of(options[role])
     if "rules" in options:
         options["rules"] = ClipRules(**pairs(options["rules"]))
-    return SpeakStep(**({"seed": seed} | options))
+    options.setdefault("seed", seed)
+    return SpeakStep(**options)
 
 
 def augment_step(options: Options, seed: int, folder: Path) -> AugmentStep:
     own = {name: options.pop(name) for name in ("seed", "epoch", "splits") if name in options}
-    return AugmentStep(config=AugmentConfig(**pairs(options)), **pairs({"seed": seed} | own))
+    own.setdefault("seed", seed)
+    return AugmentStep(config=AugmentConfig(**pairs(options)), **pairs(own))
 
 
 def units_step(options: Options, seed: int, folder: Path) -> Step:
@@ -189,7 +192,8 @@ def units_step(options: Options, seed: int, folder: Path) -> Step:
 
 def split_step(options: Options, seed: int, folder: Path) -> SplitStep:
     own = {name: options.pop(name) for name in ("rest", "seed") if name in options}
-    return SplitStep(shares=options, **({"seed": seed} | own))
+    own.setdefault("seed", seed)
+    return SplitStep(shares=options, **own)
 
 
 def pairs(options: Options) -> Options:
@@ -215,9 +219,9 @@ def written(options: Options, seed: int, folder: Path) -> Options:
     """writer: a mapping with kind and its options. prompt: a file beside the recipe."""
     from data_tools.writers import read_prompt, writer_config
 
-    writer = dict(options.pop("writer", {}))
+    writer: Options = dict(options.pop("writer", {}))
     if writer.get("kind", "rules") == "rules":
-        writer = {"seed": seed} | writer
+        writer.setdefault("seed", seed)
     if "prompt" in options:
         options["prompt"] = read_prompt(folder / options["prompt"])
     return {"writer": writer_config(**writer), **options}

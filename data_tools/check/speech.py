@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import soundfile
@@ -39,8 +38,15 @@ class Clip:
 class Listening:
     """The job of decoding recordings: paths from the root -> Clips."""
 
-    workers: ClassVar[None] = None
-    device: ClassVar[str] = "cpu"
+    @property
+    def workers(self) -> int | None:
+        """One per core: decoding keeps one busy."""
+        return None
+
+    @property
+    def device(self) -> str:
+        """The CPU, which decodes."""
+        return "cpu"
 
     def open(self, root: Path) -> Listener:
         return Listener(root)

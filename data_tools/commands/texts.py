@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from data_tools.commands.speech import EngineName, MaxLeftOut, Out, RayAddress, Source, run
-from omni.commands import DEVICE_HELP, DTYPE_NAMES
+from omni.commands import DEVICE_HELP, DTYPE_NAMES, add_commands
 from omni.files import friendly
 
 if TYPE_CHECKING:
@@ -44,8 +44,7 @@ Seed = Annotated[int | None, typer.Option(help="For rules: chooses what is drawn
 def register(app: typer.Typer) -> None:
     """Adds the commands of this file to `omni-data`."""
     app.command("import")(friendly(import_))
-    for command in (rewrite, respond):
-        app.command()(friendly(command))
+    add_commands(app, rewrite, respond)
 
 
 def import_(

@@ -124,12 +124,12 @@ def load_units_step(
 ) -> UnitsStep:
     """units: a units folder, or a checkpoint that carries one. encoder: the speech encoder whose
     features it is of; HuBERTs are found by the name that the folder states."""
-    from omni.checkpoint import load_speech_encoder
+    from omni.checkpoint import load_speech_encoder, load_units
 
     check_names(device, dtype)  # before anything is loaded
     folder = Path(units) / "units" if (Path(units) / "units").is_dir() else Path(units)
     loaded = None if encoder is None else load_speech_encoder(str(encoder))
-    extractor = UnitExtractor.load(folder, encoder=loaded)
+    extractor = load_units(folder, encoder=loaded)
     return UnitsStep(
         extractor=extractor, roles=roles, device=device, dtype=dtype, batch_size=batch_size
     )

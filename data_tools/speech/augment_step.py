@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +36,11 @@ class AugmentStep:
     name: str = "augment"
     batch_size: int = 1
     workers: int | None = None
-    device: ClassVar[str] = "cpu"
+
+    @property
+    def device(self) -> str:
+        """The CPU: augmentation is numpy's."""
+        return "cpu"
 
     def settings(self) -> dict[str, Any]:
         return {

@@ -32,7 +32,7 @@ from data_tools.speech.speak import (
 from data_tools.speech.voices import Voice
 from data_tools.steps import Retry, RetryConfig, ServiceError, post
 from omni.audio import AudioError, load_audio, prepare
-from omni.devices import check_names, choose_device, choose_dtype
+from omni.devices import check_names, choose_device, choose_dtype, move
 from omni.files import UserError
 
 UNKNOWN_LENGTHS = (0, 0xFFFFFFFF, 0x7FFFFFFF)  # what streaming servers write for a wav's length
@@ -133,7 +133,7 @@ class TransformersTts:
     def __init__(self, config: TransformersConfig, pipeline: Any = None) -> None:
         """pipeline: a loaded text-to-speech pipeline, instead of `config.model`."""
         self.config = config
-        self.pipeline = pipeline or load_pipeline(config)
+        self.pipeline: Any = pipeline or load_pipeline(config)
         self.kind = self.pipeline.model.config.model_type
         self.speakers: dict[str, Any] = {}
 
@@ -191,17 +191,13 @@ def load_pipeline(config: TransformersConfig) -> Any:
     from transformers import AutoConfig, SpeechT5HifiGan, pipeline
 
     device = choose_device(config.device)
-    options: dict[str, Any] = {"device": device, "dtype": choose_dtype(config.dtype, device)}
+    dtype = choose_dtype(config.dtype, device)
+    options: dict[str, Any] = {"device": device, "dtype": dtype}
     kind = AutoConfig.from_pretrained(config.model, revision=config.revision).model_type
     if kind == "speecht5":
-        vocoder = SpeechT5HifiGan.from_pretrained(config.vocoder)
-        options["vocoder"] = vocoder.to(device, options["dtype"])
-    return pipeline(
-        "text-to-speech",
-        model=config.model,
-        revision=config.revision,
-        **options,
-    )
+        options["vocoder"] = SpeechT5HifiGan.from_pretrained(config.vocoder)
+        move(options["vocoder"], device, dtype)
+    return pipeline("text-to-audio", model=config.model, revision=config.revision, **options)
 
 
 class OpenAiTts:

@@ -59,7 +59,7 @@ class RayEngine:
             blocks = min(len(batches), BLOCKS_PER_WORKER * count)
             rows = ray.data.from_items(packed(batches), override_num_blocks=blocks)
             done = rows.map(
-                RayWorker,
+                RayWorker,  # pyright: ignore[reportArgumentType]  # a class is called per row
                 fn_constructor_args=(job, root.resolve(), token),
                 compute=ray.data.ActorPoolStrategy(size=count),
                 num_cpus=1,

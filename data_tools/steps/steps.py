@@ -32,10 +32,15 @@ class Step(Job, Protocol):
     Its work gives a `Record` or `LeftOut` per record.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it does, in a word: it names the journal and stands on the bar."""
+        ...
 
     @property
-    def batch_size(self) -> int: ...
+    def batch_size(self) -> int:
+        """Records that a worker takes at a time."""
+        ...
 
     def settings(self) -> dict[str, Any]:
         """All that the result depends on besides the record, as JSON holds it."""

@@ -118,11 +118,11 @@ def in_processes(
         warnings.filterwarnings("ignore", "This DataLoader will create")
         rows = iter(
             DataLoader(
-                Dataset.from_list(packed(batches)),  # type: ignore[arg-type]  # has what it takes
+                Dataset.from_list(packed(batches)),  # pyright: ignore[reportArgumentType]  # has what it takes
                 batch_size=None,  # a row is a batch already
                 sampler=places(),
                 num_workers=workers,
-                collate_fn=Worker(job, root),  # type: ignore[arg-type]  # takes a row, see above
+                collate_fn=Worker(job, root),  # pyright: ignore[reportArgumentType]  # takes a row
                 in_order=False,
             )
         )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import httpx
 
@@ -35,14 +35,22 @@ class EndpointConfig:
     api_key_env: str = "OPENAI_API_KEY"
     extra: dict[str, Any] = field(default_factory=dict)
     retry: RetryConfig = field(default_factory=RetryConfig)
-    workers: ClassVar[int] = 1
-    device: ClassVar[str] = "cpu"  # the server computes
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
             raise UserError(f"concurrency={self.concurrency}: must be at least 1")
         if self.requests_per_minute is not None and self.requests_per_minute <= 0:
             raise UserError(f"requests_per_minute={self.requests_per_minute}: must be above 0")
+
+    @property
+    def workers(self) -> int | None:
+        """One, which has `concurrency` calls going."""
+        return 1
+
+    @property
+    def device(self) -> str:
+        """The CPU here: the server computes."""
+        return "cpu"
 
     @property
     def batch_size(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from tqdm import tqdm
 
@@ -30,10 +30,14 @@ class LocalConfig:
     temperature: float = 0.0
     max_tokens: int = 256
     batch_size: int = 16
-    workers: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_names(self.device, self.dtype)
+
+    @property
+    def workers(self) -> int | None:
+        """One: the model is loaded once."""
+        return 1
 
     @property
     def label(self) -> str:
@@ -77,7 +81,7 @@ class LocalWriter:
                 batch = order[start : start + self.config.batch_size]
                 settings = self.config.settings()
                 seeds = [int(chat_key(requests[index], settings)[:7], 16) for index in batch]
-                tasks = [requests[index].task for index in batch]
+                tasks: list[Task] = [requests[index].task for index in batch]
                 replies = self.generate([prompts[index] for index in batch], seeds, tasks, progress)
                 yield from zip(batch, replies, strict=True)
 

@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from data_tools.steps import LeftOut
 from data_tools.writers.base import Reply, Request, Writer
@@ -41,13 +41,21 @@ class RulesConfig:
     politeness: float = 0.3
     batch_size: int = 256
     label: str = "rules"
-    workers: ClassVar[None] = None
-    device: ClassVar[str] = "cpu"
 
     def __post_init__(self) -> None:
         for name in ("fillers", "politeness"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name}={getattr(self, name)}: is a share, from 0 to 1")
+
+    @property
+    def workers(self) -> int | None:
+        """One per core: rules keep one busy."""
+        return None
+
+    @property
+    def device(self) -> str:
+        """The CPU, which rules run on."""
+        return "cpu"
 
     def settings(self) -> dict[str, Any]:
         values = asdict(self)

@@ -15,8 +15,8 @@ from data_tools.writers.numbers import cardinal, decade, digits, number_words, o
 MONTHS = (
     "January February March April May June July August September October November December"
 ).split()
-MONTH = "|".join(f"{name[:3]}(?:{name[3:]})?" if name[3:] else name for name in MONTHS)
-MONTH = rf"({MONTH}|Sept)\.?"
+SPELLINGS = "|".join(f"{name[:3]}(?:{name[3:]})?" if name[3:] else name for name in MONTHS)
+MONTH = rf"({SPELLINGS}|Sept)\.?"
 NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?"
 CURRENCIES = {
     "$": ("dollar", "cent"), "€": ("euro", "cent"), "£": ("pound", "penny"), "¥": ("yen", "")

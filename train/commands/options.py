@@ -3,9 +3,10 @@
 # As in cli.py, heavy imports stand inside the functions.
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -14,6 +15,8 @@ from omni.files import UserError
 if TYPE_CHECKING:
     from train.commands.plan import Plan
     from train.loop import LoopConfig
+
+T = TypeVar("T")
 
 ManifestPath = Annotated[
     Path, typer.Argument(metavar="MANIFEST", help="Dialogues: a .jsonl or .parquet file.")
@@ -58,7 +61,7 @@ Encoder = Annotated[
 ]
 
 
-def print_report(report: dict) -> None:
+def print_report(report: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -113,7 +116,7 @@ def changed(loop: "LoopConfig", **options: float | str | Path | None) -> "LoopCo
         for name, value in options.items()
         if value is not None
     }
-    loop = replace(loop, **given)  # type: ignore[arg-type]
+    loop = replace(loop, **given)
     device = choose_device(loop.device)
     if loop.dtype != "auto":  # auto may have to time the machine, which is the loop's to do
         choose_dtype(loop.dtype, device)
@@ -131,7 +134,7 @@ def tell_plan(plan: "Plan", output: Path) -> None:
     typer.echo(f"{output}: nothing was trained or written (--dry-run)")
 
 
-def named(table: dict, name: str):
+def named(table: Mapping[str, T], name: str) -> T:
     if name not in table:
         raise UserError(f"recipe={name!r}: must be one of {', '.join(table)}")
     return table[name]

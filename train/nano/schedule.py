@@ -47,7 +47,7 @@ def run_parts(
     each running part last printed, once a second.
     Raises UserError if a part fails, after those beside it have ended.
     """
-    running: dict[str, subprocess.Popen] = {}
+    running: dict[str, subprocess.Popen[bytes]] = {}
     failed: list[str] = []
     try:
         while True:
@@ -84,7 +84,7 @@ def log_of(folder: Path, part: str) -> Path:
     return folder / LOGS / f"{part}.txt"
 
 
-def _start(log: Path, command: Sequence[str]) -> subprocess.Popen:
+def _start(log: Path, command: Sequence[str]) -> subprocess.Popen[bytes]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:  # a resumed part's log goes on too
         return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
