@@ -103,22 +103,26 @@ class OmniConfig(PretrainedConfig):
 
     @property
     def encoder(self) -> SpeechEncoderConfig:
+        """`audio_config` typed. Raises CheckpointError if its values make no encoder."""
         return _foreign(
             SpeechEncoderConfig.from_whisper, self.audio_config.to_dict(), where="audio_config"
         )
 
     @property
     def adapter(self) -> SpeechAdapterConfig:
+        """`speech_adapter` typed. Raises CheckpointError for an unknown key."""
         return build_config(SpeechAdapterConfig, self.speech_adapter, where="speech_adapter")
 
     @property
     def units(self) -> UnitDecoderConfig | None:
+        """`unit_decoder` typed, None before stage 2. Raises CheckpointError for an unknown key."""
         if self.unit_decoder is None:
             return None
         return build_config(UnitDecoderConfig, self.unit_decoder, where="unit_decoder")
 
     @property
     def prompt_config(self) -> PromptConfig:
+        """`prompt` typed. Raises CheckpointError for an unknown key."""
         return build_config(PromptConfig, self.prompt, where="prompt")
 
     @property

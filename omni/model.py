@@ -113,9 +113,11 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return push(self, repo_id, **kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
+        """The LLM's; speech positions have none."""
         return self.language_model.get_input_embeddings()
 
     def get_output_embeddings(self) -> nn.Module | None:
+        """The LLM's."""
         return self.language_model.get_output_embeddings()
 
     def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:

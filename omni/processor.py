@@ -57,6 +57,7 @@ class OmniProcessor(ProcessorMixin):
 
     @property
     def audio_token_id(self) -> int:
+        """The placeholder of one speech position in input_ids."""
         return self.config.speech_token_id
 
     @property
@@ -72,6 +73,7 @@ class OmniProcessor(ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
+        """What a call may give, by the names that `generate` takes."""
         return ["input_ids", "attention_mask", "input_features", "input_features_mask"]
 
     # From here on fewer keywords than the base: it knows pictures and films, and we do not.

@@ -156,6 +156,7 @@ def relative(record: Record, folder: Path, out: Path) -> Record:
 
 
 def step_of(entry: Options, recipe: Recipe, folder: Path) -> Step:
+    """A recipe's entry {name: options} as a step. Raises UserError for what it does not know."""
     ((name, options),) = entry.items()
     if name not in STEPS:
         raise UserError(f"step {name!r}: must be one of {', '.join(STEPS)}")
@@ -166,6 +167,7 @@ def step_of(entry: Options, recipe: Recipe, folder: Path) -> Step:
 
 
 def speak_step(options: Options, seed: int, folder: Path) -> SpeakStep:
+    """`speak`: question and answer are speakers, rules the options of `ClipRules`."""
     for role in ("question", "answer"):
         if role in options:
             options[role] = speaker_of(options[role])
@@ -176,12 +178,14 @@ def speak_step(options: Options, seed: int, folder: Path) -> SpeakStep:
 
 
 def augment_step(options: Options, seed: int, folder: Path) -> AugmentStep:
+    """`augment`: seed, epoch and splits, and the options of `AugmentConfig`."""
     own = {name: options.pop(name) for name in ("seed", "epoch", "splits") if name in options}
     own.setdefault("seed", seed)
     return AugmentStep(config=AugmentConfig(**pairs(options)), **pairs(own))
 
 
 def units_step(options: Options, seed: int, folder: Path) -> Step:
+    """`units`: units and encoder may be folders beside the recipe."""
     from data_tools.encode import load_units_step
 
     for name in ("units", "encoder"):
@@ -191,6 +195,7 @@ def units_step(options: Options, seed: int, folder: Path) -> Step:
 
 
 def split_step(options: Options, seed: int, folder: Path) -> SplitStep:
+    """`split`: rest and seed, and {split: share} for all that is left of the options."""
     own = {name: options.pop(name) for name in ("rest", "seed") if name in options}
     own.setdefault("seed", seed)
     return SplitStep(shares=options, **own)
@@ -204,12 +209,14 @@ def pairs(options: Options) -> Options:
 
 
 def rewrite_step(options: Options, seed: int, folder: Path) -> Step:
+    """`rewrite`: see `written`."""
     from data_tools.writers import RewriteStep
 
     return RewriteStep(**written(options, seed, folder))
 
 
 def respond_step(options: Options, seed: int, folder: Path) -> Step:
+    """`respond`: see `written`."""
     from data_tools.writers import RespondStep
 
     return RespondStep(**written(options, seed, folder))
@@ -251,6 +258,7 @@ def check_config(options: Options) -> tuple[CheckConfig, Callable[[str], int] | 
 
 
 def token_counter(tokenizer: str) -> Callable[[str], int]:
+    """Counts the tokens of a text; tokenizer: folder or hub id."""
     from transformers import AutoTokenizer  # here: it takes seconds
 
     loaded = AutoTokenizer.from_pretrained(tokenizer)

@@ -49,17 +49,22 @@ class Listening:
         return "cpu"
 
     def open(self, root: Path) -> Listener:
+        """A listener to recordings below `root`."""
         return Listener(root)
 
 
 @dataclass(frozen=True)
 class Listener:
+    """Decodes recordings by their path from `root`; holds nothing open."""
+
     root: Path
 
     def __call__(self, paths: Sequence[str]) -> list[Clip]:
+        """A Clip for each path, in order."""
         return [read_clip(self.root / path) for path in paths]
 
     def close(self) -> None:
+        """Holds nothing."""
         pass
 
 
@@ -84,6 +89,7 @@ def measure_clips(
 
 
 def read_clip(path: Path) -> Clip:
+    """What decoding the recording tells; a missing or broken file is a fault, not an error."""
     if not path.is_file():
         return Clip(None, "missing file", str(path))
     try:
@@ -113,6 +119,7 @@ def speech_findings(
     rules: ClipRules,
     max_question_s: float,
 ) -> Iterator[Finding]:
+    """What breaks `rules`, what the encoder cannot hear whole, and speech at an odd pace."""
     for record, number, turn, clip in spoken_turns(records, clips):
         if clip.fault:
             yield Finding(rule=clip.fault, record=record.id, turn=number, detail=clip.detail)
@@ -138,6 +145,7 @@ def speech_findings(
 
 
 def badness(rule: str, stats: ClipStats, text: str) -> float:
+    """How far a clip is from what the rule wants: the larger, the worse."""
     pace = letters_per_s(stats, text)
     measures = {
         "clipped": stats.clipped,
@@ -150,6 +158,7 @@ def badness(rule: str, stats: ClipStats, text: str) -> float:
 
 
 def letters_per_s(stats: ClipStats, text: str) -> float:
+    """Pace of a clip, by its text's letters and digits."""
     return spoken_letters(text) / max(stats.seconds, 0.01)
 
 

@@ -178,10 +178,12 @@ def respond(
 
 
 def chosen_writer(kind: str, **options: Any) -> WriterConfig:
+    """The writer that a command's options ask for; those that are None were not given."""
     from data_tools.writers import writer_config
 
     return writer_config(kind, **present(**options))
 
 
 def present(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}

@@ -46,18 +46,23 @@ class SplitStep:
         return "cpu"
 
     def settings(self) -> dict[str, Any]:
+        """Shares in their order, rest and seed."""
         return {"shares": list(self.shares.items()), "rest": self.rest, "seed": self.seed}
 
     def size(self, record: Record, root: Path) -> float:
+        """All alike."""
         return 0.0
 
     def open(self, root: Path) -> SplitStep:
+        """The step itself: it holds nothing."""
         return self
 
     def __call__(self, records: Sequence[Record]) -> list[Record | LeftOut]:
+        """The records with their splits; none is left out."""
         return [replace(record, split=self.split_of(record)) for record in records]
 
     def split_of(self, record: Record) -> str:
+        """The split that the record belongs to; its own, unless that is `rest`."""
         if record.split != self.rest:
             return record.split
         place = self.place(record)
@@ -72,6 +77,7 @@ class SplitStep:
         return int(digest(self.seed, question_of(record), length=12), 16) / 16**12
 
     def close(self) -> None:
+        """Holds nothing."""
         pass
 
 

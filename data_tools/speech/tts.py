@@ -43,6 +43,7 @@ class InstalledConfig:
     """The Debian engines: flite, espeak, festival."""
 
     def build(self) -> TextToSpeech:
+        """The engines; each program starts when its first voice speaks."""
         return InstalledEngines()
 
 
@@ -66,6 +67,7 @@ class TransformersConfig:
         check_names(self.device, self.dtype)
 
     def build(self) -> TextToSpeech:
+        """Loads the model."""
         return TransformersTts(self)
 
 
@@ -84,6 +86,7 @@ class OpenAiConfig:
     retry: RetryConfig = field(default_factory=RetryConfig)
 
     def build(self) -> TextToSpeech:
+        """A connection; the server is asked when the first text is spoken."""
         return OpenAiTts(self)
 
 
@@ -103,6 +106,7 @@ class CommandConfig:
             raise UserError(f"command {self.command!r}: must name its audio file by {{out}}")
 
     def build(self) -> TextToSpeech:
+        """Raises FileNotFoundError if the program is not installed."""
         return CommandTts(self)
 
 
@@ -138,6 +142,7 @@ class TransformersTts:
         self.speakers: dict[str, Any] = {}
 
     def speak(self, text: str, voice: Voice) -> np.ndarray:
+        """[samples] float32 at 16 kHz, silence trimmed. Raises ValueError for an unknown voice."""
         import torch
 
         with torch.random.fork_rng():
@@ -149,6 +154,7 @@ class TransformersTts:
         return trim_silence(np.clip(waveform, -1.0, 1.0))
 
     def worded(self, text: str, voice: Voice) -> str:
+        """The text as this kind of model takes it."""
         # CSM reads its speaker off the text.
         named = self.kind == "csm" and voice.name != "default"
         return f"[{voice.name}]{text}" if named else text
@@ -169,6 +175,7 @@ class TransformersTts:
         raise UserError(f"voice {voice}: {self.kind} models take transformers-default only")
 
     def x_vector(self, voice: Voice) -> Any:
+        """[1, 512] float32 of the voice. Raises UserError if its file is missing."""
         import torch
 
         if voice.name not in self.speakers:
@@ -180,14 +187,17 @@ class TransformersTts:
         return self.speakers[voice.name]
 
     def versions(self) -> dict[str, str]:
+        """{"transformers": ...}: release, model and revision."""
         at = f"@{self.config.revision}" if self.config.revision else ""
         return {"transformers": f"{version('transformers')} {self.config.model}{at}"}
 
     def close(self) -> None:
+        """Lets go of the model."""
         self.pipeline = None
 
 
 def load_pipeline(config: TransformersConfig) -> Any:
+    """The model's text-to-speech pipeline on the config's device, SpeechT5 with its vocoder."""
     from transformers import AutoConfig, SpeechT5HifiGan, pipeline
 
     device = choose_device(config.device)
@@ -210,6 +220,10 @@ class OpenAiTts:
         self.sleep = sleep
 
     def speak(self, text: str, voice: Voice) -> np.ndarray:
+        """[samples] float32 at 16 kHz, silence around trimmed; parameter: speed.
+
+        Raises ServiceError if the server cannot be reached, ValueError if it refuses the text.
+        """
         body = {
             "model": self.config.model,
             "input": text,
@@ -225,9 +239,11 @@ class OpenAiTts:
         return trim_silence(np.clip(waveform, -1.0, 1.0))
 
     def versions(self) -> dict[str, str]:
+        """{"openai": ...}: the model, as a server tells no version."""
         return {"openai": self.config.model}
 
     def close(self) -> None:
+        """Closes the connection."""
         self.client.close()
 
 
@@ -254,6 +270,10 @@ class CommandTts:
         self.folder = tempfile.TemporaryDirectory(prefix="omni-command-")
 
     def speak(self, text: str, voice: Voice) -> np.ndarray:
+        """[samples] float32 at 16 kHz, silence around trimmed.
+
+        Raises ServiceError if the program takes too long, ValueError if it fails.
+        """
         out = Path(self.folder.name) / "speech.wav"
         out.unlink(missing_ok=True)
         values = {"{text}": text, "{voice}": voice.name, "{out}": str(out)}
@@ -279,9 +299,11 @@ class CommandTts:
         return trim_silence(np.clip(load_audio(out), -1.0, 1.0))
 
     def versions(self) -> dict[str, str]:
+        """{"command": ...}: the command line."""
         return {"command": self.config.command}
 
     def close(self) -> None:
+        """Removes its folder."""
         self.folder.cleanup()
 
 

@@ -48,6 +48,7 @@ def read_journal(path: Path) -> Iterator[tuple[str, Record | LeftOut]]:
 
 
 def write_journal(path: Path, results: Iterable[tuple[str, Record | LeftOut]]) -> None:
+    """The whole journal anew: aside first, then renamed."""
     with replace_file(path) as aside, aside.open("w", encoding="utf-8") as lines:
         lines.writelines(journal_line([pair]) for pair in results)
 

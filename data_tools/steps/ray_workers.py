@@ -37,6 +37,7 @@ class RayEngine:
     def run(
         self, job: Job, batches: Sequence[Sequence[Any]], *, root: Path, workers: int | None = None
     ) -> Results:
+        """As `Engine.run`. Raises UserError if the cluster is out of reach or has no such room."""
         if not batches:
             return
         import ray.data
@@ -113,13 +114,16 @@ class SharedJob:
 
     @property
     def workers(self) -> int | None:
+        """The job's."""
         return self.job.workers
 
     @property
     def device(self) -> str:
+        """The job's."""
         return self.job.device
 
     def open(self, root: Path) -> Work:
+        """The job's work. Raises UserError on a node that does not see the folder."""
         path = root / TOKEN
         if not path.is_file() or path.read_text() != self.token:
             raise UserError(

@@ -219,6 +219,7 @@ def is_whole(result: Record | LeftOut, root: Path) -> bool:
 def too_many(
     step: Step, records: Sequence[Record], keys: Sequence[str], known: dict[str, Record | LeftOut]
 ) -> UserError:
+    """The error for more records left out than allowed, with the first three reasons."""
     reasons = {
         record.id: result.reason
         for record, key in zip(records, keys, strict=True)

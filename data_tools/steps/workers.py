@@ -26,7 +26,9 @@ class Work(Protocol):
         """One result per item, in order; equal for equal items, whatever the batch."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Lets go of what the job opened; called once."""
+        ...
 
 
 class Job(Protocol):
@@ -60,6 +62,8 @@ Results = Generator[tuple[int, Sequence[Any]], None, None]
 
 
 class Engine(Protocol):
+    """Who does the batches of a job; the results are the same with any."""
+
     def run(
         self, job: Job, batches: Sequence[Sequence[Any]], *, root: Path, workers: int | None = None
     ) -> Results:
@@ -83,6 +87,7 @@ class LocalEngine:
     def run(
         self, job: Job, batches: Sequence[Sequence[Any]], *, root: Path, workers: int | None = None
     ) -> Results:
+        """As `Engine.run`; workers: None takes the job's own number, else one per core."""
         count = min(workers or job.workers or os.cpu_count() or 1, len(batches))
         if count <= 1:
             return in_turn(job, batches, root)
@@ -90,6 +95,7 @@ class LocalEngine:
 
 
 def in_turn(job: Job, batches: Sequence[Sequence[Any]], root: Path) -> Results:
+    """In this process, batch by batch."""
     work = job.open(root)
     try:
         for place, batch in enumerate(batches):
@@ -101,6 +107,7 @@ def in_turn(job: Job, batches: Sequence[Sequence[Any]], root: Path) -> Results:
 def in_processes(
     job: Job, batches: Sequence[Sequence[Any]], root: Path, *, workers: int
 ) -> Results:
+    """In worker processes. Raises UserError if one of them is killed, as for want of memory."""
     from datasets import Dataset  # these two take seconds, which one worker does without
     from torch.utils.data import DataLoader
 
@@ -151,6 +158,7 @@ class Worker:
         self.close: Finalize | None = None  # closes the work, once: as the process ends, or before
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """{"place", "batch"} with the batch pickled -> the same with its pickled results."""
         return {"place": row["place"], "batch": pickle.dumps(self.results(row["batch"]))}
 
     def results(self, batch: bytes) -> Sequence[Any] | Exception:
@@ -171,10 +179,12 @@ def packed(batches: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def unpacked(row: dict[str, Any]) -> tuple[int, Sequence[Any] | Exception]:
+    """(place of the batch, its results or the error that it met)."""
     return row["place"], pickle.loads(row["batch"])
 
 
 def ray_engine(address: str | None) -> Engine:
+    """A Ray cluster. Raises UserError if Ray is not installed."""
     from data_tools.steps.ray_workers import RayEngine
 
     return RayEngine(address=address)

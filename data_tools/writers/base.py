@@ -22,6 +22,8 @@ Task = Literal["rewrite", "respond"]
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
+    """One turn of a chat."""
+
     role: Literal["system", "user", "assistant"]
     content: str
 
@@ -64,6 +66,8 @@ def kept(text: str, task: Task, *, cut_off: bool) -> Reply:
 
 
 class Writer(Protocol):
+    """Completes requests; may work on several at a time."""
+
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """(index of the request, reply), each as soon as it is there and in any order.
 
@@ -72,7 +76,9 @@ class Writer(Protocol):
         """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Lets go of connections or model."""
+        ...
 
 
 class WriterConfig(Protocol):
@@ -102,7 +108,9 @@ class WriterConfig(Protocol):
         """What the replies depend on, as JSON holds it."""
         ...
 
-    def build(self) -> Writer: ...
+    def build(self) -> Writer:
+        """A writer: it connects or loads now."""
+        ...
 
 
 def writer_config(kind: str = "rules", **options: Any) -> WriterConfig:
@@ -116,12 +124,14 @@ def writer_config(kind: str = "rules", **options: Any) -> WriterConfig:
 
 
 def rules(**options: Any) -> WriterConfig:
+    """Options of `RulesConfig`."""
     from data_tools.writers.rules import RulesConfig  # each kind brings its own libraries
 
     return RulesConfig(**options)
 
 
 def openai(**options: Any) -> WriterConfig:
+    """Options of `EndpointConfig`; retry: those of `RetryConfig`."""
     from data_tools.steps import RetryConfig
     from data_tools.writers.endpoint import EndpointConfig
 
@@ -131,6 +141,7 @@ def openai(**options: Any) -> WriterConfig:
 
 
 def transformers(**options: Any) -> WriterConfig:
+    """Options of `LocalConfig`."""
     from data_tools.writers.local import LocalConfig
 
     return LocalConfig(**options)
@@ -158,6 +169,7 @@ class CachedWriter:
         self.known = dict(cached_replies(path))
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """As `Writer.complete`; equal chats are asked once."""
         waiting: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
             key = chat_key(request, self.settings)
@@ -173,6 +185,7 @@ class CachedWriter:
                 yield index, reply
 
     def keep(self, key: str, reply: str) -> None:
+        """Adds a reply to the file, in one write."""
         line = json.dumps({"key": key, "reply": reply}, ensure_ascii=False) + "\n"
         with self.lock:
             self.known[key] = reply
@@ -183,10 +196,12 @@ class CachedWriter:
                 lines.write(start + line.encode())
 
     def close(self) -> None:
+        """Closes the writer."""
         self.writer.close()
 
 
 def chat_key(request: Request, settings: dict[str, Any]) -> str:
+    """32 hex digits of the chat and the writer's settings."""
     chat = [asdict(message) for message in request.messages]
     text = json.dumps([settings, chat], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -41,14 +41,17 @@ class LocalConfig:
 
     @property
     def label(self) -> str:
+        """transformers and the model."""
         return f"transformers {self.model}"
 
     def settings(self) -> dict[str, Any]:
+        """Model, type and sampling; not where it computes, nor how many chats at a time."""
         values = asdict(self)
         del values["device"], values["batch_size"]
         return {"writer": "transformers", **values}
 
     def build(self) -> Writer:
+        """Loads the model. Raises UserError if it has no chat template."""
         return LocalWriter(self)
 
 
@@ -74,6 +77,7 @@ class LocalWriter:
         self.model.to(device=device, dtype=dtype).eval()
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """As `Writer.complete`, the shortest chats first."""
         prompts = [self.ids(request) for request in requests]
         order = sorted(range(len(requests)), key=lambda index: len(prompts[index]))
         with Progress(len(requests), self.config.max_tokens) as progress:
@@ -86,6 +90,7 @@ class LocalWriter:
                 yield from zip(batch, replies, strict=True)
 
     def ids(self, request: Request) -> list[int]:
+        """Token ids of the chat by the model's template, up to where the reply begins."""
         chat = [asdict(message) for message in request.messages]
         text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -126,11 +131,13 @@ class LocalWriter:
         return [self.reply(row, ends, task) for row, task in zip(rows, tasks, strict=True)]
 
     def reply(self, ids: list[int], ends: set[int], task: Task) -> Reply:
+        """What is kept of the generated ids; cut off where no end token is among them."""
         stop = next((at for at, token in enumerate(ids) if token in ends), None)
         text = self.tokenizer.decode(ids[:stop], skip_special_tokens=True)
         return kept(text, task, cut_off=stop is None)
 
     def close(self) -> None:
+        """Lets go of the model."""
         self.model = None
 
 

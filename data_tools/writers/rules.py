@@ -58,19 +58,24 @@ class RulesConfig:
         return "cpu"
 
     def settings(self) -> dict[str, Any]:
+        """Seed and shares."""
         values = asdict(self)
         del values["batch_size"], values["label"]
         return {"writer": "rules", **values}
 
     def build(self) -> Writer:
+        """A writer that needs nothing loaded."""
         return RuleWriter(self)
 
 
 class RuleWriter:
+    """Writes by rules alone: what can be read out, questions begun as people begin them."""
+
     def __init__(self, config: RulesConfig) -> None:
         self.config = config
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """As `Writer.complete`, in order."""
         for index, request in enumerate(requests):
             yield index, self.reply(request)
 
@@ -78,6 +83,7 @@ class RuleWriter:
         """Holds nothing."""
 
     def reply(self, request: Request) -> Reply:
+        """The source text as it is said; LeftOut if there is none, or code in it."""
         if request.source is None:
             return LeftOut("has no answer, and rules can't give one: take a language model")
         if holds_code(request.source):
@@ -88,6 +94,7 @@ class RuleWriter:
         return self.as_asked(text, random.Random(f"{self.config.seed}/{request.key}"))
 
     def as_asked(self, text: str, draw: random.Random) -> str:
+        """An English question with "Can you" or a filler before it, as `draw` decides."""
         polite, filled = draw.random() < self.config.politeness, draw.random() < self.config.fillers
         filler = draw.choice(FILLERS)
         first, _, rest = text.partition(" ")

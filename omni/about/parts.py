@@ -42,6 +42,7 @@ class CheckpointInfo:
 
     @property
     def parameters(self) -> int:
+        """Of all parts together."""
         return sum(part.parameters for part in self.parts)
 
 

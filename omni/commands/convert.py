@@ -33,9 +33,13 @@ class Conversion(Protocol):
     """What every reader of foreign files gives: checked, sized, not yet written."""
 
     @property
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> int:
+        """How many bytes `write` will write, for the progress bar."""
+        ...
 
-    def write(self, folder: Path, progress: "Progress | None" = None) -> object: ...
+    def write(self, folder: Path, progress: "Progress | None" = None) -> object:
+        """Leave the whole folder, or nothing of it; `progress` is told of every n bytes written."""
+        ...
 
 
 def register(omni: typer.Typer) -> None:

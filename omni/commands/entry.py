@@ -20,6 +20,7 @@ class Commands(TyperGroup):
     """A command of commands whose own output, such as help, ends well too."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        """As typer's, with every error told as `ending_well` says."""
         write_any_name()
         with ending_well():
             return super().main(*args, **kwargs)

@@ -62,6 +62,7 @@ class Centroids:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the centroids in float32."""
         return self.values.nbytes
 
     def write(self, folder: str | Path, progress: Progress | None = None) -> None:

@@ -65,6 +65,7 @@ class LlamaOmni:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all parts, speech encoder and vocoder among them."""
         stored = [*self.parts.values(), self.encoder.tensors]
         return sum(map(total_bytes, stored)) + (self.vocoder.nbytes if self.vocoder else 0)
 

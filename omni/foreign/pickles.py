@@ -40,14 +40,17 @@ class Stub:
         self.entries: dict[Any, Any] = {}
 
     def __new__(cls, *_: Any, **__: Any) -> Stub:
+        """Takes whatever the pickle builds it from, and keeps none of it."""
         stub = super().__new__(cls)
         Stub.__init__(stub)  # the pickle opcode NEWOBJ never calls __init__
         return stub
 
     def append(self, item: Any) -> None:
+        """Keeps what the pickle adds to a class that derives from list."""
         self.items.append(item)
 
     def extend(self, items: list[Any]) -> None:
+        """Keeps several of these, in order."""
         self.items.extend(items)
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -85,6 +88,7 @@ class Array:
     state: Any = field(default=None)
 
     def resolve(self) -> np.ndarray:
+        """The array as numpy has it. Raises CheckpointError for anything but numbers."""
         _, shape, dtype, fortran, data = self.state
         flat = np.frombuffer(data, dtype.resolve())
         return flat.reshape(shape, order="F" if fortran else "C")
@@ -113,6 +117,7 @@ class SafeUnpickler(_Unpickler):
         self._storage = storage
 
     def load(self) -> Any:
+        """The pickled value. Raises CheckpointError if the file is damaged or asks for code."""
         try:
             return super().load()
         except CheckpointError:
@@ -124,6 +129,10 @@ class SafeUnpickler(_Unpickler):
             ) from None
 
     def find_class(self, module: str, name: str) -> Any:
+        """A known class, or a stub of a known package's; never the class itself.
+
+        Raises CheckpointError for any other name.
+        """
         module = "builtins" if module == "__builtin__" else module
         if (module, name) in self._known:
             return self._known[module, name]
@@ -135,6 +144,10 @@ class SafeUnpickler(_Unpickler):
         )
 
     def persistent_load(self, pid: Any) -> Storage:
+        """The storage that a torch pickle refers to by `pid`.
+
+        Raises CheckpointError in a pickle that has nothing outside itself.
+        """
         if self._storage is None:
             raise CheckpointError(f"{self._where}: refers to data outside the pickle; get it again")
         return self._storage(pid)

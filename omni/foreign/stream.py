@@ -43,6 +43,7 @@ class Storage:
 
     @property
     def itemsize(self) -> int:
+        """Bytes per element."""
         return DTYPES[self.dtype].itemsize
 
 
@@ -66,14 +67,17 @@ class StoredTensor:
 
     @property
     def dtype(self) -> str:
+        """A name of DTYPES."""
         return self.storage.dtype
 
     @property
     def elements(self) -> int:
+        """How many the tensor has, whatever its storage has."""
         return prod(self.shape)
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the tensor when it is written out contiguously."""
         return self.elements * self.storage.itemsize
 
     def read(self) -> Tensor:

@@ -47,6 +47,7 @@ class SpeechEncoderFeatures:
 
     @torch.no_grad()
     def __call__(self, waveforms: Sequence[np.ndarray]) -> list[Tensor]:
+        """As one padded batch; padding is masked."""
         mels = [
             log_mel(_waveform(samples, self._normalize), self._encoder.config.n_mels)
             for samples in waveforms
@@ -75,6 +76,7 @@ class HubertFeatures:
 
     @torch.no_grad()
     def __call__(self, waveforms: Sequence[np.ndarray]) -> list[Tensor]:
+        """One by one. Raises UserError for a recording that is shorter than one frame."""
         if (shortest := min(map(len, waveforms))) < HUBERT_WINDOW:
             raise UserError(
                 f"{shortest} samples of audio: HuBERT needs at least {HUBERT_WINDOW} (25 ms); "

@@ -118,6 +118,7 @@ class TextDialogues(Dataset[dict[str, list[int]]]):
 
     @property
     def lengths(self) -> list[int]:
+        """Tokens of each example, for batches of like length."""
         return [len(example.ids) for example in self._examples]
 
     def __getitem__(self, item: Item | int) -> dict[str, list[int]]:
@@ -132,6 +133,7 @@ class TextCollator:
         self._pad = pad
 
     def __call__(self, examples: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        """input_ids, labels and attention_mask [B, T] of B examples."""
         longest = max(len(example["input_ids"]) for example in examples)
 
         def padded(name: str, value: int) -> torch.Tensor:

@@ -85,4 +85,5 @@ def meta_language_model(config: PretrainedConfig) -> nn.Module:
 
 
 def count(module: nn.Module) -> int:
+    """Parameters of a module, tied ones once."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -62,6 +62,7 @@ Encoder = Annotated[
 
 
 def print_report(report: Mapping[str, Any]) -> None:
+    """Shows the main numbers of an evaluation as a table on the terminal."""
     from rich.console import Console
     from rich.table import Table
 
@@ -89,6 +90,10 @@ def print_report(report: Mapping[str, Any]) -> None:
 
 
 def set_up(threads: int | None) -> None:
+    """Logging and threads of a command; of several processes only the first one prints.
+
+    threads: torch's own, None leaves their number as it is.
+    """
     import logging
 
     import torch
@@ -129,12 +134,14 @@ def found_frames(asked: Path | None, *folders: Path) -> Path | None:
 
 
 def tell_plan(plan: "Plan", output: Path) -> None:
+    """What `--dry-run` prints instead of training."""
     for line in plan.lines():
         typer.echo(line)
     typer.echo(f"{output}: nothing was trained or written (--dry-run)")
 
 
 def named(table: Mapping[str, T], name: str) -> T:
+    """The entry of that name. Raises UserError, which lists the names, for another one."""
     if name not in table:
         raise UserError(f"recipe={name!r}: must be one of {', '.join(table)}")
     return table[name]

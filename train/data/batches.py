@@ -39,10 +39,12 @@ class Example:
 
     @property
     def question(self) -> Turn:
+        """The turn that is answered."""
         return self.turns[-2]
 
     @property
     def answer(self) -> Turn:
+        """The turn that the model learns to give."""
         return self.turns[-1]
 
     def messages(self, positions: Sequence[int], *, written: bool = False) -> list[Message]:
@@ -208,6 +210,7 @@ class Collate:
         self._encoded = ears.encoded
 
     def __call__(self, prepared: Sequence[Prepared]) -> Batch:
+        """A batch of what `Dialogues` gives; recordings of all rows in one tensor."""
         ids = right_padded([example.ids for example in prepared], self._pad)
         lengths = torch.tensor([len(example.ids) for example in prepared])
         batch: Batch = {

@@ -75,10 +75,25 @@ def with_others_audio(items: Sequence[Example]) -> list[Example]:
 
 
 def in_writing(item: Example) -> Example:
+    """The same question without its recordings: its text is asked instead."""
     turns = tuple(
         replace(turn, speech=None) if turn.role == "user" else turn for turn in item.turns
     )
     return replace(item, turns=turns, recordings=())
+
+
+def last_answers(items: Sequence[Example]) -> list[Example]:
+    """Of each dialogue the last answer: only its question is held out, those before it are there
+    to be referred to and may be put in words that were trained on."""
+    last = {item.id.rpartition("#")[0]: item for item in items}
+    return list(last.values())
+
+
+def spread(items: list[Example], count: int) -> list[Example]:
+    """`count` of the items, evenly over them; all if there are fewer."""
+    if len(items) <= count:
+        return items
+    return [items[place * len(items) // count] for place in range(count)]
 
 
 def _until(ids: list[int], ends: set[int]) -> list[int]:

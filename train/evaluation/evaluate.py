@@ -37,7 +37,9 @@ from train.data import (
 from train.evaluation.answers import (
     generate,
     in_writing,
+    last_answers,
     speak_answers,
+    spread,
     stream,
     with_others_audio,
 )
@@ -292,11 +294,11 @@ class Evaluation:
             self._fill(label, chosen, ask, 1)
 
     def _spoken(self, items: list[Example]) -> list[Example]:
-        return _spread(items, self.config.spoken)
+        return spread(items, self.config.spoken)
 
     def _timed(self) -> list[Example]:
         single = [item for item in self._first if len(item.turns) == 2 and item.recordings]
-        return _spread(single, self.config.timed)
+        return spread(single, self.config.timed)
 
     def _fill(
         self,
@@ -316,17 +318,3 @@ class Evaluation:
                     {f"{label} {key(item)}": row for item, row in zip(batch, made, strict=True)}
                 )
                 bar.update(len(batch))
-
-
-def last_answers(items: Sequence[Example]) -> list[Example]:
-    """Of each dialogue the last answer: only its question is held out, those before it are there
-    to be referred to and may be put in words that were trained on."""
-    last = {item.id.rpartition("#")[0]: item for item in items}
-    return list(last.values())
-
-
-def _spread(items: list[Example], count: int) -> list[Example]:
-    """`count` of the items, evenly over them; all if there are fewer."""
-    if len(items) <= count:
-        return items
-    return [items[place * len(items) // count] for place in range(count)]

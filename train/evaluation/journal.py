@@ -42,6 +42,7 @@ class Journal:
         return [key for key in keys if key not in self._values]
 
     def add(self, results: dict[str, Any]) -> None:
+        """Keeps results by key, in memory and at the end of the file."""
         self._values |= results
         with self._path.open("a", encoding="utf-8") as file:
             file.writelines(

@@ -27,6 +27,7 @@ def is_right(text: str, answer: str) -> bool:
 
 
 def has_number(text: str) -> bool:
+    """Whether a text says a number, in digits or words."""
     return not NUMBER_WORDS.isdisjoint(normalise(text, NORMALISER).split())
 
 

@@ -37,6 +37,7 @@ class BucketSampler(Sampler[Item]):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of the next pass."""
         self._epoch = epoch
 
     def __len__(self) -> int:

@@ -39,6 +39,7 @@ class ProgressTable(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Shows the heading, and from where an earlier run goes on."""
         if state.is_world_process_zero and state.global_step < state.max_steps:
             if state.global_step:
                 self._show(f"goes on after step {state.global_step}")
@@ -47,11 +48,13 @@ class ProgressTable(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Starts the step's clock."""
         self._step_began = self._clock()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Adds the step's time: a validation between two steps is not counted."""
         self._seconds += self._clock() - self._step_began
         self._steps += 1
 
@@ -63,6 +66,7 @@ class ProgressTable(TrainerCallback):
         logs: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
+        """Shows a row for a loss, for a validation, or for the end."""
         if not state.is_world_process_zero or not logs:
             return
         step, of = str(state.global_step), str(state.max_steps)
@@ -97,6 +101,7 @@ def measured(result: Mapping[str, float]) -> dict[str, float]:
 
 
 def numbers(values: Mapping[str, float]) -> str:
+    """ "loss 1.234, exact 0.500": values by name, with three decimals."""
     return ", ".join(f"{name} {value:.3f}" for name, value in values.items())
 
 

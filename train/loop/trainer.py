@@ -44,6 +44,7 @@ class EpochOfSampler(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Tells the sampler which pass begins, also in a run that resumes within one."""
         self._sampler.set_epoch(int((state.epoch or 0.0) + 1e-6))
 
 
@@ -56,6 +57,7 @@ class FrozenStaysFrozen(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Raises RuntimeError (`Freeze.check_gradients`) for a gradient that must not be."""
         self._freeze.check_gradients(self._module)
 
 
@@ -83,6 +85,7 @@ class OmniTrainer(Trainer):
         self._save_stage = save
 
     def get_train_dataloader(self) -> DataLoader[Any]:
+        """This process's batches as `Dealt` deals them."""
         # Not through accelerate: it would deal the batches out a second time.
         return DataLoader(
             self.train_dataset,  # pyright: ignore[reportArgumentType]  # ours, one of torch's

@@ -61,6 +61,7 @@ class Setting:
     dtype: str
 
     def loop(self, loop: LoopConfig) -> LoopConfig:
+        """A recipe's loop with this run's seed, device and type."""
         return replace(loop, seed=self.seed, device=self.device, dtype=self.dtype)
 
 

@@ -81,6 +81,7 @@ def run_parts(
 
 
 def log_of(folder: Path, part: str) -> Path:
+    """The file that what makes this part prints into."""
     return folder / LOGS / f"{part}.txt"
 
 
@@ -107,6 +108,7 @@ class StatusLine:
         self._last = -every_s
 
     def __call__(self, text: str) -> None:
+        """Shows the text in place of the one before."""
         if sys.stderr.isatty():
             sys.stderr.write(f"\r\x1b[K{text}")
         elif time.monotonic() - self._last >= self._every_s:

@@ -46,6 +46,7 @@ class CachedStates(Dataset[dict[str, Tensor]]):
 
     @property
     def lengths(self) -> list[int]:
+        """States of each example in its first variant, for batches of like length."""
         keys = [state_key(content, self._variants[0]) for content in self._contents]
         return [self._store.length(key) for key in keys]
 
