@@ -46,18 +46,19 @@ class OmniConfig(PretrainedConfig):
     """
 
     model_type = MODEL_TYPE
-    sub_configs: ClassVar = {  # type: ignore[assignment]
+    # Every model of transformers sets it so; the base computes it, for what it declares itself.
+    sub_configs: ClassVar = {  # pyright: ignore
         "audio_config": WhisperConfig,
         "text_config": AutoConfig,
     }
 
     def __init__(
         self,
-        audio_config: WhisperConfig | dict | None = None,
-        text_config: PretrainedConfig | dict | None = None,
-        speech_adapter: dict | None = None,
-        unit_decoder: dict | None = None,
-        prompt: dict | None = None,
+        audio_config: WhisperConfig | dict[str, Any] | None = None,
+        text_config: PretrainedConfig | dict[str, Any] | None = None,
+        speech_adapter: dict[str, Any] | None = None,
+        unit_decoder: dict[str, Any] | None = None,
+        prompt: dict[str, Any] | None = None,
         speech_token_id: int = -1,
         pad_to_window: bool = False,
         block_frames: int | None = None,
@@ -105,22 +106,26 @@ class OmniConfig(PretrainedConfig):
 
     @property
     def encoder(self) -> SpeechEncoderConfig:
+        """`audio_config` typed. Raises CheckpointError if its values make no encoder."""
         return _foreign(
             SpeechEncoderConfig.from_whisper, self.audio_config.to_dict(), where="audio_config"
         )
 
     @property
     def adapter(self) -> SpeechAdapterConfig:
+        """`speech_adapter` typed. Raises CheckpointError for an unknown key."""
         return build_config(SpeechAdapterConfig, self.speech_adapter, where="speech_adapter")
 
     @property
     def units(self) -> UnitDecoderConfig | None:
+        """`unit_decoder` typed, None before stage 2. Raises CheckpointError for an unknown key."""
         if self.unit_decoder is None:
             return None
         return build_config(UnitDecoderConfig, self.unit_decoder, where="unit_decoder")
 
     @property
     def prompt_config(self) -> PromptConfig:
+        """`prompt` typed. Raises CheckpointError for an unknown key."""
         return build_config(PromptConfig, self.prompt, where="prompt")
 
     @property

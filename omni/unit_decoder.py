@@ -53,6 +53,7 @@ class UnitDecoderConfig:
 
     @property
     def head_dim(self) -> int:
+        """Width of one attention head."""
         return self.width // self.heads
 
 

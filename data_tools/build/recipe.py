@@ -64,7 +64,7 @@ def read_recipe(path: str | Path) -> Recipe:
     """Raises UserError for what is missing, unknown or no YAML."""
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML ({error}); mend the line") from None
     if isinstance(values, dict):  # what may be written shorter
@@ -150,6 +150,7 @@ def relative(record: Record, folder: Path, out: Path) -> Record:
 
 
 def step_of(entry: Options, recipe: Recipe, folder: Path) -> Step:
+    """A recipe's entry {name: options} as a step. Raises UserError for what it does not know."""
     ((name, options),) = entry.items()
     if name not in STEPS:
         raise UserError(f"step {name!r}: must be one of {', '.join(STEPS)}")
@@ -160,21 +161,25 @@ def step_of(entry: Options, recipe: Recipe, folder: Path) -> Step:
 
 
 def speak_step(options: Options, seed: int, folder: Path) -> SpeakStep:
+    """`speak`: question and answer are speakers, rules the options of `ClipRules`."""
     for role in ("question", "answer"):
         if role in options:
             options[role] = speaker_of(options[role])
     if "rules" in options:
         options["rules"] = build_strictly(ClipRules, options["rules"], where="step speak: rules")
-    return SpeakStep(**({"seed": seed} | options))
+    options.setdefault("seed", seed)
+    return SpeakStep(**options)
 
 
 def augment_step(options: Options, seed: int, folder: Path) -> AugmentStep:
+    """`augment`: seed, epoch and splits, and the options of `AugmentConfig`."""
     own = {name: options.pop(name) for name in ("seed", "epoch", "splits") if name in options}
     config = build_strictly(AugmentConfig, options, where="step augment")
     return build_strictly(AugmentStep, {"config": config, "seed": seed} | own, where="step augment")
 
 
 def units_step(options: Options, seed: int, folder: Path) -> Step:
+    """`units`: units and encoder may be folders beside the recipe."""
     from data_tools.encode import load_units_step
 
     for name in ("units", "encoder"):
@@ -184,8 +189,10 @@ def units_step(options: Options, seed: int, folder: Path) -> Step:
 
 
 def split_step(options: Options, seed: int, folder: Path) -> SplitStep:
+    """`split`: rest and seed, and {split: share} for all that is left of the options."""
     own = {name: options.pop(name) for name in ("rest", "seed") if name in options}
-    return SplitStep(shares=options, **({"seed": seed} | own))
+    own.setdefault("seed", seed)
+    return SplitStep(shares=options, **own)
 
 
 def pairs(options: Options) -> Options:
@@ -196,12 +203,14 @@ def pairs(options: Options) -> Options:
 
 
 def rewrite_step(options: Options, seed: int, folder: Path) -> Step:
+    """`rewrite`: see `written`."""
     from data_tools.writers import RewriteStep
 
     return RewriteStep(**written(options, seed, folder))
 
 
 def respond_step(options: Options, seed: int, folder: Path) -> Step:
+    """`respond`: see `written`."""
     from data_tools.writers import RespondStep
 
     return RespondStep(**written(options, seed, folder))
@@ -211,9 +220,9 @@ def written(options: Options, seed: int, folder: Path) -> Options:
     """writer: a mapping with kind and its options. prompt: a file beside the recipe."""
     from data_tools.writers import read_prompt, writer_config
 
-    writer = dict(options.pop("writer", {}))
+    writer: Options = dict(options.pop("writer", {}))
     if writer.get("kind", "rules") == "rules":
-        writer = {"seed": seed} | writer
+        writer.setdefault("seed", seed)
     if "prompt" in options:
         options["prompt"] = read_prompt(folder / options["prompt"])
     return {"writer": writer_config(**writer), **options}
@@ -238,6 +247,7 @@ def check_config(options: Options) -> tuple[CheckConfig, Callable[[str], int] | 
 
 
 def token_counter(tokenizer: str) -> Callable[[str], int]:
+    """Counts the tokens of a text; tokenizer: folder or hub id."""
     from transformers import AutoTokenizer
 
     loaded = AutoTokenizer.from_pretrained(tokenizer)

@@ -59,6 +59,7 @@ class RuleResult:
 
     @property
     def passed(self) -> bool:
+        """Whether no more records broke the rule than it allows."""
         return self.allowed is None or self.records <= self.allowed
 
 
@@ -139,6 +140,7 @@ def rule_results(findings: Sequence[Finding], records: int, tolerated: float) ->
 
 
 def hours(records: Sequence[Record], clips: dict[str, CheckedClip]) -> dict[str, dict[str, float]]:
+    """split -> role -> hours of speech; a recording that several turns name counts once."""
     heard: dict[str, dict[str, float]] = {}
     seen: set[tuple[str, str]] = set()
     for record, _, turn, clip in spoken_turns(records, clips):
@@ -153,6 +155,7 @@ def hours(records: Sequence[Record], clips: dict[str, CheckedClip]) -> dict[str,
 def distributions(
     records: Sequence[Record], clips: dict[str, CheckedClip], count_tokens: Callable[[str], int]
 ) -> dict[str, list[float]]:
+    """name -> one value per turn, of lengths and rates; what cannot be measured is left out."""
     values: dict[str, list[float]] = defaultdict(list)
     side = {"user": "question", "assistant": "answer"}
     for record in records:

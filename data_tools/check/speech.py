@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import soundfile
@@ -39,21 +38,33 @@ class CheckedClip:
 class Listening:
     """The job of decoding recordings: paths from the root -> Clips."""
 
-    workers: ClassVar[None] = None
-    device: ClassVar[str] = "cpu"
+    @property
+    def workers(self) -> int | None:
+        """One per core: decoding keeps one busy."""
+        return None
+
+    @property
+    def device(self) -> str:
+        """The CPU, which decodes."""
+        return "cpu"
 
     def open(self, root: Path) -> Listener:
+        """A listener to recordings below `root`."""
         return Listener(root)
 
 
 @dataclass(frozen=True)
 class Listener:
+    """Decodes recordings by their path from `root`; holds nothing open."""
+
     root: Path
 
     def __call__(self, paths: Sequence[str]) -> list[CheckedClip]:
+        """A Clip for each path, in order."""
         return [read_clip(self.root / path) for path in paths]
 
     def close(self) -> None:
+        """Holds nothing."""
         pass
 
 
@@ -78,6 +89,7 @@ def measure_clips(
 
 
 def read_clip(path: Path) -> CheckedClip:
+    """What decoding the recording tells; a missing or broken file is a fault, not an error."""
     if not path.is_file():
         return CheckedClip(None, "missing file", str(path))
     try:
@@ -109,6 +121,7 @@ def speech_findings(
     rules: ClipRules,
     max_question_s: float,
 ) -> Iterator[Finding]:
+    """What breaks `rules`, what the encoder cannot hear whole, and speech at an odd pace."""
     for record, number, turn, clip in spoken_turns(records, clips):
         if clip.fault:
             yield Finding(rule=clip.fault, record=record.id, turn=number, detail=clip.detail)
@@ -134,6 +147,7 @@ def speech_findings(
 
 
 def badness(rule: str, stats: ClipStats, text: str) -> float:
+    """How far a clip is from what the rule wants: the larger, the worse."""
     pace = letters_per_s(stats, text)
     measures = {
         "clipped": stats.clipped,
@@ -146,6 +160,7 @@ def badness(rule: str, stats: ClipStats, text: str) -> float:
 
 
 def letters_per_s(stats: ClipStats, text: str) -> float:
+    """Pace of a clip, by its text's letters and digits."""
     return spoken_letters(text) / max(stats.seconds, 0.01)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from data_tools.commands.speech import ExecutorName, RayAddress, Source
-from omni.files import friendly
+from omni.commands import add_commands
 
 if TYPE_CHECKING:
     from data_tools.check import Check, CheckConfig
@@ -22,8 +22,7 @@ UNFIT = 1  # exit code of `check`; 2 is bad input
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this file to `omni-data`."""
-    for command in (build, check):
-        app.command()(friendly(command))
+    add_commands(app, build, check)
 
 
 def build(

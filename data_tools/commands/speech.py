@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from omni.commands import Device, Dtype
-from omni.files import UserError, friendly
+from omni.commands import Device, Dtype, add_commands
+from omni.files import UserError
 
 if TYPE_CHECKING:
     from data_tools.steps import Step
@@ -41,8 +41,7 @@ MaxLeftOut = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this file to `omni-data`."""
-    for command in (speak, augment, units, features):
-        app.command()(friendly(command))
+    add_commands(app, speak, augment, units, features)
 
 
 def speak(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from data_tools.commands.speech import ExecutorName, MaxLeftOut, Out, RayAddress, Source, run
-from omni.commands import DEVICE_HELP, DTYPE_NAMES
+from omni.commands import DEVICE_HELP, DTYPE_NAMES, add_commands
 from omni.files import friendly
 
 if TYPE_CHECKING:
@@ -44,8 +44,7 @@ Seed = Annotated[int | None, typer.Option(help="For rules: chooses what is drawn
 def register(app: typer.Typer) -> None:
     """Adds the commands of this file to `omni-data`."""
     app.command("import")(friendly(import_))
-    for command in (rewrite, respond):
-        app.command()(friendly(command))
+    add_commands(app, rewrite, respond)
 
 
 def import_(
@@ -179,10 +178,12 @@ def respond(
 
 
 def chosen_writer(kind: str, **options: Any) -> WriterConfig:
+    """The writer that a command's options ask for; those that are None were not given."""
     from data_tools.writers import writer_config
 
     return writer_config(kind, **present(**options))
 
 
 def present(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}

@@ -155,6 +155,8 @@ def name_of(file: str) -> str:
 
 
 def folder_record(files: dict[str, Path], name: str) -> Record:
+    """NAME.wav with NAME.txt, and the answer in NAME.answer.txt, NAME.answer.wav, as a record."""
+
     def text(suffix: str) -> str:
         return " ".join(files[name + suffix].read_text(encoding="utf-8").split())
 
@@ -172,6 +174,7 @@ def folder_record(files: dict[str, Path], name: str) -> Record:
 
 
 def is_parquet(path: Path) -> bool:
+    """Whether the manifest is parquet, not JSON lines. Raises ValueError for another suffix."""
     if path.suffix not in (".jsonl", ".parquet"):
         raise ValueError(f"{path}: a manifest ends in .jsonl or .parquet; rename it")
     return path.suffix == ".parquet"
@@ -192,6 +195,7 @@ def jsonl_rows(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def parquet_rows(path: Path, audio_folder: Path | None) -> Iterator[tuple[str, Any]]:
+    """("PATH:NUMBER", row) of each; recordings inside are written into `audio_folder`."""
     from data_tools.manifest.parquet import read_rows
 
     folder = audio_folder or path.with_name(f"{path.stem}.audio")
@@ -200,6 +204,7 @@ def parquet_rows(path: Path, audio_folder: Path | None) -> Iterator[tuple[str, A
 
 
 def row_from_record(record: Record) -> dict[str, Any]:
+    """All fields as JSON and parquet hold them, None among them."""
     turns = [{name: getattr(turn, name) for name in TURN_FIELDS} for turn in record.turns]
     return {name: getattr(record, name) for name in RECORD_FIELDS} | {"turns": turns}
 
@@ -210,6 +215,7 @@ def without_nulls(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def present(row: dict[str, Any]) -> dict[str, Any]:
+    """The fields that have a value."""
     return {name: value for name, value in row.items() if value is not None}
 
 
@@ -237,6 +243,7 @@ def record_from_row(row: Any) -> Record:
 
 
 def turn_from_row(row: Any) -> RecordTurn:
+    """A turn from its JSON object, repeats in `units` merged. Raises ValueError."""
     row = checked_fields(row, TURN_FIELDS, required=("role", "text"), what="turn")
     check_text(row, "role", "text", "speech", "voice")
     if row["role"] not in ROLES:
@@ -274,6 +281,7 @@ def checked_fields(
 
 
 def check_text(row: dict[str, Any], *names: str) -> None:
+    """Raises ValueError if one of these fields is there and no text."""
     for name in names:
         if name in row and not isinstance(row[name], str):
             raise ValueError(f"{name} {row[name]!r}: must be text; put it in quotation marks")

@@ -120,6 +120,7 @@ def make_clips(
 
 
 def check(dialogues: Sequence[AnyDialogue], *, questions: int, workers: int | None) -> None:
+    """Raises ValueError for counts below 1, an unknown split and an id that two dialogues have."""
     if questions < 1:
         raise ValueError(f"questions={questions}: must be at least 1; the default is {QUESTIONS}")
     if workers is not None and workers < 1:
@@ -178,6 +179,7 @@ def claim(
 def summary(
     folder: Path, spoken: Sequence[SpokenDialogue], clips: Sequence[PlannedClip], *, made: int
 ) -> Summary:
+    """Records per split, hours per kind of clip, and how many clips this run has made."""
     records: dict[str, int] = {}
     for item in spoken:
         records[item.split] = records.get(item.split, 0) + 1

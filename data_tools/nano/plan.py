@@ -22,13 +22,24 @@ class AnyDialogue(Protocol):
     """What `data_tools.nano.domain.dialogues()` gives; split is train, validation or test."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """Its name, unique in the set."""
+        ...
+
     @property
-    def skill(self) -> str: ...
+    def skill(self) -> str:
+        """What it teaches; goes into the provenance."""
+        ...
+
     @property
-    def turns(self) -> tuple[tuple[str, str], ...]: ...
+    def turns(self) -> tuple[tuple[str, str], ...]:
+        """(question, answer) pairs, in order."""
+        ...
+
     @property
-    def split(self) -> str: ...
+    def split(self) -> str:
+        """train, validation or test."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +67,7 @@ class SpokenDialogue:
     split: str
 
     def clips(self) -> list[PlannedClip]:
+        """A clip for each turn, questions in `voice` and answers in the one answer voice."""
         clips = []
         for index, (question, answer) in enumerate(self.dialogue.turns):
             path = f"audio/questions/{self.split}/{self.id}.{index}.wav"
@@ -64,6 +76,7 @@ class SpokenDialogue:
         return clips
 
     def record(self) -> Record:
+        """The manifest record of these clips."""
         turns = tuple(
             RecordTurn(
                 role="assistant" if index % 2 else "user",
@@ -125,6 +138,7 @@ def reading(dialogues: Sequence[AnyDialogue]) -> list[PlannedClip]:
 
 
 def reading_record(clip: PlannedClip) -> Record:
+    """A clip of the answer voice's reading, as a record; some are held out, by file name."""
     turns = (
         RecordTurn(role="user", text="Read this aloud."),
         RecordTurn(role="assistant", text=clip.text, speech=clip.path, voice=str(clip.voice)),
@@ -139,6 +153,7 @@ def reading_record(clip: PlannedClip) -> Record:
 
 
 def text_record(dialogue: AnyDialogue) -> Record:
+    """The dialogue as a record without speech."""
     turns = [
         turn
         for question, answer in dialogue.turns
@@ -156,6 +171,7 @@ def text_record(dialogue: AnyDialogue) -> Record:
 
 
 def provenance(dialogue: AnyDialogue) -> dict[str, str]:
+    """Where a record comes from: skill, dialogue, source and licence."""
     return {
         "skill": dialogue.skill,
         "dialogue": dialogue.id,

@@ -93,6 +93,7 @@ def measure(waveform: np.ndarray) -> ClipStats:
 
 
 def decibels(amplitude: float) -> float:
+    """Of an amplitude, full scale being 0 dB; -120 dB for silence."""
     return float(20 * np.log10(max(amplitude, 1e-6)))
 
 
@@ -111,6 +112,7 @@ def spoken_letters(text: str) -> int:
 
 
 def can_be_said(text: str) -> bool:
+    """Whether a text has a letter or digit."""
     return spoken_letters(text) > 0
 
 

@@ -46,10 +46,12 @@ class SpeakerConfig:
             raise UserError(f"engine {kind}: needs voices; name one, such as {kind}-default")
 
     def draw(self, split: str, rng: np.random.Generator) -> Voice:
+        """One of the split's voices, each as likely."""
         voices = self.by_split.get(split, self.voices)
         return voices[rng.integers(len(voices))] if voices else random_training_voice(rng)
 
     def settings(self) -> dict[str, Any]:
+        """Engine and voices, as JSON holds them."""
         return {
             **settings_of(self.engine),
             "voices": [str(voice) for voice in self.voices],
@@ -84,6 +86,7 @@ class SpeakStep:
 
     @property
     def workers(self) -> int | None:
+        """One per core for engines that are programs or servers, else one."""
         return workers_on(self.device)
 
     @property
@@ -93,6 +96,7 @@ class SpeakStep:
         return next((device for device in devices if device != "cpu"), "cpu")
 
     def settings(self) -> dict[str, Any]:
+        """Both speakers, rules, seed and attempts."""
         return {
             "question": self.question.settings(),
             "answer": self.answer.settings(),
@@ -102,9 +106,11 @@ class SpeakStep:
         }
 
     def size(self, record: Record, root: Path) -> float:
+        """All alike: each record is a batch."""
         return 0.0
 
     def open(self, root: Path) -> SpeakWork:
+        """A worker that writes clips below `root`."""
         return SpeakWork(self, root)
 
 
@@ -118,13 +124,16 @@ class SpeakWork:
         self.versions: dict[tuple[str, str], str] = {}  # by role and engine
 
     def __call__(self, records: Sequence[Record]) -> list[Record | LeftOut]:
+        """The records with a clip for each turn, one by one."""
         return [self.spoken(record) for record in records]
 
     def close(self) -> None:
+        """Closes the engines that were started."""
         for engine in self.engines.values():
             engine.close()
 
     def spoken(self, record: Record) -> Record | LeftOut:
+        """The record with a clip for each turn, or the reason why the last attempt failed."""
         fault = ""
         tried: set[Voice] = set()
         for attempt in range(self.step.attempts):
@@ -184,6 +193,7 @@ class SpeakWork:
         return path
 
     def engine(self, role: str, speaker: SpeakerConfig, voice: Voice) -> TextToSpeech:
+        """The role's engine, started when first needed, the version of its voice noted."""
         if role not in self.engines:
             self.engines[role] = speaker.engine.build()
         engine = self.engines[role]

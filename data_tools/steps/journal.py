@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ class LeftOut:
 
 
 @contextmanager
-def alone(journal: Path) -> Iterator[None]:
+def alone(journal: Path) -> Generator[None]:
     """Holds the journal against a second run; the lock ends with the process, however it ends."""
     with journal.with_name(journal.name + ".lock").open("w") as lock:
         # Workers are forks: one that outlives a killed run for a moment must not keep its lock.
@@ -44,6 +44,7 @@ def read_journal(path: Path) -> Iterator[tuple[str, Record | LeftOut]]:
 
 
 def write_journal(path: Path, results: Iterable[tuple[str, Record | LeftOut]]) -> None:
+    """The whole journal anew: aside first, then renamed."""
     write_lines(path, (journal_row([pair]) for pair in results))
 
 

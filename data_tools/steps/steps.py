@@ -37,10 +37,15 @@ class Step(Job, Protocol):
     Its work gives a `Record` or `LeftOut` per record.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it does, in a word: it names the journal and stands on the bar."""
+        ...
 
     @property
-    def batch_size(self) -> int: ...
+    def batch_size(self) -> int:
+        """Records that a worker takes at a time."""
+        ...
 
     def settings(self) -> dict[str, Any]:
         """All that the result depends on besides the record, as JSON holds it."""
@@ -218,6 +223,7 @@ def is_whole(result: Record | LeftOut, root: Path) -> bool:
 def too_many(
     step: Step, records: Sequence[Record], keys: Sequence[str], known: dict[str, Record | LeftOut]
 ) -> UserError:
+    """The error for more records left out than allowed, with the first three reasons."""
     reasons = {
         record.id: result.reason
         for record, key in zip(records, keys, strict=True)

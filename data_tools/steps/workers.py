@@ -26,7 +26,9 @@ class Work(Protocol):
         """One result per item, in order; equal for equal items, whatever the batch."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Lets go of what the job opened; called once."""
+        ...
 
 
 class Job(Protocol):
@@ -60,6 +62,8 @@ Results = Generator[tuple[int, Sequence[Any]], None, None]
 
 
 class Executor(Protocol):
+    """Who does the batches of a job; the results are the same with any."""
+
     def run(
         self, job: Job, batches: Sequence[Sequence[Any]], *, root: Path, workers: int | None = None
     ) -> Results:
@@ -83,6 +87,7 @@ class LocalExecutor:
     def run(
         self, job: Job, batches: Sequence[Sequence[Any]], *, root: Path, workers: int | None = None
     ) -> Results:
+        """As `Engine.run`; workers: None takes the job's own number, else one per core."""
         count = min(workers or job.workers or os.cpu_count() or 1, len(batches))
         if count <= 1:
             return in_turn(job, batches, root)
@@ -90,6 +95,7 @@ class LocalExecutor:
 
 
 def in_turn(job: Job, batches: Sequence[Sequence[Any]], root: Path) -> Results:
+    """In this process, batch by batch."""
     work = job.open(root)
     try:
         for place, batch in enumerate(batches):
@@ -101,6 +107,7 @@ def in_turn(job: Job, batches: Sequence[Sequence[Any]], root: Path) -> Results:
 def in_processes(
     job: Job, batches: Sequence[Sequence[Any]], root: Path, *, workers: int
 ) -> Results:
+    """In worker processes. Raises UserError if one of them is killed, as for want of memory."""
     from datasets import Dataset
     from torch.utils.data import DataLoader
 
@@ -118,11 +125,11 @@ def in_processes(
         warnings.filterwarnings("ignore", "This DataLoader will create")
         rows = iter(
             DataLoader(
-                Dataset.from_list(packed(batches)),  # type: ignore[arg-type]  # has what it takes
+                Dataset.from_list(packed(batches)),  # pyright: ignore[reportArgumentType]  # has what it takes
                 batch_size=None,  # a row is a batch already
                 sampler=places(),
                 num_workers=workers,
-                collate_fn=Worker(job, root),  # type: ignore[arg-type]  # takes a row, see above
+                collate_fn=Worker(job, root),  # pyright: ignore[reportArgumentType]  # takes a row
                 in_order=False,
             )
         )
@@ -151,6 +158,7 @@ class Worker:
         self.close: Finalize | None = None  # closes the work, once: as the process ends, or before
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """{"place", "batch"} with the batch pickled -> the same with its pickled results."""
         return {"place": row["place"], "batch": pickle.dumps(self.results(row["batch"]))}
 
     def results(self, batch: bytes) -> Sequence[Any] | Exception:
@@ -171,10 +179,12 @@ def packed(batches: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def unpacked(row: dict[str, Any]) -> tuple[int, Sequence[Any] | Exception]:
+    """(place of the batch, its results or the error that it met)."""
     return row["place"], pickle.loads(row["batch"])
 
 
 def ray_executor(address: str | None) -> Executor:
+    """A Ray cluster. Raises UserError if Ray is not installed."""
     from data_tools.steps.ray_workers import RayExecutor
 
     return RayExecutor(address=address)

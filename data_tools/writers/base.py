@@ -20,6 +20,8 @@ Task = Literal["rewrite", "respond"]
 
 @dataclass(frozen=True, kw_only=True)
 class ChatMessage:
+    """One turn of a chat."""
+
     role: Literal["system", "user", "assistant"]
     content: str
 
@@ -62,6 +64,8 @@ def kept(text: str, task: Task, *, cut_off: bool) -> Reply:
 
 
 class Writer(Protocol):
+    """Completes requests; may work on several at a time."""
+
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """(index of the request, reply), each as soon as it is there and in any order.
 
@@ -70,7 +74,9 @@ class Writer(Protocol):
         """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Lets go of connections or model."""
+        ...
 
 
 class WriterConfig(Protocol):
@@ -100,7 +106,9 @@ class WriterConfig(Protocol):
         """What the replies depend on, as JSON holds it."""
         ...
 
-    def build(self) -> Writer: ...
+    def build(self) -> Writer:
+        """A writer: it connects or loads now."""
+        ...
 
 
 def writer_config(kind: str = "rules", **options: Any) -> WriterConfig:
@@ -111,18 +119,21 @@ def writer_config(kind: str = "rules", **options: Any) -> WriterConfig:
 
 
 def rules() -> type[WriterConfig]:
+    """Options of `RulesConfig`."""
     from data_tools.writers.rules import RulesConfig
 
     return RulesConfig
 
 
 def openai() -> type[WriterConfig]:
+    """Options of `EndpointConfig`; retry: those of `RetryConfig`."""
     from data_tools.writers.endpoint import EndpointConfig
 
     return EndpointConfig
 
 
 def transformers() -> type[WriterConfig]:
+    """Options of `LocalConfig`."""
     from data_tools.writers.local import LocalConfig
 
     return LocalConfig
@@ -150,6 +161,7 @@ class CachedWriter:
         self.known = {row["key"]: row["reply"] for row in read_lines(path)}
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """As `Writer.complete`; equal chats are asked once."""
         waiting: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
             key = chat_key(request, self.settings)
@@ -165,6 +177,7 @@ class CachedWriter:
                 yield index, reply
 
     def keep(self, key: str, reply: str) -> None:
+        """Adds a reply to the file, in one write."""
         with self.lock:
             self.known[key] = reply
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,9 +185,11 @@ class CachedWriter:
                 append([{"key": key, "reply": reply}])
 
     def close(self) -> None:
+        """Closes the writer."""
         self.writer.close()
 
 
 def chat_key(request: Request, settings: dict[str, Any]) -> str:
+    """32 hex digits of the chat and the writer's settings."""
     chat = [asdict(message) for message in request.messages]
     return digest_of(settings, chat, length=32)

@@ -33,13 +33,17 @@ class RespondStep(TextStep):
     name: str = "respond"
 
     def size(self, record: Record, root: Path) -> float:
+        """Turns: a batch takes as many rounds as its longest dialogue."""
         return len(record.turns)  # a batch takes as many rounds as its longest dialogue
 
     def open(self, root: Path) -> RespondWork:
+        """A worker that keeps replies below `root`."""
         return RespondWork(self, root)
 
 
 class RespondWork:
+    """One worker's writer."""
+
     def __init__(self, step: RespondStep, root: Path) -> None:
         self.step = step
         self.writer = open_writer(step.writer, root)
@@ -61,6 +65,7 @@ class RespondWork:
         return results
 
     def close(self) -> None:
+        """Closes the writer."""
         self.writer.close()
 
     def request(self, record: Record, number: int) -> Request:
@@ -84,6 +89,7 @@ class RespondWork:
         )
 
     def answered(self, record: Record, number: int, reply: Reply) -> Record | LeftOut:
+        """The record with the reply as the answer to its number-th question, or why not."""
         place = 2 * number + 1
         if isinstance(reply, LeftOut):
             return LeftOut(f"turn {place + 1}: {reply.reason}")
@@ -104,5 +110,6 @@ def answer_of(record: Record, number: int) -> RecordTurn | None:
 
 
 def is_to_answer(record: Record, number: int) -> bool:
+    """Whether there is a number-th question whose answer has no recording."""
     written = answer_of(record, number)
     return 2 * number < len(record.turns) and (written is None or written.speech is None)

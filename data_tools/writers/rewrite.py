@@ -27,18 +27,23 @@ class RewriteStep(TextStep):
     name: str = "rewrite"
 
     def size(self, record: Record, root: Path) -> float:
+        """All alike."""
         return 0.0
 
     def open(self, root: Path) -> RewriteWork:
+        """A worker that keeps replies below `root`."""
         return RewriteWork(self, root)
 
 
 class RewriteWork:
+    """One worker's writer."""
+
     def __init__(self, step: RewriteStep, root: Path) -> None:
         self.step = step
         self.writer = open_writer(step.writer, root)
 
     def __call__(self, records: Sequence[Record]) -> list[Record | LeftOut]:
+        """All questions of the records are asked of the writer at once."""
         places = [
             (place, number)
             for place, record in enumerate(records)
@@ -52,9 +57,11 @@ class RewriteWork:
         return [self.rewritten(*pair) for pair in zip(records, replies, strict=True)]
 
     def close(self) -> None:
+        """Closes the writer."""
         self.writer.close()
 
     def request(self, record: Record, number: int) -> Request:
+        """The number-th turn's text, put to the writer by the prompt."""
         text = record.turns[number].text
         prompt = filled(self.step.prompt, instruction=text, language=record.language)
         return Request(
@@ -66,6 +73,7 @@ class RewriteWork:
         )
 
     def rewritten(self, record: Record, replies: dict[int, Reply]) -> Record | LeftOut:
+        """The record with these replies (turn -> reply) in place, or the first fault of one."""
         turns = list(record.turns)
         for number, reply in replies.items():
             fault = reply.reason if isinstance(reply, LeftOut) else self.fault(reply)
@@ -78,6 +86,7 @@ class RewriteWork:
         return replace(record, turns=tuple(turns), provenance=provenance)
 
     def fault(self, text: str) -> str:
+        """Why a reply is no question to ask aloud; "" if it is one."""
         words = len(text.split())
         if not words:
             return "nothing to say"

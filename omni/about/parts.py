@@ -36,6 +36,7 @@ class CheckpointInfo:
 
     @property
     def parameters(self) -> int:
+        """Of all parts together."""
         return sum(part.parameters for part in self.parts)
 
 

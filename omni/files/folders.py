@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,7 +18,10 @@ from omni.files.errors import UserError
 from omni.files.strict import build_strictly
 from omni.files.writing import write_text
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 
 class CheckpointError(UserError):
@@ -83,7 +86,7 @@ def read_header(path: str | Path) -> dict[str, StoredShape]:
 
 
 @contextmanager
-def _damage_told(path: str | Path) -> Iterator[None]:
+def _damage_told(path: str | Path) -> Generator[None]:
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file; the checkpoint is incomplete, copy it again")
     try:

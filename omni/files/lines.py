@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def write_lines(path: str | Path, values: Iterable[Any]) -> None:
 
 
 @contextmanager
-def appending(path: str | Path) -> Iterator[Append]:
+def appending(path: str | Path) -> Generator[Append]:
     """A function that appends values as whole lines, behind what is there; safely on disk at the
     end of the block."""
     with open(path, "a+b") as file:

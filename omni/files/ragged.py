@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ def _append_parts(folder: Path, made_of: dict[str, Any]) -> None:
 @contextmanager
 def _appending(
     folder: Path, made_of: dict[str, Any]
-) -> Iterator[Callable[[Iterable[tuple[str, Tensor]]], None]]:
+) -> Generator[Callable[[Iterable[tuple[str, Tensor]]], None]]:
     """Open a folder to append arrays, without what a killed run left half-written."""
     folder.mkdir(parents=True, exist_ok=True)
     values = folder / "values.bin"

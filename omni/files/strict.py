@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dacite
 
 from omni.files.errors import UserError
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 
 def build_strictly(
@@ -32,7 +35,7 @@ def build_strictly(
         return dacite.from_dict(kind, {key: _tuples(value) for key, value in values.items()}, rules)
     except dacite.UnexpectedDataError as found:
         key = min(map(str, found.keys))
-        names = sorted(field.name for field in fields(kind))  # type: ignore[arg-type]
+        names = sorted(field.name for field in fields(kind))
         known = f"known are {', '.join(names)}" if key in values else remedy  # it lies deeper
         raise error(f"{where}: unknown key {key!r}; {known}") from None
     except dacite.MissingValueError as found:

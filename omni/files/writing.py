@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from omni.files.errors import UserError
 
 
 @contextmanager
-def replace_file(path: str | Path) -> Iterator[Path]:
+def replace_file(path: str | Path) -> Generator[Path]:
     """Where to write instead of `path`, which is replaced at the end of the block.
 
     If the block fails, `path` stays as it was. Of a link the file that it leads to is replaced. A
@@ -38,7 +38,7 @@ def replace_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replace_folder(folder: str | Path) -> Iterator[Path]:
+def replace_folder(folder: str | Path) -> Generator[Path]:
     """Write a folder aside and rename it when complete: readers never see half of it.
 
     If writing fails, the folder stays as it was. Its files get the rights that a new file gets:

@@ -42,6 +42,7 @@ class LlamaOmniExport:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all tensors, as `write` will store them."""
         return total_bytes(self.tensors)
 
     def write(self, folder: str | Path, progress: Progress | None = None) -> None:

@@ -53,6 +53,7 @@ class HubertWeights:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all tensors, as `write` will store them."""
         return total_bytes(self.tensors)
 
     def resolve_layer(self, layer: int | None) -> int:

@@ -7,6 +7,7 @@ says its type and shape. Neither joblib nor scikit-learn is needed to read it.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -26,7 +27,7 @@ class _ArrayWrapper(Stub):
 
 
 class _JoblibUnpickler(SafeUnpickler):
-    dispatch: ClassVar = dict(SafeUnpickler.dispatch)
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(SafeUnpickler.dispatch)
 
     def __init__(self, file: BinaryIO, *, where: str, size: int) -> None:
         known = {"joblib.numpy_pickle.NumpyArrayWrapper": _ArrayWrapper}
@@ -36,11 +37,10 @@ class _JoblibUnpickler(SafeUnpickler):
 
     def load_build(self) -> None:
         super().load_build()
-        stack: list[Any] = self.stack  # type: ignore[attr-defined]
-        if isinstance(stack[-1], _ArrayWrapper):
-            stack[-1] = self._read_array(stack[-1].state)
+        if isinstance(self.stack[-1], _ArrayWrapper):
+            self.stack[-1] = self._read_array(self.stack[-1].state)
 
-    dispatch[pickle.BUILD[0]] = load_build  # type: ignore[assignment]
+    dispatch[pickle.BUILD[0]] = load_build
 
     def _read_array(self, wrapper: dict[str, Any]) -> np.ndarray:
         dtype: np.dtype = wrapper["dtype"].resolve()
@@ -62,6 +62,7 @@ class Centroids:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the centroids in float32."""
         return self.values.nbytes
 
     def write(self, folder: str | Path, progress: Progress | None = None) -> None:

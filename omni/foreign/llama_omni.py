@@ -29,7 +29,7 @@ from omni.foreign.llama_omni_format import (
 from omni.foreign.stream import Progress, read_folder, total_bytes, write_folder
 from omni.foreign.vocoder import VocoderWeights
 from omni.foreign.whisper import EncoderWeights, expected_encoder, openai_name, read_whisper
-from omni.prompt import add_speech_token
+from omni.prompt import add_speech_token, special_id
 from omni.speech_encoder import SpeechEncoderConfig
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class LlamaOmni:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all parts, speech encoder and vocoder among them."""
         stored = [*self.parts.values(), self.encoder.tensors]
         return sum(map(total_bytes, stored)) + (self.vocoder.nbytes if self.vocoder else 0)
 
@@ -122,7 +123,7 @@ def read_llama_omni(
         for part, members in names.items()
     }
     config.text_config.dtype = outside["model.embed_tokens.weight"].dtype
-    generation = _generation(folder, raw, int(tokenizer.pad_token_id))  # type: ignore[arg-type]
+    generation = _generation(folder, raw, special_id(tokenizer, "pad"))
     return LlamaOmni(config, parts, encoder, tokenizer, generation, vocoder)
 
 

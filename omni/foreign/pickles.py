@@ -13,7 +13,7 @@ import pickle
 import re
 import struct
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -40,6 +40,7 @@ class Stub:
         self.entries: dict[Any, Any] = {}
 
     def __new__(cls, *_: Any, **__: Any) -> Stub:
+        """Takes whatever the pickle builds it from, and keeps none of it."""
         stub = super().__new__(cls)
         Stub.__init__(stub)  # the pickle opcode NEWOBJ never calls __init__
         return stub
@@ -48,9 +49,11 @@ class Stub:
         self.state = state
 
     def append(self, item: Any) -> None:
+        """Keeps what the pickle adds to a class that derives from list."""
         self.items.append(item)
 
     def extend(self, items: list[Any]) -> None:
+        """Keeps several of these, in order."""
         self.items.extend(items)
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -60,8 +63,8 @@ class Stub:
 class Dtype:
     """numpy.dtype as the pickle builds it: a name, then the byte order."""
 
-    def __init__(self, name: str = "", *_: Any) -> None:
-        self.name = name
+    def __init__(self, name: object = "", *_: Any) -> None:
+        self.name = name  # a string, in an honest pickle
         self.order = "<"
 
     def __setstate__(self, state: Any) -> None:
@@ -87,6 +90,7 @@ class Array:
         self.state = state
 
     def resolve(self) -> np.ndarray:
+        """The array as numpy has it. Raises CheckpointError for anything but numbers."""
         _, shape, dtype, fortran, data = self.state
         flat = np.frombuffer(data, dtype.resolve())
         return flat.reshape(shape, order="F" if fortran else "C")
@@ -105,10 +109,14 @@ def refusal(where: str | Path, *names: str) -> CheckpointError:
     )
 
 
-class SafeUnpickler(pickle._Unpickler):  # type: ignore[name-defined]  # pure Python: can be ruled
+_Unpickler = pickle._Unpickler  # pyright: ignore[reportPrivateUsage]  # pure Python: can be ruled
+
+
+class SafeUnpickler(_Unpickler):
     """where: what errors call the file. known: further names that the format needs."""
 
-    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(_Unpickler.dispatch)
+    stack: list[Any]  # the base's
 
     def __init__(
         self,
@@ -122,6 +130,7 @@ class SafeUnpickler(pickle._Unpickler):  # type: ignore[name-defined]  # pure Py
         self._known = {**PLAIN, **KNOWN, **(known or {})}
 
     def load(self) -> Any:
+        """The pickled value. Raises CheckpointError if the file is damaged or asks for code."""
         try:
             return super().load()
         except CheckpointError:
@@ -133,6 +142,10 @@ class SafeUnpickler(pickle._Unpickler):  # type: ignore[name-defined]  # pure Py
             ) from None
 
     def find_class(self, module: str, name: str) -> Any:
+        """A known class, or a stub of a known package's; never the class itself.
+
+        Raises CheckpointError for any other name.
+        """
         module = "builtins" if module == "__builtin__" else module
         asked = f"{module}.{name}"
         if asked in self._known:
@@ -143,9 +156,8 @@ class SafeUnpickler(pickle._Unpickler):  # type: ignore[name-defined]  # pure Py
 
     def load_build(self) -> None:
         """State goes to stubs and to our own records, and nowhere else."""
-        stack: list[Any] = self.stack  # type: ignore[attr-defined]
-        state = stack.pop()
-        target = stack[-1]
+        state = self.stack.pop()
+        target = self.stack[-1]
         if isinstance(target, (Stub, Array, Dtype)):
             target.__setstate__(state)
         elif not isinstance(target, OrderedDict):  # torch's state dicts carry versions there
@@ -153,7 +165,7 @@ class SafeUnpickler(pickle._Unpickler):  # type: ignore[name-defined]  # pure Py
                 f"{self._where}: refused, for it sets the state of a {type(target).__name__}"
             )
 
-    dispatch[pickle.BUILD[0]] = load_build  # type: ignore[assignment]
+    dispatch[pickle.BUILD[0]] = load_build
 
 
 def unwrap(value: Any) -> Any:

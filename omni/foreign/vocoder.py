@@ -23,6 +23,7 @@ class VocoderWeights:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all weights."""
         return sum(weight.nbytes for weight in self.vocoder.state_dict().values())
 
     def write(self, folder: str | Path, progress: Progress | None = None) -> None:

@@ -40,6 +40,7 @@ class EncoderWeights:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all tensors, as they are stored."""
         return total_bytes(self.tensors)
 
     def write(self, folder: str | Path, progress: Progress | None = None) -> None:

@@ -3,12 +3,12 @@
 # As in cli.py, heavy imports stand inside the commands.
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from omni.commands import Device, Dtype
-from omni.files import UserError, friendly
+from omni.commands import Device, Dtype, add_commands
+from omni.files import UserError
 from train.commands.options import (
     Accumulate,
     BatchSize,
@@ -31,6 +31,10 @@ from train.commands.options import (
     tell_plan,
 )
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Sized = TypeVar("Sized", bound="DataclassInstance")
 Width = Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")]
 Layers = Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")]
 Heads = Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")]
@@ -39,8 +43,7 @@ Ffn = Annotated[int | None, typer.Option(min=1, help="Inner width; default: the 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `omni-train`."""
-    for command in (lm, encoder, vocoder):
-        app.command()(friendly(command))
+    add_commands(app, lm, encoder, vocoder)
 
 
 def lm(
@@ -209,6 +212,6 @@ def vocoder(
     tell(result, output / "vocoder")
 
 
-def resized(recipe, **sizes: int | None):
+def resized(recipe: Sized, **sizes: int | None) -> Sized:
     """The recipe's sizes with those that the user gave."""
     return replace(recipe, **{name: size for name, size in sizes.items() if size is not None})

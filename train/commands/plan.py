@@ -69,6 +69,7 @@ class Plan:
 
     @property
     def steps(self) -> int:
+        """Steps of the optimiser in all, over all processes."""
         per_step = self.loop.batch_size * self.loop.accumulate * process_count()
         whole = math.ceil(math.ceil(self.examples / per_step) * self.loop.epochs)
         return whole if self.loop.max_steps < 0 else self.loop.max_steps

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from omni.commands import Device, Dtype
-from omni.files import UserError, friendly
+from omni.commands import Device, Dtype, add_commands
+from omni.files import UserError
 from train.commands.options import (
     Accumulate,
     BatchSize,
@@ -35,8 +35,7 @@ from train.commands.options import (
 
 def register(app: typer.Typer) -> None:
     """Add both commands to `omni-train`."""
-    for command in (stage1, stage2):
-        app.command()(friendly(command))
+    add_commands(app, stage1, stage2)
 
 
 def stage1(

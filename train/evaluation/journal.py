@@ -39,6 +39,7 @@ class Journal:
         return [key for key in keys if key not in self._values]
 
     def add(self, results: dict[str, Any]) -> None:
+        """Keeps results by key, in memory and at the end of the file."""
         self._values |= results
         with appending(self._path) as append:
             append([key, value] for key, value in results.items())

@@ -64,11 +64,11 @@ def train(
     *,
     config: LoopConfig,
     output: Path,
-    dataset: Dataset,
+    dataset: Dataset[Any],
     lengths: Sequence[int],
     collate: Callable[[list[Any]], Any],  # a mapping of tensors
     count: Callable[[Mapping[str, Tensor]], int],
-    validation: Dataset | None = None,
+    validation: Dataset[Any] | None = None,
     metrics: Callable[[Any], dict[str, float]] | None = None,
     freeze: Freeze | None = None,
     save: Callable[[Path, Weights], None] | None = None,
@@ -182,7 +182,7 @@ def _arguments(
         **sharding,
     )
     if device.type == "cuda":
-        arguments._n_gpu = 1  # several GPUs are for several processes
+        arguments._n_gpu = 1  # pyright: ignore[reportPrivateUsage]  # several GPUs are for several processes
     return arguments
 
 

@@ -10,8 +10,10 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import EvalPrediction
 
 from data_tools.manifest import Manifest
 from omni.about import write_card
@@ -94,10 +96,10 @@ class LearnsToSpeak(nn.Module):
         }
 
 
-def unit_errors(prediction) -> dict[str, float]:
+def unit_errors(prediction: EvalPrediction) -> dict[str, float]:
     """Trainer's metrics hook: unit error rate, and units said per true one (1 is right; near 0 is
     the collapse to blank)."""
-    errors, lengths, said = prediction.predictions
+    errors, lengths, said = np.asarray(prediction.predictions)  # [N] each
     return {
         "unit_error_rate": float(errors.sum() / lengths.sum()),
         "units_said": float(said.sum() / lengths.sum()),

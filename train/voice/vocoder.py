@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
+from transformers import EvalPrediction
 
 from omni.audio import SAMPLES_PER_FRAME, load_audio
 from omni.files import UserError, digest_of, files_digest
@@ -141,7 +142,7 @@ class _Prepared:
     voiced: np.ndarray  # [F] bool
 
 
-class Crops(Dataset):
+class Crops(Dataset[dict[str, torch.Tensor]]):
     """One crop of each clip, its place a function of (seed, epoch, index); clips stay in memory."""
 
     def __init__(
@@ -229,7 +230,7 @@ def collate(examples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return batch
 
 
-def mean_parts(prediction) -> dict[str, float]:
+def mean_parts(prediction: EvalPrediction) -> dict[str, float]:
     """Trainer's metrics hook: each part of the loss, unweighted."""
     return dict(zip(PARTS, np.asarray(prediction.predictions).mean(axis=0).tolist(), strict=True))
 
