@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from data_tools.steps import LeftOut
 from data_tools.writers.spoken import full_sentences
@@ -80,7 +80,9 @@ class Writer(Protocol):
 
 
 class WriterConfig(Protocol):
-    """A kind of writer and its options; frozen, so that it can travel to another process."""
+    """A kind of writer and its options: a frozen dataclass, so that it can travel elsewhere."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def batch_size(self) -> int:
