@@ -1,3 +1,4 @@
+from .bases import base_config as base_config
 from .bases import load_language_model as load_language_model
 from .bases import load_speech_encoder as load_speech_encoder
 from .bases import load_tokenizer as load_tokenizer
