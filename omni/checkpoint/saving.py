@@ -25,6 +25,7 @@ from torch import Tensor
 from omni.about import NAME as CARD
 from omni.about import is_generated, write_card
 from omni.checkpoint.adapters import below_adapters, save_language_model
+from omni.checkpoint.named import base_digest
 from omni.checkpoint.touched import touched
 from omni.config import OmniConfig
 from omni.files import CheckpointError, read_json, replace_folder, write_tensors
@@ -142,6 +143,12 @@ def write_checkpoint(
             ("speech_encoder", model.speech_encoder, parts["speech_encoder"]),
             ("language_model", language_model, plain),
         )
+    }
+    # A checkpoint's own digests stay: it may have been read on bases that are not quite those.
+    config.base_digests = {
+        base: config.base_digests.get(base) or base_digest(part, base)
+        for part, base in config.bases.items()
+        if not own[part]
     }
     origin = model.read_from
     with replace_folder(folder) as aside:

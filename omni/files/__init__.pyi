@@ -18,6 +18,7 @@ from .hub import HUB_KEYWORDS as HUB_KEYWORDS
 from .hub import bases_folder as bases_folder
 from .hub import fetch as fetch
 from .hub import hub_name as hub_name
+from .hub import is_hub_id as is_hub_id
 from .hub import on_this_machine as on_this_machine
 from .memory import cache_folder as cache_folder
 from .memory import recall as recall

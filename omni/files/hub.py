@@ -29,7 +29,7 @@ def fetch(source: str, **hub: Any) -> Path:
     path = Path(source).expanduser()
     if path.exists():
         return path
-    if source.startswith((".", "/", "~")) or source.count("/") != 1:
+    if not is_hub_id(source):
         raise CheckpointError(
             f"{source}: no such file or folder, and no hub id (OWNER/NAME) either; check the path"
         )
@@ -61,6 +61,11 @@ def on_this_machine(source: str) -> Path | None:
         return path
     fetched = bases_folder() / source
     return fetched if not path.is_absolute() and (fetched / "config.json").is_file() else None
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether a name reads as OWNER/NAME, and is no path."""
+    return not source.startswith((".", "/", "~")) and source.count("/") == 1
 
 
 def bases_folder() -> Path:
