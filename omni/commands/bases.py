@@ -36,10 +36,11 @@ def fetch_bases(
     They go to $OMNI_BASES, or to omni/bases in the user's cache folder. What is here is not fetched
     again; a stopped download goes on.
     """
-    from omni.commands.starting import quieten
+    from transformers.utils import logging
+
     from omni.fetching import fetch_base, wanted_bases
 
-    quieten()
+    logging.set_verbosity_error()  # its progress bars stay: they are of downloads too
     wanted = wanted_bases(names or [])
     if not wanted:
         typer.echo("nothing to fetch: no base of these checkpoints is a hub id")

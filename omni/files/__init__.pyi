@@ -31,6 +31,7 @@ from .share import ALONE as ALONE
 from .share import Share as Share
 from .writing import check_file as check_file
 from .writing import check_folder as check_folder
+from .writing import link_or_copy as link_or_copy
 from .writing import replace_file as replace_file
 from .writing import write_bytes as write_bytes
 from .writing import write_text as write_text
