@@ -45,11 +45,11 @@ def read_gguf_model(path: Path, **kwargs: Any) -> PreTrainedModel:
         raise CheckpointError(
             f"{path}: missing weight {missing[0]} ({len(missing)} in all); get the file again"
         )
-    model: Any = _without_quantisation(packed)
+    model = _unpacked(packed, torch.float32 if dtype == "auto" else dtype)
     if not kwargs.keys() - {"attn_implementation"}:
         if "attn_implementation" in kwargs:
             model.set_attn_implementation(kwargs["attn_implementation"])
-        return model.to(torch.float32 if dtype == "auto" else dtype)
+        return model
     with TemporaryDirectory() as scratch:  # spread over devices, or packed in another way
         model.save_pretrained(scratch)
         return AutoModelForCausalLM.from_pretrained(scratch, dtype=dtype, **kwargs)
@@ -67,20 +67,22 @@ def read_gguf_config(path: Path) -> PretrainedConfig:
         return AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
 
 
-def _without_quantisation(packed: Any) -> PreTrainedModel:
+def _unpacked(packed: Any, dtype: torch.dtype) -> PreTrainedModel:
     """The same weights in a model that was never packed: transformers lets one that was neither
     be saved nor change its type."""
     config = copy.deepcopy(packed.config)
     for name in ("quantization_config", "_name_or_path"):
         if hasattr(config, name):
             delattr(config, name)
+    config.dtype = dtype
     with torch.device("meta"):
         model = type(packed)(config)
-    model.to_empty(device="cpu")
-    model.load_state_dict(packed.state_dict())
-    buffers = dict(packed.named_buffers())
-    for name, buffer in model.named_buffers():  # such as rotary frequencies, which no file holds
-        buffer.copy_(buffers[name])
+    weights = {name: value.to(dtype) for name, value in packed.state_dict().items()}
+    model.load_state_dict(weights, assign=True)
+    for name, buffer in packed.named_buffers():
+        if name not in weights:  # rotary frequencies: in no file, and float32 in any type
+            place, _, leaf = name.rpartition(".")
+            model.get_submodule(place).register_buffer(leaf, buffer, persistent=False)
     model.tie_weights()
     model.generation_config = packed.generation_config
     return model.eval()

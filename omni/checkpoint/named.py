@@ -44,11 +44,11 @@ Stored = Mapping[str, StoredTensor | Tensor]
 def needed_bases(folder: Path, config: OmniConfig) -> dict[str, str]:
     """Part -> base, of the parts that the checkpoint's folder does not carry whole."""
     needed = {}
-    for part, base in config.bases.items():
+    for part in (part for part in PARTS if part in config.bases):
         carried = folder / part
         is_lora = (carried / "adapter_config.json").is_file()
         if not carried.is_dir() or (is_lora and not (carried / LORA_BASE).is_dir()):
-            needed[part] = base
+            needed[part] = config.bases[part]
     return needed
 
 
