@@ -3,6 +3,7 @@
 # make nano         train the embedded default anew, from its data on (hours; resumable)
 # make lint         ruff and pyright alone
 # make wheel-test   build the wheel, install it into an empty environment, use it there
+# make test-deepspeed  every stage under DeepSpeed ZeRO-2 and ZeRO-3, on CPUs
 # make test-oldest  the tests with the lowest versions that pyproject.toml takes
 # make test-newest  the tests with the newest ones
 # make docs         the documentation as a site in build/site; a warning is an error
@@ -18,6 +19,7 @@ PIP_ARGS ?=
 VENV ?= .venv
 OLDEST := .venv-oldest
 NEWEST := .venv-newest
+DEEPSPEED := .venv-deepspeed
 NANO_DIR ?= runs/nano
 TEST_ARGS ?=
 
@@ -31,7 +33,7 @@ ENDS_PYTEST := $(PYTEST) --ignore tests/test_packaging.py
 # Speech synthesis for data_tools: the nano's data, and the tests of how it is made.
 SPEECH_PACKAGES := flite espeak-ng festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts
 
-.PHONY: demo test nano lint docs wheel-test test-oldest test-newest constraints clean
+.PHONY: demo test nano lint docs wheel-test test-deepspeed test-oldest test-newest constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.core
@@ -59,6 +61,10 @@ docs: $(VENV)/.docs
 wheel-test: $(VENV)/.test
 	$(BIN)/python -m pytest .ci/test_wheel.py
 
+test-deepspeed: $(DEEPSPEED)/.installed
+	OMP_NUM_THREADS=1 $(DEEPSPEED)/bin/python -m pytest --override-ini pythonpath=tests \
+	    $(TEST_ARGS) .ci/test_deepspeed.py
+
 test-oldest: $(OLDEST)/.installed | speech-packages
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python $(ENDS_PYTEST)
 
@@ -78,7 +84,7 @@ constraints: test-newest
 	@mv $(NEWEST)/constraints.txt constraints.txt
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(NEWEST) demo build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) $(NEWEST) $(DEEPSPEED) demo build dist .pytest_cache .ruff_cache .hypothesis
 
 # Stamps: an environment is up to date when its stamp is younger than the files that it depends on.
 $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
@@ -93,6 +99,12 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.docs: $(VENV)/.core
 	$(BIN)/python $(PIP_INSTALL) $(PIP_ARGS) --constraint constraints.txt --editable ".[docs]"
+	@touch $@
+
+$(DEEPSPEED)/.installed: pyproject.toml constraints.txt | $(DEEPSPEED)/bin/python
+	@echo "Installing omni and DeepSpeed into $(DEEPSPEED) (a few minutes, about 2 GB) ..."
+	$(DEEPSPEED)/bin/python $(PIP_INSTALL) $(PIP_ARGS) \
+	    --constraint constraints.txt --editable ".[test,deepspeed]"
 	@touch $@
 
 # uv finds the lowest versions that go together; pip, which keeps to its own settings, takes them.

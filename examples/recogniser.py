@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 import omni
-from data_tools.manifest import Manifest, Record, Turn
+from data_tools.manifest import Manifest, Record
+from omni.session import Turn
 from train.evaluation import Evaluation, EvaluationConfig
 
 

@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING, Any
 from omni import auto
 
 if TYPE_CHECKING:
-    from omni.config import OmniConfig
-    from omni.loading import NANO, load
-    from omni.model import OmniForConditionalGeneration
-    from omni.processor import OmniProcessor
-    from omni.session import AudioDelta, Done, SessionConfig, SpeechSession, TextDelta, Turn
-    from omni.vocoder import parse_schedule
+    from omni.config import OmniConfig as OmniConfig
+    from omni.loading import NANO as NANO
+    from omni.loading import load as load
+    from omni.model import OmniForConditionalGeneration as OmniForConditionalGeneration
+    from omni.processor import OmniProcessor as OmniProcessor
+    from omni.session import AudioDelta as AudioDelta
+    from omni.session import Done as Done
+    from omni.session import SessionConfig as SessionConfig
+    from omni.session import SpeechSession as SpeechSession
+    from omni.session import TextDelta as TextDelta
+    from omni.session import Turn as Turn
+    from omni.vocoder import parse_schedule as parse_schedule
 
 __version__ = "0.1.0"
 
@@ -35,6 +41,7 @@ _HOMES = {
     "load": "omni.loading",
     "parse_schedule": "omni.vocoder.chunking",
 }
+# The names in _HOMES are written once; pyright reads them from the imports above.
 __all__ = [*_HOMES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 

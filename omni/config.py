@@ -47,18 +47,19 @@ class OmniConfig(PretrainedConfig):
     """
 
     model_type = MODEL_TYPE
-    sub_configs: ClassVar = {  # type: ignore[assignment]
+    # Every model of transformers sets it so; the base computes it, for what it declares itself.
+    sub_configs: ClassVar = {  # pyright: ignore
         "audio_config": WhisperConfig,
         "text_config": AutoConfig,
     }
 
     def __init__(
         self,
-        audio_config: WhisperConfig | dict | None = None,
-        text_config: PretrainedConfig | dict | None = None,
-        speech_adapter: dict | None = None,
-        unit_decoder: dict | None = None,
-        prompt: dict | None = None,
+        audio_config: WhisperConfig | dict[str, Any] | None = None,
+        text_config: PretrainedConfig | dict[str, Any] | None = None,
+        speech_adapter: dict[str, Any] | None = None,
+        unit_decoder: dict[str, Any] | None = None,
+        prompt: dict[str, Any] | None = None,
         speech_token_id: int = -1,
         pad_to_window: bool = False,
         block_frames: int | None = None,
@@ -80,6 +81,9 @@ class OmniConfig(PretrainedConfig):
             else _foreign(_causal_lm_config, text_config or {}, where="text_config")
         )
         self.speech_adapter = speech_adapter or asdict(SpeechAdapterConfig())
+        if unit_decoder and "units" in unit_decoder:  # its name before 0.2.0
+            rest = {key: value for key, value in unit_decoder.items() if key != "units"}
+            unit_decoder = rest | {"num_units": unit_decoder["units"]}
         self.unit_decoder = unit_decoder
         self.prompt = prompt or asdict(PromptConfig())
         self.speech_token_id = speech_token_id
@@ -105,22 +109,26 @@ class OmniConfig(PretrainedConfig):
 
     @property
     def encoder(self) -> SpeechEncoderConfig:
+        """`audio_config` typed. Raises CheckpointError if its values make no encoder."""
         return _foreign(
             SpeechEncoderConfig.from_whisper, self.audio_config.to_dict(), where="audio_config"
         )
 
     @property
     def adapter(self) -> SpeechAdapterConfig:
+        """`speech_adapter` typed. Raises CheckpointError for an unknown key."""
         return build_config(SpeechAdapterConfig, self.speech_adapter, where="speech_adapter")
 
     @property
     def units(self) -> UnitDecoderConfig | None:
+        """`unit_decoder` typed, None before stage 2. Raises CheckpointError for an unknown key."""
         if self.unit_decoder is None:
             return None
         return build_config(UnitDecoderConfig, self.unit_decoder, where="unit_decoder")
 
     @property
     def prompt_config(self) -> PromptConfig:
+        """`prompt` typed. Raises CheckpointError for an unknown key."""
         return build_config(PromptConfig, self.prompt, where="prompt")
 
     @property

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from omni.files import UserError, cache_folder, recall, remember, this_machine
 
@@ -20,6 +21,13 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 DTYPE_RULE = f"auto, {', '.join(DTYPES)}"
 ROWS, WIDTH, TRIES = 32, 1024, 5  # of the product that is timed: some milliseconds in all
 CLEARLY = 2 / 3  # bfloat16 must take at most this share of float32's time to be worth its rounding
+
+
+def move(
+    module: nn.Module, device: torch.device | None = None, dtype: torch.dtype | None = None
+) -> None:
+    """Puts the module's weights there and into that type, in place; None leaves either as it is."""
+    module.to(device=device, dtype=dtype)
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from transformers import GenerationConfig
-from transformers.utils import ModelOutput  # pyright: ignore[reportPrivateImportUsage]
+from transformers.utils.generic import ModelOutput
 
 from omni.ctc import best_units
 from omni.language_model import response_states
@@ -63,7 +63,7 @@ def generate_speech(
             f"return_audio=True: this checkpoint has no {lacks}; use one that has been through "
             "stage 2 and brings a vocoder, or leave return_audio out"
         )
-    settings: GenerationConfig = kwargs.get("generation_config") or model.generation_config  # type: ignore[assignment]
+    settings: GenerationConfig = kwargs.get("generation_config") or model.generation_config
     if return_dict_in_generate is None:
         return_dict_in_generate = bool(settings.return_dict_in_generate)
     output = generate(*args, **kwargs, return_dict_in_generate=True, output_hidden_states=True)

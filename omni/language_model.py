@@ -71,10 +71,10 @@ def response_states(hidden: Tensor, predicts: Tensor) -> Frames:
     return Frames(nn.utils.rnn.pad_sequence(rows, batch_first=True), predicts.sum(-1))
 
 
-def embed(model: PreTrainedModel | nn.Module, ids: Tensor, placeholder: int) -> Tensor:
+def embed(model: PreTrainedModel, ids: Tensor, placeholder: int) -> Tensor:
     """[B, T] ids -> [B, T, H]; the speech placeholder, which has no embedding, becomes zeros."""
     slots = ids == placeholder
-    embedded = model.get_input_embeddings()(ids.masked_fill(slots, 0))  # type: ignore[operator]
+    embedded = model.get_input_embeddings()(ids.masked_fill(slots, 0))
     return embedded.masked_fill(slots[..., None], 0.0)
 
 

@@ -65,6 +65,11 @@ class CausalSelfAttention(nn.Module):
     def forward(
         self, x: Tensor, rotation: tuple[Tensor, Tensor], cache: KeyValueCache | None, layer: int
     ) -> Tensor:
+        """x: [B, s, D] of the new positions -> [B, s, D].
+
+        rotation: cosines and sines of these positions. cache: keys and values of this and earlier
+        positions, to which `layer`'s new ones are added; None where x is the whole sequence.
+        """
         queries, keys, values = (
             project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, heads, s, head_dim]
             for project in (self.q_proj, self.k_proj, self.v_proj)
@@ -88,6 +93,7 @@ class GatedFeedForward(nn.Module):
         self.down_proj = nn.Linear(ffn, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, s, D] -> [B, s, D]."""
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 

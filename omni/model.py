@@ -42,7 +42,8 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     config_class = OmniConfig
     main_input_name = "input_ids"
-    input_modalities = ("audio", "text")  # type: ignore[assignment]
+    # As transformers' own speech models say it, whatever the base declares.
+    input_modalities = ("audio", "text")  # pyright: ignore[reportAssignmentType]
     output_modalities = ("text", "audio")
     supports_gradient_checkpointing = True
     _supports_sdpa = True
@@ -68,7 +69,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.generation_config = copy.deepcopy(self.language_model.generation_config)
         # From now on they are settings of their own: marked as derived from a model's config.json,
         # transformers would drop what it does not know, such as the chunk schedule.
-        self.generation_config._from_model_config = False
+        self.generation_config._from_model_config = False  # pyright: ignore[reportPrivateUsage]
         self.speech_adapter = SpeechAdapter(
             config.adapter,
             input_width=self.speech_encoder.width,
@@ -84,7 +85,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """Every part has initialised itself; transformers must not do it again."""
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, **kwargs: Any) -> OmniForConditionalGeneration:  # type: ignore[override]
+    def from_pretrained(cls, source: str | Path, **kwargs: Any) -> OmniForConditionalGeneration:
         """Read a checkpoint folder or hub id; see omni.checkpoint.pretrained.read_checkpoint."""
         from omni.checkpoint import read_checkpoint
 
@@ -94,22 +95,29 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
             kwargs["dtype"] = kwargs.pop("torch_dtype")
         return read_checkpoint(cls, source, **kwargs)
 
-    def save_pretrained(self, folder: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
+    # Fewer keywords than the base: those that a checkpoint of ours has a meaning for.
+    def save_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, folder: str | Path, **kwargs: Any
+    ) -> None:
         """Write a checkpoint folder; see omni.checkpoint.saving.save_pretrained."""
         from omni.checkpoint import save_pretrained
 
         save_pretrained(self, folder, **kwargs)
 
-    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:  # type: ignore[override]
+    def push_to_hub(  # pyright: ignore[reportIncompatibleVariableOverride]  # as above
+        self, repo_id: str, **kwargs: Any
+    ) -> Any:
         """Upload the whole checkpoint, with tokenizer and model card; see omni.checkpoint.push."""
         from omni.checkpoint import push
 
         return push(self, repo_id, **kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
+        """The LLM's; speech positions have none."""
         return self.language_model.get_input_embeddings()
 
     def get_output_embeddings(self) -> nn.Module | None:
+        """The LLM's."""
         return self.language_model.get_output_embeddings()
 
     def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
@@ -192,7 +200,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         layers: Any = output.layers if output_hidden_states else None
         return CausalLMOutputWithPast(**named, hidden_states=layers)
 
-    def generate(  # type: ignore[override]
+    def generate(
         self,
         *args: Any,
         return_audio: bool | None = None,

@@ -57,6 +57,7 @@ class OmniProcessor(ProcessorMixin):
 
     @property
     def audio_token_id(self) -> int:
+        """The placeholder of one speech position in input_ids."""
         return self.config.speech_token_id
 
     @property
@@ -64,16 +65,23 @@ class OmniProcessor(ProcessorMixin):
         """The tokenizer's: there is no other."""
         return self.tokenizer.chat_template
 
-    @chat_template.setter
-    def chat_template(self, template: Any) -> None:
+    @chat_template.setter  # where the base sets an attribute, from a file of its own
+    def chat_template(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, template: Any
+    ) -> None:
         self.tokenizer.chat_template = template
 
     @property
     def model_input_names(self) -> list[str]:
+        """What a call may give, by the names that `generate` takes."""
         return ["input_ids", "attention_mask", "input_features", "input_features_mask"]
 
+    # From here on fewer keywords than the base: it knows pictures and films, and we do not.
+
     @classmethod
-    def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> OmniProcessor:  # type: ignore[override]
+    def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls, folder: str | Path, **kwargs: Any
+    ) -> OmniProcessor:
         """Read tokenizer and settings from a checkpoint folder or hub id."""
         from omni.files import HUB_KEYWORDS, fetch
 
@@ -88,7 +96,9 @@ class OmniProcessor(ProcessorMixin):
             ) from None
         return cls(tokenizer, OmniConfig.from_pretrained(path))
 
-    def save_pretrained(self, folder: str | Path, **_: Any) -> None:  # type: ignore[override]
+    def save_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, folder: str | Path, **_: Any
+    ) -> None:
         """Write the tokenizer, and the settings where no model has written its config.json."""
         self.tokenizer.save_pretrained(folder)
         if not (Path(folder) / "config.json").is_file():
@@ -124,7 +134,7 @@ class OmniProcessor(ProcessorMixin):
         """Token ids of one conversation (see omni.prompt.encode_prompt)."""
         return encode_prompt(self.tokenizer, messages, self._prompt)
 
-    def __call__(
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         text: str | Sequence[str | None] | None = None,
         images: None = None,
@@ -178,7 +188,7 @@ class OmniProcessor(ProcessorMixin):
             return encode_rendered(self.tokenizer, words, lengths, self._prompt)
         return self.prompt([Message(role="user", text=words)]).ids
 
-    def apply_chat_template(  # type: ignore[override]
+    def apply_chat_template(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         conversation: Sequence[Any],
         chat_template: str | None = None,
@@ -241,14 +251,14 @@ class OmniProcessor(ProcessorMixin):
         settings = {"clean_up_tokenization_spaces": False} | kwargs
         return self.tokenizer.batch_decode(ids, skip_special_tokens=skip_special_tokens, **settings)
 
-    def decode(self, ids: Any, **kwargs: Any) -> str:  # type: ignore[override]
+    def decode(self, ids: Any, **kwargs: Any) -> str:
         """Token ids -> text, without special tokens.
 
         Nothing is tidied up: the text of the first ids must begin the text of all.
         kwargs: of the tokenizer's `decode`.
         """
         settings = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False} | kwargs
-        return self.tokenizer.decode(ids, **settings)  # type: ignore[return-value]
+        return self.tokenizer.decode(ids, **settings)
 
 
 def pad_features(mels: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -73,6 +73,14 @@ def add_speech_token(tokenizer: PreTrainedTokenizerBase) -> int:
     return _speech_id(tokenizer)
 
 
+def special_id(tokenizer: PreTrainedTokenizerBase, name: Literal["bos", "eos", "pad"]) -> int:
+    """The id of that special token. Raises ValueError if the tokenizer names none."""
+    token = getattr(tokenizer, f"{name}_token_id")
+    if not isinstance(token, int):
+        raise ValueError(f"{name}_token: the tokenizer names none; set it there")
+    return token
+
+
 def _speech_id(tokenizer: PreTrainedTokenizerBase) -> int:
     found = tokenizer.convert_tokens_to_ids(SPEECH)
     if not isinstance(found, int) or found == tokenizer.unk_token_id:
@@ -194,7 +202,11 @@ def _filling(message: Message, slot: int) -> list[int]:
 
 
 def _tokenize(
-    tokenizer: PreTrainedTokenizerBase, chat: list[dict], *, generation: bool, extra_bos: bool
+    tokenizer: PreTrainedTokenizerBase,
+    chat: list[dict[str, str]],
+    *,
+    generation: bool,
+    extra_bos: bool,
 ) -> list[int]:
     text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generation)
     return _encode(tokenizer, str(text), extra_bos)
@@ -202,7 +214,7 @@ def _tokenize(
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str, extra_bos: bool) -> list[int]:
     ids = tokenizer.encode(text, add_special_tokens=False)
-    return [tokenizer.bos_token_id] * extra_bos + ids  # type: ignore[operator]
+    return [special_id(tokenizer, "bos"), *ids] if extra_bos else ids
 
 
 def _end_of_response(ids: list[int], start: int, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -30,7 +30,7 @@ class UnitDecoderConfig:
     layers: int
     heads: int
     ffn: int
-    units: int  # K, without the blank
+    num_units: int  # K, without the blank
     upsample: int = 25  # steps per LLM state
     rope_theta: float = 10_000.0
     # Llama's `rope_scaling`, e.g. {"rope_type": "llama3", "factor": 8.0, ...}; empty: plain RoPE.
@@ -41,7 +41,7 @@ class UnitDecoderConfig:
     step_embedding: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("input_width", "width", "layers", "heads", "ffn", "units", "upsample"):
+        for name in ("input_width", "width", "layers", "heads", "ffn", "num_units", "upsample"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"unit_decoder.{name}={value}: must be at least 1")
         if self.width % (2 * self.heads):
@@ -53,6 +53,7 @@ class UnitDecoderConfig:
 
     @property
     def head_dim(self) -> int:
+        """Width of one attention head."""
         return self.width // self.heads
 
 
@@ -92,7 +93,7 @@ class UnitDecoder(nn.Module):
         super().__init__()
         self.config = config
         self.upsample = config.upsample
-        self.blank = config.units  # the last class
+        self.blank = config.num_units  # the last class
         self.input_proj = nn.Linear(config.input_width, config.width)
         self.layers = nn.ModuleList(
             LlamaLayer(
@@ -103,7 +104,7 @@ class UnitDecoder(nn.Module):
             )
             for _ in range(config.layers)
         )
-        self.output_proj = nn.Linear(config.width, config.units + 1)
+        self.output_proj = nn.Linear(config.width, config.num_units + 1)
         if config.step_embedding:
             self.step_embedding = nn.Embedding(config.upsample, config.width)
         self._rotary = RotaryPositions(config.head_dim, config.rope_theta, config.rope_scaling)

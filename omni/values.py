@@ -1,4 +1,4 @@
-"""The values that pass between the parts.
+"""The value that passes between the parts of the model: a padded batch of sequences.
 
 Shape legend, used in every module:
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +102,7 @@ def ask(command: Sequence[str], environment: Mapping[str, str], wait_s: float) -
 
 
 @contextmanager
-def busy(count: int) -> Iterator[None]:
+def busy(count: int) -> Generator[None]:
     """So many processes that compute without end, for as long as the block lasts."""
     command = [sys.executable, "-c", SPIN, str(os.getpid())]
     running = [subprocess.Popen(command) for _ in range(count)]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate.state import DistributedType, PartialState
 
 from data_tools.manifest import Manifest, read_manifest
 from data_tools.speech.augmentation import AugmentConfig
@@ -29,7 +30,7 @@ from train.loop import LoopConfig
 from train.stages.stage1 import LearnsToListen, Lora, Stage1, join_bases, train_stage1
 from train.stages.stage2 import Stage2, train_stage2
 from train.voice import make_units
-from train.voice.vocoder import Clip, CropConfig, train_vocoder
+from train.voice.vocoder import CropConfig, UnitClip, train_vocoder
 
 # Seven examples: the second step of an epoch takes three, which two processes can't halve.
 LOOP = LoopConfig(
@@ -74,7 +75,7 @@ def encoder(data: Path, output: Path, loop: LoopConfig) -> None:
 def vocoder(data: Path, output: Path, loop: LoopConfig) -> None:
     paths = sorted((data / "audio").glob("answer-*.wav"))[:7]
     rng = np.random.default_rng(0)
-    clips = [Clip(path, rng.integers(0, 4, 25)) for path in paths]
+    clips = [UnitClip(path, rng.integers(0, 4, 25)) for path in paths]
     train_vocoder(
         clips, clips[:3],
         architecture=NsfConfig(
@@ -146,10 +147,30 @@ def kill_in_step(number: int) -> None:
     LearnsToListen.forward = limited
 
 
+def shard_on_cpus() -> None:
+    """accelerate hands a model to torch's fully_shard only among GPUs: it is told of some.
+
+    All that follows is real: CPUs hold the parts, and gloo carries them.
+    """
+    os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+    PartialState._prepare_backend = lambda *_, **__: ("gloo", DistributedType.MULTI_GPU)
+
+
+def send_by_gloo() -> None:
+    """Not through shared memory: DeepSpeed would compile that for minutes."""
+    from deepspeed import ops
+
+    ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
 def main(data: str, output: str, stages: list[str], kill: int = 0, **options) -> None:
     torch.set_num_threads(1)
     if kill:
         kill_in_step(kill)
+    if "fsdp" in options:
+        shard_on_cpus()
+    if "deepspeed" in options:
+        send_by_gloo()
     run(Path(data), Path(output), stages, **options)
 
 

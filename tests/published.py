@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from omni.foreign.stream import read_safetensors
+from omni.files.folders import read_tensors
 from tests.paths import DATA
 
 LLAMA_OMNI = DATA / "llama_omni"
@@ -69,9 +69,9 @@ def write_shards(folder: Path, tensors: dict[str, torch.Tensor], shards: int) ->
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-def raw_bytes(file: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+def raw_bytes(file: Path) -> dict[str, tuple[torch.dtype, torch.Size, bytes]]:
     """Name -> type, shape and bytes of each tensor of a safetensors file."""
     return {
-        name: (tensor.dtype, tensor.shape, b"".join(bytes(piece) for piece in tensor.pieces()))
-        for name, tensor in read_safetensors(file).items()
+        name: (tensor.dtype, tensor.shape, tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        for name, tensor in read_tensors(file).items()
     }

@@ -219,7 +219,7 @@ from omni.vocoder import NsfConfig, NsfVocoder, UnitHifiGan, vocode
 sizes = dict(width=8, layers=1, heads=2, ffn=8)
 encoder = SpeechEncoder(SpeechEncoderConfig(n_mels=4, **sizes))
 adapter = SpeechAdapter(SpeechAdapterConfig(stack=5, hidden=8), input_width=8, output_width=8)
-decoder = UnitDecoder(UnitDecoderConfig(input_width=8, units=9, **sizes))
+decoder = UnitDecoder(UnitDecoderConfig(input_width=8, num_units=9, **sizes))
 frames = encoder(torch.randn(1, 4, 40), torch.ones(1, 40, dtype=torch.bool))
 print(len(best_units(decoder(adapter(frames)))))
 """

@@ -20,7 +20,7 @@ import data_tools.cli
 import omni.cli
 import serve.cli
 import train.cli
-from data_tools.manifest import Record, Turn, read_manifest, write_manifest
+from data_tools.manifest import Record, RecordTurn, read_manifest, write_manifest
 from omni.audio import save_wav
 from omni.files.errors import one_line
 from omni.files.folders import write_tensors
@@ -53,8 +53,8 @@ def kitchen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     save_wav(folder / "q.wav", np.random.default_rng(0).normal(0, 0.1, 16_000))
     (folder / "alpaca.json").write_text(json.dumps([{"instruction": "Why?", "output": "So."}] * 2))
-    turns = (Turn(role="user", text="hello there", speech="q.wav"),
-             Turn(role="assistant", text="hello", speech="q.wav"))  # fmt: skip
+    turns = (RecordTurn(role="user", text="hello there", speech="q.wav"),
+             RecordTurn(role="assistant", text="hello", speech="q.wav"))  # fmt: skip
     records = [Record(id=str(n), turns=turns, split="train") for n in range(400)]
     write_manifest(folder / "records.jsonl", records)
     (folder / "file").write_text("")

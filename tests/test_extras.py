@@ -190,9 +190,9 @@ with TemporaryDirectory() as folder:
     print(0.0 if (Path(folder) / "a.svg").stat().st_size else "empty")
 """,
     "ray": """
-from data_tools.steps.workers import engine_of
+from data_tools.steps.workers import executor_of
 import ray.data
-print(0.0 if engine_of("ray") else "none")
+print(0.0 if executor_of("ray") else "none")
 """,
 }
 
@@ -230,7 +230,7 @@ COMMANDS = {
     [
         ("matplotlib", "serve", "omni-serve tune --checkpoint nowhere"),
         ("sklearn", "train", "omni-train units nowhere.jsonl --speech-encoder nowhere -o out"),
-        ("ray", "ray", "omni-data speak nowhere.jsonl -o out.jsonl --engine ray"),
+        ("ray", "ray", "omni-data speak nowhere.jsonl -o out.jsonl --executor ray"),
     ],
 )
 def test_a_command_says_it_before_it_reads_anything(

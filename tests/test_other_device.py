@@ -24,9 +24,9 @@ from omni.vocoder import vocode
 from omni.vocoder.chunking import Fixed
 from tests.standin_device import MixedDevices, standin_device
 from tests.tiny import UNITS, question, tiny_model, tiny_processor, tiny_records, tiny_vocoder
-from train.data.batches import Collate, Dialogues, Prepared, examples
+from train.data.batches import Collate, Dialogues, Prepared, examples, on_device
 from train.data.features import LiveEars
-from train.evaluation.answers import generate, on_device, speak_answers
+from train.evaluation.answers import generate, speak_answers
 from train.evaluation.evaluate import Evaluation, EvaluationConfig
 from train.stages.stage2 import LearnsToSpeak
 from train.voice.kmeans import label_corpus

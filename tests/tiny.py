@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from data_tools.manifest.record import Record, Turn, write_manifest
+from data_tools.manifest import RecordTurn
+from data_tools.manifest.record import Record, write_manifest
 from omni.audio import SAMPLE_RATE, save_wav
 from omni.config import OmniConfig
 from omni.model import OmniForConditionalGeneration
@@ -49,7 +50,7 @@ def tiny_config(*, block_frames: int | None = None, pad_to_window: bool = False)
         max_positions=512,
     )
     units = UnitDecoderConfig(
-        input_width=32, width=32, layers=2, heads=2, ffn=64, units=UNITS, upsample=5
+        input_width=32, width=32, layers=2, heads=2, ffn=64, num_units=UNITS, upsample=5
     )
     return OmniConfig(
         audio_config=SpeechEncoderConfig(
@@ -134,7 +135,7 @@ def tiny_records(folder: Path, *, train: int = 6) -> Path:
     records = []
     for number in range(train + 4):
         rng = np.random.default_rng(number)
-        turns: list[Turn] = []
+        turns: list[RecordTurn] = []
         for place in range(2 if number % 3 == 0 else 1):
             asked, said = QUESTIONS[(number + place) % len(QUESTIONS)]
             name = f"{number}-{place}.wav"
@@ -143,8 +144,8 @@ def tiny_records(folder: Path, *, train: int = 6) -> Path:
             save_wav(audio / f"answer-{name}", question(0.5, seed=100 + number))
             units = rng.permutation(UNITS)[:6].tolist()
             turns += [
-                Turn(role="user", text=asked, speech=f"audio/question-{name}"),
-                Turn(
+                RecordTurn(role="user", text=asked, speech=f"audio/question-{name}"),
+                RecordTurn(
                     role="assistant", text=said, speech=f"audio/answer-{name}", units=tuple(units)
                 ),
             ]

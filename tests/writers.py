@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from data_tools.writers.base import Message, Reply, Request, Writer
+from data_tools.writers.base import ChatMessage, Reply, Request, Writer
 
 
 def request(text: str, **changes: Any) -> Request:
-    chat = (Message(role="user", content=text),)
+    chat = (ChatMessage(role="user", content=text),)
     first = Request(task="rewrite", key="r/0", language="en", source=text, messages=chat)
     return replace(first, **changes)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from data_tools.check import CheckConfig
 from data_tools.manifest import Record, write_manifest
 from data_tools.sources import SplitStep, counts, hold_out
 from data_tools.speech import AugmentConfig, AugmentStep, ClipRules, SpeakStep, speaker_of
-from data_tools.steps import Engine, Step, run_step, write_left_out
-from omni.files import UserError
+from data_tools.steps import Executor, Step, run_step, write_left_out
+from omni.files import UserError, build_strictly
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,30 +64,25 @@ def read_recipe(path: str | Path) -> Recipe:
     """Raises UserError for what is missing, unknown or no YAML."""
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML ({error}); mend the line") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: must map read, steps and out to values; see docs/data.md")
-    known = [entry.name for entry in fields(Recipe)]
-    for name in values:
-        if name not in known:
-            raise UserError(f"{path}: unknown {name!r}; known are {', '.join(known)}")
-    for name in ("read", "steps", "out"):
-        if name not in values:
-            raise UserError(f"{path}: {name!r} is missing; see docs/data.md")
-    steps = tuple({entry: {}} if isinstance(entry, str) else entry for entry in values["steps"])
-    for entry in steps:
-        if not isinstance(entry, dict) or len(entry) != 1:
+    if isinstance(values, dict):  # what may be written shorter
+        if isinstance(read := values.get("read"), str):
+            values["read"] = {"source": read}
+        if isinstance(steps := values.get("steps"), list):
+            values["steps"] = [{entry: {}} if isinstance(entry, str) else entry for entry in steps]
+    recipe = build_strictly(Recipe, values, where=str(path), remedy="see docs/data.md")
+    for entry in recipe.steps:
+        if len(entry) != 1:
             raise UserError(f"{path}: step {entry!r}: write one NAME: {{option: value}} each")
-    read = values["read"] if isinstance(values["read"], dict) else {"source": values["read"]}
-    return Recipe(**(values | {"read": read, "steps": steps}))
+    return recipe
 
 
-def build(path: str | Path, engine: Engine | None = None) -> Built:
+def build(path: str | Path, executor: Executor | None = None) -> Built:
     """Goes the whole way, or the rest of it. Raises UserError that names the step and the cause.
 
-    engine: who does the work, this machine if it isn't said; it changes nothing in the data set.
+    executor: who does the work, this machine if it isn't said; it changes nothing in the data set.
     """
     path = Path(path)
     recipe = read_recipe(path)
@@ -105,7 +100,7 @@ def build(path: str | Path, engine: Engine | None = None) -> Built:
             journal=out / ".steps" / f"{name}.jsonl",
             workers=recipe.workers,
             max_left_out=recipe.max_left_out,
-            engine=engine,
+            executor=executor,
         )
         records, made[name] = result.records, result.made
         if isinstance(step, SplitStep):  # of few questions, a split may have got none
@@ -155,6 +150,7 @@ def relative(record: Record, folder: Path, out: Path) -> Record:
 
 
 def step_of(entry: Options, recipe: Recipe, folder: Path) -> Step:
+    """A recipe's entry {name: options} as a step. Raises UserError for what it does not know."""
     ((name, options),) = entry.items()
     if name not in STEPS:
         raise UserError(f"step {name!r}: must be one of {', '.join(STEPS)}")
@@ -165,20 +161,25 @@ def step_of(entry: Options, recipe: Recipe, folder: Path) -> Step:
 
 
 def speak_step(options: Options, seed: int, folder: Path) -> SpeakStep:
+    """`speak`: question and answer are speakers, rules the options of `ClipRules`."""
     for role in ("question", "answer"):
         if role in options:
             options[role] = speaker_of(options[role])
     if "rules" in options:
-        options["rules"] = ClipRules(**pairs(options["rules"]))
-    return SpeakStep(**({"seed": seed} | options))
+        options["rules"] = build_strictly(ClipRules, options["rules"], where="step speak: rules")
+    options.setdefault("seed", seed)
+    return SpeakStep(**options)
 
 
 def augment_step(options: Options, seed: int, folder: Path) -> AugmentStep:
+    """`augment`: seed, epoch and splits, and the options of `AugmentConfig`."""
     own = {name: options.pop(name) for name in ("seed", "epoch", "splits") if name in options}
-    return AugmentStep(config=AugmentConfig(**pairs(options)), **pairs({"seed": seed} | own))
+    config = build_strictly(AugmentConfig, options, where="step augment")
+    return build_strictly(AugmentStep, {"config": config, "seed": seed} | own, where="step augment")
 
 
 def units_step(options: Options, seed: int, folder: Path) -> Step:
+    """`units`: units and encoder may be folders beside the recipe."""
     from data_tools.encode import load_units_step
 
     for name in ("units", "encoder"):
@@ -188,8 +189,10 @@ def units_step(options: Options, seed: int, folder: Path) -> Step:
 
 
 def split_step(options: Options, seed: int, folder: Path) -> SplitStep:
+    """`split`: rest and seed, and {split: share} for all that is left of the options."""
     own = {name: options.pop(name) for name in ("rest", "seed") if name in options}
-    return SplitStep(shares=options, **({"seed": seed} | own))
+    own.setdefault("seed", seed)
+    return SplitStep(shares=options, **own)
 
 
 def pairs(options: Options) -> Options:
@@ -200,12 +203,14 @@ def pairs(options: Options) -> Options:
 
 
 def rewrite_step(options: Options, seed: int, folder: Path) -> Step:
+    """`rewrite`: see `written`."""
     from data_tools.writers import RewriteStep
 
     return RewriteStep(**written(options, seed, folder))
 
 
 def respond_step(options: Options, seed: int, folder: Path) -> Step:
+    """`respond`: see `written`."""
     from data_tools.writers import RespondStep
 
     return RespondStep(**written(options, seed, folder))
@@ -215,9 +220,9 @@ def written(options: Options, seed: int, folder: Path) -> Options:
     """writer: a mapping with kind and its options. prompt: a file beside the recipe."""
     from data_tools.writers import read_prompt, writer_config
 
-    writer = dict(options.pop("writer", {}))
+    writer: Options = dict(options.pop("writer", {}))
     if writer.get("kind", "rules") == "rules":
-        writer = {"seed": seed} | writer
+        writer.setdefault("seed", seed)
     if "prompt" in options:
         options["prompt"] = read_prompt(folder / options["prompt"])
     return {"writer": writer_config(**writer), **options}
@@ -237,17 +242,13 @@ def check_config(options: Options) -> tuple[CheckConfig, Callable[[str], int] | 
     """A recipe's or command's options of `check`; tokenizer: folder or hub id, to count by."""
     options = {name: value for name, value in options.items() if value is not None}
     tokenizer = options.pop("tokenizer", None)
-    if "rules" in options:
-        options["rules"] = ClipRules(**pairs(options["rules"]))
-    try:
-        config = CheckConfig(**options)
-    except TypeError as error:
-        raise UserError(f"check: {error}; see its options in docs/data.md") from None
+    config = build_strictly(CheckConfig, options, where="check")
     return config, None if tokenizer is None else token_counter(tokenizer)
 
 
 def token_counter(tokenizer: str) -> Callable[[str], int]:
-    from transformers import AutoTokenizer  # here: it takes seconds
+    """Counts the tokens of a text; tokenizer: folder or hub id."""
+    from transformers import AutoTokenizer
 
     loaded = AutoTokenizer.from_pretrained(tokenizer)
     return lambda text: len(loaded.encode(text, add_special_tokens=False))

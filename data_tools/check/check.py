@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from data_tools.check.findings import RULES, Finding
 from data_tools.check.speech import (
-    Clip,
+    CheckedClip,
     at_least_tokens,
     letters_per_s,
     measure_clips,
@@ -19,7 +19,7 @@ from data_tools.check.speech import (
 from data_tools.check.text import text_findings
 from data_tools.manifest import Manifest, Record
 from data_tools.speech import ClipRules
-from data_tools.steps import Engine
+from data_tools.steps import Executor
 from omni.files import UserError
 
 UPSAMPLE = 25  # steps per token in LLaMA-Omni's unit decoder
@@ -59,6 +59,7 @@ class RuleResult:
 
     @property
     def passed(self) -> bool:
+        """Whether no more records broke the rule than it allows."""
         return self.allowed is None or self.records <= self.allowed
 
 
@@ -72,7 +73,7 @@ class Check:
     manifest: Manifest
     config: CheckConfig
     exact_tokens: bool  # counted by a tokenizer, not estimated
-    clips: dict[str, Clip]
+    clips: dict[str, CheckedClip]
     splits: dict[str, int]
     hours: dict[str, dict[str, float]]
     distributions: dict[str, list[float]]
@@ -89,13 +90,13 @@ def check_manifest(
     config: CheckConfig | None = None,
     *,
     count_tokens: Callable[[str], int] | None = None,
-    engine: Engine | None = None,
+    executor: Executor | None = None,
 ) -> Check:
-    """count_tokens: of the language model's tokenizer; without, a lower bound serves. engine: who
+    """count_tokens: of the language model's tokenizer; without, a lower bound serves. executor: who
     listens; this machine if it isn't said."""
     config = config or CheckConfig()
     records = manifest.records
-    clips = measure_clips(manifest, sample=config.sample, seed=config.seed, engine=engine)
+    clips = measure_clips(manifest, sample=config.sample, seed=config.seed, executor=executor)
     findings = [
         *text_findings(records),
         *speech_findings(records, clips, rules=config.rules, max_question_s=config.max_question_s),
@@ -138,7 +139,8 @@ def rule_results(findings: Sequence[Finding], records: int, tolerated: float) ->
     ]
 
 
-def hours(records: Sequence[Record], clips: dict[str, Clip]) -> dict[str, dict[str, float]]:
+def hours(records: Sequence[Record], clips: dict[str, CheckedClip]) -> dict[str, dict[str, float]]:
+    """split -> role -> hours of speech; a recording that several turns name counts once."""
     heard: dict[str, dict[str, float]] = {}
     seen: set[tuple[str, str]] = set()
     for record, _, turn, clip in spoken_turns(records, clips):
@@ -151,8 +153,9 @@ def hours(records: Sequence[Record], clips: dict[str, Clip]) -> dict[str, dict[s
 
 
 def distributions(
-    records: Sequence[Record], clips: dict[str, Clip], count_tokens: Callable[[str], int]
+    records: Sequence[Record], clips: dict[str, CheckedClip], count_tokens: Callable[[str], int]
 ) -> dict[str, list[float]]:
+    """name -> one value per turn, of lengths and rates; what cannot be measured is left out."""
     values: dict[str, list[float]] = defaultdict(list)
     side = {"user": "question", "assistant": "answer"}
     for record in records:

@@ -61,6 +61,7 @@ def as_json(check: Check) -> dict[str, Any]:
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:
+    """Names such as "p5" and "median" -> that quantile of the values, which must be some."""
     names = {"min": 0, "p1": 1, "p5": 5, "median": 50, "p95": 95, "p99": 99, "max": 100}
     points = np.percentile(np.asarray(values, np.float64), list(names.values()))
     return {name: round(float(point), 4) for name, point in zip(names, points, strict=True)}

@@ -8,16 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import soundfile
 from tqdm import tqdm
 
 from data_tools.check.findings import Finding
-from data_tools.manifest import Manifest, Record, Turn
+from data_tools.manifest import Manifest, Record, RecordTurn
 from data_tools.speech import ClipRules, ClipStats, faults, measure, spoken_letters
-from data_tools.steps import Engine, LocalEngine
+from data_tools.steps import Executor, LocalExecutor
 from omni.audio import SAMPLE_RATE, prepare
 from omni.ctc import required_frames
 
@@ -27,7 +26,7 @@ PACE_DEVIATIONS = 6.0  # robust standard deviations from the voice's median
 
 
 @dataclass(frozen=True)
-class Clip:
+class CheckedClip:
     """What decoding a recording told; stats is None where it couldn't be decoded."""
 
     stats: ClipStats | None
@@ -39,28 +38,40 @@ class Clip:
 class Listening:
     """The job of decoding recordings: paths from the root -> Clips."""
 
-    workers: ClassVar[None] = None
-    device: ClassVar[str] = "cpu"
+    @property
+    def workers(self) -> int | None:
+        """One per core: decoding keeps one busy."""
+        return None
+
+    @property
+    def device(self) -> str:
+        """The CPU, which decodes."""
+        return "cpu"
 
     def open(self, root: Path) -> Listener:
+        """A listener to recordings below `root`."""
         return Listener(root)
 
 
 @dataclass(frozen=True)
 class Listener:
+    """Decodes recordings by their path from `root`; holds nothing open."""
+
     root: Path
 
-    def __call__(self, paths: Sequence[str]) -> list[Clip]:
+    def __call__(self, paths: Sequence[str]) -> list[CheckedClip]:
+        """A Clip for each path, in order."""
         return [read_clip(self.root / path) for path in paths]
 
     def close(self) -> None:
+        """Holds nothing."""
         pass
 
 
 def measure_clips(
-    manifest: Manifest, *, sample: int | None, seed: int, engine: Engine | None = None
-) -> dict[str, Clip]:
-    """path -> Clip of every recording, or of `sample` drawn ones."""
+    manifest: Manifest, *, sample: int | None, seed: int, executor: Executor | None = None
+) -> dict[str, CheckedClip]:
+    """path -> CheckedClip of every recording, or of `sample` drawn ones."""
     paths = sorted(
         {turn.speech for record in manifest.records for turn in record.turns if turn.speech}
     )
@@ -68,8 +79,8 @@ def measure_clips(
         drawn = np.random.default_rng(seed).choice(len(paths), sample, replace=False)
         paths = [paths[index] for index in sorted(drawn)]
     batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
-    found: dict[str, Clip] = {}
-    running = (engine or LocalEngine()).run(Listening(), batches, root=manifest.root)
+    found: dict[str, CheckedClip] = {}
+    running = (executor or LocalExecutor()).run(Listening(), batches, root=manifest.root)
     with closing(running), tqdm(total=len(paths), desc="listening", unit="clip") as bar:
         for place, clips in running:
             found.update(zip(batches[place], clips, strict=True))
@@ -77,22 +88,25 @@ def measure_clips(
     return {path: found[path] for path in paths}
 
 
-def read_clip(path: Path) -> Clip:
+def read_clip(path: Path) -> CheckedClip:
+    """What decoding the recording tells; a missing or broken file is a fault, not an error."""
     if not path.is_file():
-        return Clip(None, "missing file", str(path))
+        return CheckedClip(None, "missing file", str(path))
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
         stats = measure(prepare(samples, rate, name=str(path)))
     except (soundfile.LibsndfileError, ValueError) as error:
-        return Clip(None, "unreadable", str(error))
+        return CheckedClip(None, "unreadable", str(error))
     channels = samples.shape[1]
     odd = rate != SAMPLE_RATE or channels != 1
-    return Clip(stats, "format" if odd else "", f"{rate} Hz, {channels} channels" if odd else "")
+    return CheckedClip(
+        stats, "format" if odd else "", f"{rate} Hz, {channels} channels" if odd else ""
+    )
 
 
 def spoken_turns(
-    records: Sequence[Record], clips: dict[str, Clip]
-) -> Iterator[tuple[Record, int, Turn, Clip]]:
+    records: Sequence[Record], clips: dict[str, CheckedClip]
+) -> Iterator[tuple[Record, int, RecordTurn, CheckedClip]]:
     """(record, turn from 1, turn, clip) of every turn whose recording was listened to."""
     for record in records:
         for number, turn in enumerate(record.turns, start=1):
@@ -102,11 +116,12 @@ def spoken_turns(
 
 def speech_findings(
     records: Sequence[Record],
-    clips: dict[str, Clip],
+    clips: dict[str, CheckedClip],
     *,
     rules: ClipRules,
     max_question_s: float,
 ) -> Iterator[Finding]:
+    """What breaks `rules`, what the encoder cannot hear whole, and speech at an odd pace."""
     for record, number, turn, clip in spoken_turns(records, clips):
         if clip.fault:
             yield Finding(rule=clip.fault, record=record.id, turn=number, detail=clip.detail)
@@ -132,6 +147,7 @@ def speech_findings(
 
 
 def badness(rule: str, stats: ClipStats, text: str) -> float:
+    """How far a clip is from what the rule wants: the larger, the worse."""
     pace = letters_per_s(stats, text)
     measures = {
         "clipped": stats.clipped,
@@ -144,10 +160,11 @@ def badness(rule: str, stats: ClipStats, text: str) -> float:
 
 
 def letters_per_s(stats: ClipStats, text: str) -> float:
+    """Pace of a clip, by its text's letters and digits."""
     return spoken_letters(text) / max(stats.seconds, 0.01)
 
 
-def pace_findings(records: Sequence[Record], clips: dict[str, Clip]) -> Iterator[Finding]:
+def pace_findings(records: Sequence[Record], clips: dict[str, CheckedClip]) -> Iterator[Finding]:
     """Outliers among the clips of one voice, on a log scale, by median and its deviation."""
     by_voice: dict[str, dict[tuple[str, int], float]] = defaultdict(dict)
     for record, number, turn, clip in spoken_turns(records, clips):
@@ -173,7 +190,7 @@ def pace_findings(records: Sequence[Record], clips: dict[str, Clip]) -> Iterator
 
 def unit_findings(
     records: Sequence[Record],
-    clips: dict[str, Clip],
+    clips: dict[str, CheckedClip],
     *,
     upsample: int,
     count_tokens: Callable[[str], int],

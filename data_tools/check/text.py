@@ -45,11 +45,13 @@ FEW_WORDS = 8  # in a shorter text common words prove nothing
 
 
 def text_findings(records: Sequence[Record]) -> list[Finding]:
+    """All that can be told from the texts, record by record and between records."""
     found = [finding for record in records for finding in record_findings(record)]
     return [*found, *pairing(records), *duplicates(records), *leakage(records)]
 
 
 def record_findings(record: Record) -> Iterator[Finding]:
+    """What is wrong with one record by itself."""
     if record.turns[-1].role != "assistant":
         yield Finding(rule="no answer", record=record.id, detail="ends with the user's turn")
     for number, turn in enumerate(record.turns, start=1):
@@ -123,6 +125,7 @@ def pairing(records: Sequence[Record]) -> Iterator[Finding]:
 
 
 def duplicates(records: Sequence[Record]) -> Iterator[Finding]:
+    """Records of one split that equal an earlier one in texts and voices."""
     first: dict[tuple[object, ...], str] = {}
     for record in records:
         content = (record.split, *((turn.text, turn.voice) for turn in record.turns))

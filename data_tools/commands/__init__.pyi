@@ -2,4 +2,3 @@ from . import build as build
 from . import speech as speech
 from . import texts as texts
 from .speech import Source as Source
-from .speech import augment as augment

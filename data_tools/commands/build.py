@@ -9,35 +9,34 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from data_tools.commands.speech import EngineName, RayAddress, Source
-from omni.files import friendly
+from data_tools.commands.speech import ExecutorName, RayAddress, Source
+from omni.commands import add_commands
 
 if TYPE_CHECKING:
     from data_tools.check import Check, CheckConfig
     from data_tools.manifest import Manifest
-    from data_tools.steps import Engine
+    from data_tools.steps import Executor
 
 UNFIT = 1  # exit code of `check`; 2 is bad input
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this file to `omni-data`."""
-    for command in (build, check):
-        app.command()(friendly(command))
+    add_commands(app, build, check)
 
 
 def build(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="See docs/data.md.")],
-    engine: EngineName = "local",
+    executor: ExecutorName = "local",
     ray_address: RayAddress = None,
 ) -> None:
     """Go the whole way of a recipe. Stopped and run again, it goes on where it was."""
     from data_tools.build import build as build_data_set
     from data_tools.build import check_config, read_recipe
     from data_tools.manifest import read_manifest
-    from data_tools.steps import engine_of
+    from data_tools.steps import executor_of
 
-    runner = engine_of(engine, ray_address)
+    runner = executor_of(executor, ray_address)
     built = build_data_set(recipe, runner)
     for step, made in built.made.items():
         left_out = len(built.left_out.get(step, {}))
@@ -69,18 +68,18 @@ def check(
     sample: Annotated[
         int | None, typer.Option(min=1, help="Listen to so many recordings; default: all.")
     ] = None,
-    engine: EngineName = "local",
+    executor: ExecutorName = "local",
     ray_address: RayAddress = None,
 ) -> None:
     """Say whether a data set is fit to train on: exit code 0 if it is, 1 if not."""
     from data_tools.build import check_config
     from data_tools.manifest import read_manifest
-    from data_tools.steps import engine_of
+    from data_tools.steps import executor_of
 
     config, count_tokens = check_config(
         {"upsample": upsample, "tokenizer": tokenizer, "tolerated": tolerated, "sample": sample}
     )
-    runner = engine_of(engine, ray_address)
+    runner = executor_of(executor, ray_address)
     finish(read_manifest(source), config, count_tokens, out, runner)
 
 
@@ -89,12 +88,12 @@ def finish(
     config: CheckConfig,
     count_tokens: Callable[[str], int] | None,
     out: Path | None,
-    engine: Engine,
+    executor: Executor,
 ) -> None:
     """Checks, reports, and ends with exit code 1 if the data set isn't fit."""
     from data_tools.check import check_manifest, write_report
 
-    found = check_manifest(manifest, config, count_tokens=count_tokens, engine=engine)
+    found = check_manifest(manifest, config, count_tokens=count_tokens, executor=executor)
     show(found)
     if out is not None:
         write_report(found, out)

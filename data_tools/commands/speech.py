@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from omni.commands import Device, Dtype
-from omni.files import UserError, friendly
+from omni.commands import Device, Dtype, add_commands
+from omni.files import UserError
 
 if TYPE_CHECKING:
     from data_tools.steps import Step
@@ -23,7 +23,7 @@ Out = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Default: all cores.")]
 Seed = Annotated[int, typer.Option(help="Chooses what is drawn.")]
-EngineName = Annotated[
+ExecutorName = Annotated[
     str, typer.Option(help="Who works: local (this machine's cores), ray (a Ray cluster).")
 ]
 RayAddress = Annotated[
@@ -41,8 +41,7 @@ MaxLeftOut = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this file to `omni-data`."""
-    for command in (speak, augment, units, features):
-        app.command()(friendly(command))
+    add_commands(app, speak, augment, units, features)
 
 
 def speak(
@@ -69,7 +68,7 @@ def speak(
     seed: Seed = 0,
     workers: Workers = None,
     max_left_out: MaxLeftOut = 0.05,
-    engine: EngineName = "local",
+    executor: ExecutorName = "local",
     ray_address: RayAddress = None,
 ) -> None:
     """Speak every turn that has no recording: a drawn voice asks, one voice answers."""
@@ -94,7 +93,7 @@ def speak(
         attempts=attempts,
         seed=seed,
     )
-    by = (engine, ray_address)
+    by = (executor, ray_address)
     run(source, out, step, by, workers=workers, max_left_out=max_left_out)
 
 
@@ -112,7 +111,7 @@ def augment(
     epoch: Annotated[int, typer.Option(help="Another number draws anew.")] = 0,
     seed: Seed = 0,
     workers: Workers = None,
-    engine: EngineName = "local",
+    executor: ExecutorName = "local",
     ray_address: RayAddress = None,
 ) -> None:
     """Write the questions out with noise, rooms, speed, telephone; training does so by itself."""
@@ -122,7 +121,7 @@ def augment(
         telephone_share=telephone, snr_db=snr, noise_share=noise, echo_share=echo, speed=speed
     )
     step = AugmentStep(config=config, seed=seed, epoch=epoch, splits=tuple(split or ["train"]))
-    run(source, out, step, (engine, ray_address), workers=workers)
+    run(source, out, step, (executor, ray_address), workers=workers)
 
 
 def units(
@@ -143,7 +142,7 @@ def units(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Default: all cores, or one for the GPU.")
     ] = None,
-    engine: EngineName = "local",
+    executor: ExecutorName = "local",
     ray_address: RayAddress = None,
 ) -> None:
     """Turn the answers' speech into units."""
@@ -157,7 +156,7 @@ def units(
         dtype=dtype,
         batch_size=batch_size,
     )
-    run(source, out, step, (engine, ray_address), workers=workers)
+    run(source, out, step, (executor, ray_address), workers=workers)
 
 
 def features(
@@ -219,20 +218,20 @@ def run(
     workers: int | None = None,
     max_left_out: float = 0.05,
 ) -> None:
-    """One step from a manifest into another, and what came of it; by: engine and Ray address."""
+    """One step from a manifest into another, and what came of it; by: executor and Ray address."""
     from data_tools.manifest import read_manifest
-    from data_tools.steps import engine_of, step_over_file
+    from data_tools.steps import executor_of, step_over_file
 
     if out.resolve() == source.resolve():
         raise UserError(f"{out}: is the source itself; write another manifest")
-    engine = engine_of(*by)  # before the manifest is read, which may take long
+    executor = executor_of(*by)  # before the manifest is read, which may take long
     result = step_over_file(
         read_manifest(source),
         step,
         out,
         workers=workers,
         max_left_out=max_left_out,
-        engine=engine,
+        executor=executor,
     )
     left_out = f", {len(result.left_out)} left out" if result.left_out else ""
     typer.echo(f"{out}: {len(result.records)} records, {result.made} new{left_out}")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from data_tools.commands.speech import EngineName, MaxLeftOut, Out, RayAddress, Source, run
-from omni.commands import DEVICE_HELP, DTYPE_NAMES
+from data_tools.commands.speech import ExecutorName, MaxLeftOut, Out, RayAddress, Source, run
+from omni.commands import DEVICE_HELP, DTYPE_NAMES, add_commands
 from omni.files import friendly
 
 if TYPE_CHECKING:
@@ -44,8 +44,7 @@ Seed = Annotated[int | None, typer.Option(help="For rules: chooses what is drawn
 def register(app: typer.Typer) -> None:
     """Adds the commands of this file to `omni-data`."""
     app.command("import")(friendly(import_))
-    for command in (rewrite, respond):
-        app.command()(friendly(command))
+    add_commands(app, rewrite, respond)
 
 
 def import_(
@@ -130,7 +129,7 @@ def rewrite(
     dtype: WriterDtype = None,
     seed: Seed = None,
     max_left_out: MaxLeftOut = 0.05,
-    engine: EngineName = "local",
+    executor: ExecutorName = "local",
     ray_address: RayAddress = None,
 ) -> None:
     """Reword every written question as someone would ask it aloud."""
@@ -143,7 +142,7 @@ def rewrite(
     )  # fmt: skip
     options = present(prompt=prompt and read_prompt(prompt), max_words=max_words)
     step = RewriteStep(writer=config, **options)
-    run(source, out, step, (engine, ray_address), max_left_out=max_left_out)
+    run(source, out, step, (executor, ray_address), max_left_out=max_left_out)
 
 
 def respond(
@@ -162,7 +161,7 @@ def respond(
     device: WriterDevice = None,
     dtype: WriterDtype = None,
     max_left_out: MaxLeftOut = 0.05,
-    engine: EngineName = "local",
+    executor: ExecutorName = "local",
     ray_address: RayAddress = None,
 ) -> None:
     """Answer every question concisely, in words that a synthesiser can say."""
@@ -175,14 +174,16 @@ def respond(
     )  # fmt: skip
     options = present(prompt=prompt and read_prompt(prompt), max_words=max_words)
     step = RespondStep(writer=config, **options)
-    run(source, out, step, (engine, ray_address), max_left_out=max_left_out)
+    run(source, out, step, (executor, ray_address), max_left_out=max_left_out)
 
 
 def chosen_writer(kind: str, **options: Any) -> WriterConfig:
+    """The writer that a command's options ask for; those that are None were not given."""
     from data_tools.writers import writer_config
 
     return writer_config(kind, **present(**options))
 
 
 def present(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}

@@ -59,7 +59,7 @@ def extract_features(
     )
     return cache_frames(
         encoder,
-        OmniProcessor(None, settings),  # type: ignore[arg-type]  # hears, and reads no text
+        OmniProcessor(None, settings),  # pyright: ignore[reportArgumentType]  # hears, reads no text
         training,
         clean_only=recordings(manifest, config.clean),
         load=partial(load_augmented, seed=config.seed, config=config.augmentation),

@@ -33,9 +33,11 @@ class UnitsStep:
 
     @property
     def workers(self) -> int | None:
+        """One per core on a CPU, else one: a GPU holds the encoder once."""
         return workers_on(self.device)
 
     def settings(self) -> dict[str, Any]:
+        """Centroids and encoder by fingerprint, roles and type; not where it computes."""
         return {
             "extractor": self.extractor.fingerprint,
             "roles": list(self.roles),
@@ -48,10 +50,13 @@ class UnitsStep:
         return float(sum(path.stat().st_size for path in paths if path.is_file()))
 
     def open(self, root: Path) -> UnitsWork:
+        """A worker that has the encoder on the step's device."""
         return UnitsWork(self, root)
 
 
 class UnitsWork:
+    """One worker's extractor, on its device."""
+
     def __init__(self, step: UnitsStep, root: Path) -> None:
         self.step = step
         self.root = root
@@ -98,6 +103,7 @@ class UnitsWork:
     def labelled(
         self, record: Record, units: dict[str, tuple[int, ...]], faults: dict[str, str]
     ) -> Record | LeftOut:
+        """The record with `units` of its turns; left out if one of them has a fault."""
         for turn in record.turns:
             if turn.role in self.step.roles and turn.speech in faults:
                 return LeftOut(faults[turn.speech])
@@ -110,6 +116,7 @@ class UnitsWork:
         return replace(record, turns=turns)
 
     def close(self) -> None:
+        """Holds nothing that ends."""
         pass
 
 
@@ -124,12 +131,12 @@ def load_units_step(
 ) -> UnitsStep:
     """units: a units folder, or a checkpoint that carries one. encoder: the speech encoder whose
     features it is of; HuBERTs are found by the name that the folder states."""
-    from omni.checkpoint import load_speech_encoder
+    from omni.checkpoint import load_speech_encoder, load_units
 
     check_names(device, dtype)  # before anything is loaded
     folder = Path(units) / "units" if (Path(units) / "units").is_dir() else Path(units)
     loaded = None if encoder is None else load_speech_encoder(str(encoder))
-    extractor = UnitExtractor.load(folder, encoder=loaded)
+    extractor = load_units(folder, encoder=loaded)
     return UnitsStep(
         extractor=extractor, roles=roles, device=device, dtype=dtype, batch_size=batch_size
     )

@@ -3,7 +3,7 @@ from .parquet import loaded as loaded
 from .record import ROLES as ROLES
 from .record import Manifest as Manifest
 from .record import Record as Record
-from .record import Turn as Turn
+from .record import RecordTurn as RecordTurn
 from .record import jsonl_rows as jsonl_rows
 from .record import read_folder as read_folder
 from .record import read_manifest as read_manifest

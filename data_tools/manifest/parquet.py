@@ -76,6 +76,7 @@ def features(*, audio_inside: bool) -> Any:
 
 
 def stored(row: dict[str, Any], audio_root: Path | None) -> dict[str, Any]:
+    """A row as the parquet file has it; audio_root: from where recordings are taken in, or None."""
     pairs = [{"key": key, "value": value} for key, value in row["provenance"].items()]
     turns = row["turns"]
     if audio_root is not None:
@@ -87,6 +88,7 @@ def stored(row: dict[str, Any], audio_root: Path | None) -> dict[str, Any]:
 
 
 def embedded(path: Path, record: str) -> dict[str, Any]:
+    """A recording as datasets' Audio has it. Raises UserError if the file is missing."""
     try:
         return {"bytes": path.read_bytes(), "path": path.name}
     except FileNotFoundError:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from omni.files import UserError, replace_file
+from omni.files import UserError, line_of, replace_file
 
 ROLES = ("user", "assistant")
 TURN_FIELDS = ("role", "text", "speech", "units", "voice")
@@ -18,7 +18,7 @@ RECORD_FIELDS = ("id", "turns", "language", "split", "provenance")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turn:
+class RecordTurn:
     """What one side says.
 
     speech: path of the audio, absolute or relative to the manifest's folder. A .parquet may carry
@@ -42,7 +42,7 @@ class Record:
     """
 
     id: str
-    turns: tuple[Turn, ...]
+    turns: tuple[RecordTurn, ...]
     language: str = "en"
     split: str = "train"
     provenance: dict[str, str] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Manifest:
     records: list[Record]
     root: Path
 
-    def audio_path(self, turn: Turn) -> Path:
+    def audio_path(self, turn: RecordTurn) -> Path:
         """Where the turn's speech lies. Raises ValueError if the turn has none."""
         if turn.speech is None:
             raise ValueError(f"turn {turn.text!r}: has no speech; speak it, or choose another turn")
@@ -109,14 +109,13 @@ def write_manifest(
     try:
         with replace_file(path) as aside:
             if parquet:
-                from data_tools.manifest.parquet import write_rows  # here: it takes a second
+                from data_tools.manifest.parquet import write_rows
 
                 root = (audio_root or path.parent) if embed_audio else None
                 write_rows(aside, rows, audio_root=root)
             else:
-                lines = (json.dumps(r, ensure_ascii=False) + "\n" for r in map(without_nulls, rows))
-                with aside.open("w", encoding="utf-8") as file:
-                    file.writelines(lines)
+                with aside.open("wb") as file:
+                    file.writelines(map(line_of, map(without_nulls, rows)))
     except UnicodeEncodeError as error:
         around = error.object[max(0, error.start - 40) : error.end + 40]
         raise UserError(f"{path}: {around!r} is no UTF-8; rename that file") from None
@@ -156,14 +155,16 @@ def name_of(file: str) -> str:
 
 
 def folder_record(files: dict[str, Path], name: str) -> Record:
+    """NAME.wav with NAME.txt, and the answer in NAME.answer.txt, NAME.answer.wav, as a record."""
+
     def text(suffix: str) -> str:
         return " ".join(files[name + suffix].read_text(encoding="utf-8").split())
 
-    turns = [Turn(role="user", text=text(".txt"), speech=str(files[f"{name}.wav"]))]
+    turns = [RecordTurn(role="user", text=text(".txt"), speech=str(files[f"{name}.wav"]))]
     if f"{name}.answer.txt" in files:
         speech = files.get(f"{name}.answer.wav")
         turns.append(
-            Turn(
+            RecordTurn(
                 role="assistant",
                 text=text(".answer.txt"),
                 speech=None if not speech else str(speech),
@@ -173,6 +174,7 @@ def folder_record(files: dict[str, Path], name: str) -> Record:
 
 
 def is_parquet(path: Path) -> bool:
+    """Whether the manifest is parquet, not JSON lines. Raises ValueError for another suffix."""
     if path.suffix not in (".jsonl", ".parquet"):
         raise ValueError(f"{path}: a manifest ends in .jsonl or .parquet; rename it")
     return path.suffix == ".parquet"
@@ -193,6 +195,7 @@ def jsonl_rows(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def parquet_rows(path: Path, audio_folder: Path | None) -> Iterator[tuple[str, Any]]:
+    """("PATH:NUMBER", row) of each; recordings inside are written into `audio_folder`."""
     from data_tools.manifest.parquet import read_rows
 
     folder = audio_folder or path.with_name(f"{path.stem}.audio")
@@ -201,6 +204,7 @@ def parquet_rows(path: Path, audio_folder: Path | None) -> Iterator[tuple[str, A
 
 
 def row_from_record(record: Record) -> dict[str, Any]:
+    """All fields as JSON and parquet hold them, None among them."""
     turns = [{name: getattr(turn, name) for name in TURN_FIELDS} for turn in record.turns]
     return {name: getattr(record, name) for name in RECORD_FIELDS} | {"turns": turns}
 
@@ -211,6 +215,7 @@ def without_nulls(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def present(row: dict[str, Any]) -> dict[str, Any]:
+    """The fields that have a value."""
     return {name: value for name, value in row.items() if value is not None}
 
 
@@ -237,13 +242,14 @@ def record_from_row(row: Any) -> Record:
     return Record(**(row | {"turns": turns, "provenance": dict(provenance)}))
 
 
-def turn_from_row(row: Any) -> Turn:
+def turn_from_row(row: Any) -> RecordTurn:
+    """A turn from its JSON object, repeats in `units` merged. Raises ValueError."""
     row = checked_fields(row, TURN_FIELDS, required=("role", "text"), what="turn")
     check_text(row, "role", "text", "speech", "voice")
     if row["role"] not in ROLES:
         raise ValueError(f"role {row['role']!r}: must be 'user' or 'assistant'; rename it")
     if "units" not in row:
-        return Turn(**row)
+        return RecordTurn(**row)
     units = row["units"]
     if not isinstance(units, list) or not all(type(unit) is int and unit >= 0 for unit in units):
         raise ValueError(
@@ -251,7 +257,7 @@ def turn_from_row(row: Any) -> Turn:
         )
     from omni.units import merge_repeats
 
-    return Turn(**(row | {"units": tuple(merge_repeats(units).tolist())}))
+    return RecordTurn(**(row | {"units": tuple(merge_repeats(units).tolist())}))
 
 
 def checked_fields(
@@ -275,6 +281,7 @@ def checked_fields(
 
 
 def check_text(row: dict[str, Any], *names: str) -> None:
+    """Raises ValueError if one of these fields is there and no text."""
     for name in names:
         if name in row and not isinstance(row[name], str):
             raise ValueError(f"{name} {row[name]!r}: must be text; put it in quotation marks")

@@ -25,9 +25,9 @@ from tqdm import tqdm
 
 from data_tools.manifest import write_manifest
 from data_tools.nano.plan import (
-    Clip,
-    Dialogue,
-    Spoken,
+    AnyDialogue,
+    PlannedClip,
+    SpokenDialogue,
     file_name,
     plan,
     reading,
@@ -56,7 +56,7 @@ class Summary:
 
 def build_nano(
     folder: str | Path,
-    dialogues: Iterable[Dialogue],
+    dialogues: Iterable[AnyDialogue],
     *,
     questions: int = QUESTIONS,
     seed: int = 0,
@@ -87,7 +87,11 @@ def build_nano(
 
 
 def make_clips(
-    folder: Path, clips: Sequence[Clip], *, workers: int, make_tts: Callable[[], TextToSpeech]
+    folder: Path,
+    clips: Sequence[PlannedClip],
+    *,
+    workers: int,
+    make_tts: Callable[[], TextToSpeech],
 ) -> None:
     """Writes the clips, `workers` at a time.
 
@@ -102,7 +106,7 @@ def make_clips(
         engines.tts = make_tts()
         started.append(engines.tts)
 
-    def make(clip: Clip) -> None:
+    def make(clip: PlannedClip) -> None:
         save_wav(folder / clip.path, engines.tts.speak(clip.text, clip.voice))
 
     pool = ThreadPoolExecutor(workers, initializer=start)
@@ -115,7 +119,8 @@ def make_clips(
             tts.close()
 
 
-def check(dialogues: Sequence[Dialogue], *, questions: int, workers: int | None) -> None:
+def check(dialogues: Sequence[AnyDialogue], *, questions: int, workers: int | None) -> None:
+    """Raises ValueError for counts below 1, an unknown split and an id that two dialogues have."""
     if questions < 1:
         raise ValueError(f"questions={questions}: must be at least 1; the default is {QUESTIONS}")
     if workers is not None and workers < 1:
@@ -137,7 +142,7 @@ def check(dialogues: Sequence[Dialogue], *, questions: int, workers: int | None)
 
 def claim(
     folder: Path,
-    dialogues: Sequence[Dialogue],
+    dialogues: Sequence[AnyDialogue],
     *,
     questions: int,
     seed: int,
@@ -171,7 +176,10 @@ def claim(
     write_text(path, json.dumps(state, indent=2) + "\n")
 
 
-def summary(folder: Path, spoken: Sequence[Spoken], clips: Sequence[Clip], *, made: int) -> Summary:
+def summary(
+    folder: Path, spoken: Sequence[SpokenDialogue], clips: Sequence[PlannedClip], *, made: int
+) -> Summary:
+    """Records per split, hours per kind of clip, and how many clips this run has made."""
     records: dict[str, int] = {}
     for item in spoken:
         records[item.split] = records.get(item.split, 0) + 1

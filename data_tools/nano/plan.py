@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from data_tools.manifest import Record, Turn
+from data_tools.manifest import Record, RecordTurn
 from data_tools.speech import ANSWER_VOICE, HELD_OUT_VOICE, Voice, random_training_voice
 
 VALIDATION_VOICES = 2  # seen voices for each held-out phrasing of validation
@@ -18,21 +18,32 @@ SOURCE = "nano_domain"
 LICENCE = "made by this project; speech by flite, festival and espeak-ng"
 
 
-class Dialogue(Protocol):
+class AnyDialogue(Protocol):
     """What `data_tools.nano.domain.dialogues()` gives; split is train, validation or test."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """Its name, unique in the set."""
+        ...
+
     @property
-    def skill(self) -> str: ...
+    def skill(self) -> str:
+        """What it teaches; goes into the provenance."""
+        ...
+
     @property
-    def turns(self) -> tuple[tuple[str, str], ...]: ...
+    def turns(self) -> tuple[tuple[str, str], ...]:
+        """(question, answer) pairs, in order."""
+        ...
+
     @property
-    def split(self) -> str: ...
+    def split(self) -> str:
+        """train, validation or test."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip:
+class PlannedClip:
     """One recording to make; path is relative to the data set's folder."""
 
     path: str
@@ -40,32 +51,34 @@ class Clip:
     voice: Voice
 
 
-def answered(folder: str, text: str) -> Clip:
+def answered(folder: str, text: str) -> PlannedClip:
     """The text in the voice of the answers."""
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return Clip(path=f"audio/{folder}/{digest}.wav", text=text, voice=ANSWER_VOICE)
+    return PlannedClip(path=f"audio/{folder}/{digest}.wav", text=text, voice=ANSWER_VOICE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spoken:
+class SpokenDialogue:
     """A dialogue whose questions one voice asks."""
 
     id: str
-    dialogue: Dialogue
+    dialogue: AnyDialogue
     voice: Voice
     split: str
 
-    def clips(self) -> list[Clip]:
+    def clips(self) -> list[PlannedClip]:
+        """A clip for each turn, questions in `voice` and answers in the one answer voice."""
         clips = []
         for index, (question, answer) in enumerate(self.dialogue.turns):
             path = f"audio/questions/{self.split}/{self.id}.{index}.wav"
-            clips.append(Clip(path=path, text=question, voice=self.voice))
+            clips.append(PlannedClip(path=path, text=question, voice=self.voice))
             clips.append(answered("answers", answer))
         return clips
 
     def record(self) -> Record:
+        """The manifest record of these clips."""
         turns = tuple(
-            Turn(
+            RecordTurn(
                 role="assistant" if index % 2 else "user",
                 text=clip.text,
                 speech=clip.path,
@@ -78,12 +91,12 @@ class Spoken:
         )
 
 
-def plan(dialogues: Sequence[Dialogue], *, questions: int, seed: int) -> list[Spoken]:
+def plan(dialogues: Sequence[AnyDialogue], *, questions: int, seed: int) -> list[SpokenDialogue]:
     """Who asks what: rounds over the training dialogues until `questions` turns are spoken."""
-    spoken: list[Spoken] = []
+    spoken: list[SpokenDialogue] = []
     voices: dict[str, list[Voice]] = {}
 
-    def add(dialogue: Dialogue, split: str, voice: Voice | None = None) -> None:
+    def add(dialogue: AnyDialogue, split: str, voice: Voice | None = None) -> None:
         used = voices.setdefault(dialogue.id, [])
         take = "unseen" if voice == HELD_OUT_VOICE else len(used)
         item_id = f"{file_name(dialogue)}.{take}"
@@ -93,7 +106,7 @@ def plan(dialogues: Sequence[Dialogue], *, questions: int, seed: int) -> list[Sp
             while voice in used:
                 voice = random_training_voice(rng)
         used.append(voice)
-        spoken.append(Spoken(id=item_id, dialogue=dialogue, voice=voice, split=split))
+        spoken.append(SpokenDialogue(id=item_id, dialogue=dialogue, voice=voice, split=split))
 
     train = [dialogue for dialogue in dialogues if dialogue.split == "train"]
     order = np.random.default_rng([seed, 1])
@@ -113,7 +126,7 @@ def plan(dialogues: Sequence[Dialogue], *, questions: int, seed: int) -> list[Sp
     return spoken
 
 
-def reading(dialogues: Sequence[Dialogue]) -> list[Clip]:
+def reading(dialogues: Sequence[AnyDialogue]) -> list[PlannedClip]:
     """Every question of training once, in the voice of the answers."""
     clips = [
         answered("reading", question)
@@ -124,10 +137,11 @@ def reading(dialogues: Sequence[Dialogue]) -> list[Clip]:
     return list({clip.path: clip for clip in clips}.values())
 
 
-def reading_record(clip: Clip) -> Record:
+def reading_record(clip: PlannedClip) -> Record:
+    """A clip of the answer voice's reading, as a record; some are held out, by file name."""
     turns = (
-        Turn(role="user", text="Read this aloud."),
-        Turn(role="assistant", text=clip.text, speech=clip.path, voice=str(clip.voice)),
+        RecordTurn(role="user", text="Read this aloud."),
+        RecordTurn(role="assistant", text=clip.text, speech=clip.path, voice=str(clip.voice)),
     )
     held_out = zlib.crc32(Path(clip.path).name.encode()) % READING_HELD_OUT == 0
     return Record(
@@ -138,11 +152,15 @@ def reading_record(clip: Clip) -> Record:
     )
 
 
-def text_record(dialogue: Dialogue) -> Record:
+def text_record(dialogue: AnyDialogue) -> Record:
+    """The dialogue as a record without speech."""
     turns = [
         turn
         for question, answer in dialogue.turns
-        for turn in (Turn(role="user", text=question), Turn(role="assistant", text=answer))
+        for turn in (
+            RecordTurn(role="user", text=question),
+            RecordTurn(role="assistant", text=answer),
+        )
     ]
     return Record(
         id=dialogue.id,
@@ -152,7 +170,8 @@ def text_record(dialogue: Dialogue) -> Record:
     )
 
 
-def provenance(dialogue: Dialogue) -> dict[str, str]:
+def provenance(dialogue: AnyDialogue) -> dict[str, str]:
+    """Where a record comes from: skill, dialogue, source and licence."""
     return {
         "skill": dialogue.skill,
         "dialogue": dialogue.id,
@@ -161,6 +180,6 @@ def provenance(dialogue: Dialogue) -> dict[str, str]:
     }
 
 
-def file_name(dialogue: Dialogue) -> str:
+def file_name(dialogue: AnyDialogue) -> str:
     """Its id, such as "capitals/france/2", as the start of a file name."""
     return dialogue.id.replace("/", "-")

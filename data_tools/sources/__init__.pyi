@@ -1,4 +1,3 @@
-from .formats import ROLES as ROLES
 from .reading import HUB as HUB
 from .reading import ImportConfig as ImportConfig
 from .reading import import_records as import_records

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_tools.manifest import Record, Turn, laid_out, loaded, record_from_row
+from data_tools.manifest import Record, RecordTurn, laid_out, loaded, record_from_row
 
 SPEAKERS = {
     "user": "user", "human": "user", "prompter": "user", "question": "user",
@@ -71,9 +71,9 @@ def authors_question(row: dict[str, Any], place: Place) -> Record:
     for item in messages_of(row, "conversations"):
         role, text = role_of(item, "from"), text_of(item, "value")
         if SLOT in text:
-            turns.append(Turn(role=role, text="", speech=speech))
+            turns.append(RecordTurn(role=role, text="", speech=speech))
         else:
-            turns.append(Turn(role=role, text=text))
+            turns.append(RecordTurn(role=role, text=text))
     if not turns or turns[0].speech is None:
         raise ValueError(
             f"the first turn has no {SLOT}: it stands where the recording goes; add it"
@@ -82,6 +82,7 @@ def authors_question(row: dict[str, Any], place: Place) -> Record:
 
 
 def sharegpt(row: dict[str, Any], place: Place) -> Record:
+    """{"conversations": [{"from", "value"}, ...]}, or with the keys of OpenAI's messages."""
     items = messages_of(row, "conversations")
     if items and "role" in items[0]:
         return chat(row, items, "role", "content" if "content" in items[0] else "value")
@@ -89,6 +90,7 @@ def sharegpt(row: dict[str, Any], place: Place) -> Record:
 
 
 def messages(row: dict[str, Any], place: Place) -> Record:
+    """{"messages": [{"role", "content"}, ...]}."""
     return chat(row, messages_of(row, "messages"), "role", "content")
 
 
@@ -109,6 +111,7 @@ def alpaca(row: dict[str, Any], place: Place) -> Record:
 
 
 def pairs(row: dict[str, Any], place: Place) -> Record:
+    """A question and an answer, in columns of the usual names."""
     question, answer = first_of(row, QUESTION_COLUMNS), first_of(row, ANSWER_COLUMNS)
     return record(row, "pair", alternating([text_of(row, question), text_of(row, answer)]))
 
@@ -121,7 +124,7 @@ def recording(row: dict[str, Any], place: Place) -> Record:
         speech = laid_out(audio, place.audio_folder, place.root)
     else:
         speech = audio_path(audio)
-    return record(row, "recording", [Turn(role="user", text=text, speech=speech)])
+    return record(row, "recording", [RecordTurn(role="user", text=text, speech=speech)])
 
 
 FORMATS: dict[str, Format] = {
@@ -155,21 +158,22 @@ def format_of(row: Any) -> str:
 def chat(row: dict[str, Any], items: Sequence[dict[str, Any]], role: str, text: str) -> Record:
     """Messages without the system's, whose rules for a written chat don't fit a spoken one."""
     turns = [
-        Turn(role=role_of(item, role), text=text_of(item, text))
+        RecordTurn(role=role_of(item, role), text=text_of(item, text))
         for item in items
         if str(item.get(role)).lower() != "system"
     ]
     return record(row, "chat", turns)
 
 
-def alternating(texts: Sequence[str]) -> list[Turn]:
+def alternating(texts: Sequence[str]) -> list[RecordTurn]:
+    """Texts as turns: the user begins."""
     return [
-        Turn(role="assistant" if number % 2 else "user", text=text)
+        RecordTurn(role="assistant" if number % 2 else "user", text=text)
         for number, text in enumerate(texts)
     ]
 
 
-def record(row: dict[str, Any], kind: str, turns: Sequence[Turn]) -> Record:
+def record(row: dict[str, Any], kind: str, turns: Sequence[RecordTurn]) -> Record:
     """Checked as a manifest's line is. An empty last answer is none: `respond` writes it."""
     if len(turns) > 1 and turns[-1].role == "assistant" and not turns[-1].text.strip():
         turns = turns[:-1]
@@ -192,6 +196,7 @@ def id_of(row: dict[str, Any], kind: str, turns: Sequence[dict[str, Any]]) -> st
 
 
 def messages_of(row: dict[str, Any], field: str) -> list[dict[str, Any]]:
+    """The list of objects in that field. Raises ValueError if it is anything else."""
     items = row[field]
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise ValueError(f"{field} {items!r:.80}: must be a list of objects; mend it")
@@ -199,6 +204,7 @@ def messages_of(row: dict[str, Any], field: str) -> list[dict[str, Any]]:
 
 
 def role_of(item: dict[str, Any], field: str) -> Any:
+    """user or assistant, by the names in use for them. Raises ValueError for another."""
     name = str(item.get(field)).lower()
     if name not in SPEAKERS:
         raise ValueError(
@@ -221,6 +227,7 @@ def text_of(item: dict[str, Any], field: str) -> str:
 
 
 def units_of(units: Any) -> list[int]:
+    """Units from "3 14 15" or a list of numbers. Raises ValueError for other text."""
     if not isinstance(units, str):
         return units
     try:
@@ -232,12 +239,14 @@ def units_of(units: Any) -> list[int]:
 
 
 def audio_path(value: Any) -> str:
+    """The path as text. Raises ValueError for anything else."""
     if not isinstance(value, str):
         raise ValueError(f"speech {value!r:.80}: must be the path of a recording; put it as text")
     return value
 
 
 def first_of(row: dict[str, Any], columns: Sequence[str]) -> str:
+    """The first column that the row has. Raises ValueError if there is none."""
     for column in columns:
         if row.get(column) is not None:
             return column

@@ -115,6 +115,10 @@ def read_any(source: str, config: ImportConfig) -> Iterator[tuple[str, Record | 
 def read_rows(
     rows: Iterable[tuple[str, Any]], root: Path, config: ImportConfig
 ) -> Iterator[tuple[str, Record | ValueError]]:
+    """(place, record) of each row, or the error that says why it makes none.
+
+    The format that the first row shows is taken for all.
+    """
     place_of_audio = Place(root=root, audio_folder=config.audio_folder.resolve())
     kind = config.format
     for number, (place, row) in enumerate(rows):

@@ -32,6 +32,7 @@ def file_rows(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def starts_with(path: Path, character: str) -> bool:
+    """Whether the first line that is not blank begins with the character."""
     with path.open(encoding="utf-8-sig") as file:
         return next((line for line in file if line.strip()), "").lstrip().startswith(character)
 
@@ -66,6 +67,7 @@ def list_rows(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """("PATH:NUMBER", row) of each. Raises UserError if the file is no parquet."""
     import pyarrow  # here: JSON needs none of it
     from pyarrow.parquet import ParquetFile
 

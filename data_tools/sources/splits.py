@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from data_tools.manifest import Record
 from data_tools.steps import LeftOut, digest
@@ -32,7 +32,6 @@ class SplitStep:
     name: str = "split"
     batch_size: int = 1024
     workers: int | None = 1
-    device: ClassVar[str] = "cpu"
 
     def __post_init__(self) -> None:
         total = sum(self.shares.values())
@@ -41,19 +40,29 @@ class SplitStep:
                 f"split shares {self.shares}: each above 0 and together below 1; lower them"
             )
 
+    @property
+    def device(self) -> str:
+        """The CPU: a hash is all there is to compute."""
+        return "cpu"
+
     def settings(self) -> dict[str, Any]:
+        """Shares in their order, rest and seed."""
         return {"shares": list(self.shares.items()), "rest": self.rest, "seed": self.seed}
 
     def size(self, record: Record, root: Path) -> float:
+        """All alike."""
         return 0.0
 
     def open(self, root: Path) -> SplitStep:
+        """The step itself: it holds nothing."""
         return self
 
     def __call__(self, records: Sequence[Record]) -> list[Record | LeftOut]:
+        """The records with their splits; none is left out."""
         return [replace(record, split=self.split_of(record)) for record in records]
 
     def split_of(self, record: Record) -> str:
+        """The split that the record belongs to; its own, unless that is `rest`."""
         if record.split != self.rest:
             return record.split
         place = self.place(record)
@@ -68,6 +77,7 @@ class SplitStep:
         return int(digest(self.seed, question_of(record), length=12), 16) / 16**12
 
     def close(self) -> None:
+        """Holds nothing."""
         pass
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -36,9 +36,14 @@ class AugmentStep:
     name: str = "augment"
     batch_size: int = 1
     workers: int | None = None
-    device: ClassVar[str] = "cpu"
+
+    @property
+    def device(self) -> str:
+        """The CPU: augmentation is numpy's."""
+        return "cpu"
 
     def settings(self) -> dict[str, Any]:
+        """All fields that what is heard depends on."""
         return {
             "config": asdict(self.config),
             "seed": self.seed,
@@ -47,24 +52,31 @@ class AugmentStep:
         }
 
     def size(self, record: Record, root: Path) -> float:
+        """All alike."""
         return 0.0
 
     def open(self, root: Path) -> AugmentWork:
+        """A worker that reads and writes below `root`."""
         return AugmentWork(self, root)
 
 
 class AugmentWork:
+    """Augments one record at a time; holds nothing open."""
+
     def __init__(self, step: AugmentStep, root: Path) -> None:
         self.step = step
         self.root = root
 
     def __call__(self, records: Sequence[Record]) -> list[Record | LeftOut]:
+        """The records with augmented questions; none is left out."""
         return [self.augmented(record) for record in records]
 
     def close(self) -> None:
+        """Holds nothing."""
         pass
 
     def augmented(self, record: Record) -> Record:
+        """The record with an augmented file for each spoken question, made unless it is there."""
         step = self.step
         if record.split not in step.splits:
             return record

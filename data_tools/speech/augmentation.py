@@ -119,6 +119,7 @@ def change_speed(waveform: np.ndarray, speed: float) -> np.ndarray:
 def pad(
     waveform: np.ndarray, rng: np.random.Generator, silence_s: tuple[float, float]
 ) -> np.ndarray:
+    """[samples] with silence before and after, each of a length drawn from `silence_s`."""
     before, after = (round(rng.uniform(*silence_s) * SAMPLE_RATE) for _ in range(2))
     return np.pad(waveform, (before, after))
 

@@ -29,7 +29,6 @@ class ClipStats:
 
     seconds: float
     peak_db: float
-    rms_db: float
     clipped: float
     silence: float
 
@@ -88,13 +87,13 @@ def measure(waveform: np.ndarray) -> ClipStats:
     return ClipStats(
         seconds=len(waveform) / SAMPLE_RATE,
         peak_db=decibels(float(level.max(initial=0.0))),
-        rms_db=decibels(float(np.sqrt(np.square(waveform).mean())) if waveform.size else 0.0),
         clipped=float((level >= FULL_SCALE).mean()) if waveform.size else 0.0,
         silence=float((power <= power.max() * 1e-4).mean()),
     )
 
 
 def decibels(amplitude: float) -> float:
+    """Of an amplitude, full scale being 0 dB; -120 dB for silence."""
     return float(20 * np.log10(max(amplitude, 1e-6)))
 
 
@@ -113,6 +112,7 @@ def spoken_letters(text: str) -> int:
 
 
 def can_be_said(text: str) -> bool:
+    """Whether a text has a letter or digit."""
     return spoken_letters(text) > 0
 
 

@@ -43,7 +43,7 @@ class TextToSpeech(Protocol):
         ...
 
     def versions(self) -> dict[str, str]:
-        """Engine -> version, because another version speaks differently."""
+        """Executor -> version, because another version speaks differently."""
         ...
 
     def close(self) -> None:
@@ -59,6 +59,7 @@ class FliteEngine:
         self.folder = tempfile.TemporaryDirectory(prefix="omni-flite-")
 
     def speak(self, text: str, voice: Voice) -> np.ndarray:
+        """As `TextToSpeech`, with stretch and f0. Raises ValueError for an unknown voice."""
         # flite speaks with its default voice where it doesn't know the name: refuse that here.
         require(voice.name in FLITE_VOICES, voice, f"flite has {', '.join(FLITE_VOICES)}")
         settings = dict(voice.parameters)
@@ -71,9 +72,11 @@ class FliteEngine:
         return read_speech(run(command + ["-t", text, "-o", str(path)]), path)
 
     def versions(self) -> dict[str, str]:
+        """{"flite": ...}, as the program says it."""
         return {"flite": first_match(r"flite-\S+", run([self.program, "--version"], check=False))}
 
     def close(self) -> None:
+        """Removes its folder."""
         self.folder.cleanup()
 
 
@@ -88,6 +91,7 @@ class EspeakEngine:
         self.variants = set(re.findall(r"!v/(\S+)", run([self.program, "--voices=variant"])))
 
     def speak(self, text: str, voice: Voice) -> np.ndarray:
+        """As `TextToSpeech`, with variant, pitch, speed. Raises ValueError for an unknown voice."""
         # espeak-ng falls back to its default in silence for names such as "female2".
         settings = dict(voice.parameters)
         variant = settings.get("variant")
@@ -110,9 +114,11 @@ class EspeakEngine:
         return read_speech(run(command + ["-w", str(path), "--stdin"], text), path)
 
     def versions(self) -> dict[str, str]:
+        """{"espeak": ...}, as the program says it."""
         return {"espeak": first_match(r"\d+\.\d+\S*", run([self.program, "--version"]))}
 
     def close(self) -> None:
+        """Removes its folder."""
         self.folder.cleanup()
 
 
@@ -147,6 +153,7 @@ class FestivalEngine:
         raise ValueError(f"festival ended while it ran {commands!r}: try this line by hand")
 
     def speak(self, text: str, voice: Voice) -> np.ndarray:
+        """As `TextToSpeech`, with stretch. Raises ValueError for a voice that is not installed."""
         package = FESTIVAL_PACKAGES.get(voice.name)
         require(package is not None, voice, f"festival has {', '.join(FESTIVAL_PACKAGES)}")
         require(
@@ -165,9 +172,11 @@ class FestivalEngine:
         return read_speech(printed, path)
 
     def versions(self) -> dict[str, str]:
+        """{"festival": ...}, as the program says it."""
         return {"festival": first_match(r"\d+\.\d+\S*", run([self.program, "--version"]))}
 
     def close(self) -> None:
+        """Ends the process and removes its folder."""
         self.process.communicate()  # festival ends with its input
         self.folder.cleanup()
 
@@ -186,20 +195,24 @@ class InstalledEngines:
         self.started: dict[str, TextToSpeech] = {}
 
     def engine(self, name: str) -> TextToSpeech:
+        """The engine of that name, started now if it has not been."""
         if name not in self.started:
             self.started[name] = ENGINES[name]()
         return self.started[name]
 
     def speak(self, text: str, voice: Voice) -> np.ndarray:
+        """The voice's engine speaks; silence around is trimmed. Raises ValueError for no words."""
         text = " ".join(text.split())
         if not any(character.isalnum() for character in text):
             raise ValueError(f"text {text!r}: nothing to say; give at least one word")
         return trim_silence(self.engine(voice.engine).speak(text, voice))
 
     def versions(self) -> dict[str, str]:
+        """Of all engines, which must all be installed."""
         return {name: self.engine(name).versions()[name] for name in ENGINES}
 
     def close(self) -> None:
+        """Closes those that were started."""
         for engine in self.started.values():
             engine.close()
         self.started.clear()
@@ -242,6 +255,7 @@ def run(command: list[str], text: str | None = None, *, check: bool = True) -> s
 
 
 def find_program(name: str, *, package: str) -> str:
+    """Path of the program. Raises FileNotFoundError that names the Debian package."""
     path = shutil.which(name)
     if path is None:
         raise FileNotFoundError(
@@ -251,10 +265,12 @@ def find_program(name: str, *, package: str) -> str:
 
 
 def first_match(pattern: str, printed: str) -> str:
+    """What the pattern finds in what a program printed, else "unknown"."""
     match = re.search(pattern, printed)
     return match[0] if match else "unknown"
 
 
 def require(condition: bool, voice: Voice, rule: str) -> None:
+    """Raises ValueError, voice and rule in it, unless the condition holds."""
     if not condition:
         raise ValueError(f"voice {voice}: {rule}")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.manifest import Record, Turn
+from data_tools.manifest import Record, RecordTurn
 from data_tools.speech.clips import ClipRules, can_be_said, faults, make_once, measure
 from data_tools.speech.speak import ENGINES, InstalledEngines, TextToSpeech
 from data_tools.speech.tts import EngineConfig, InstalledConfig, engine_config, settings_of
@@ -26,7 +26,7 @@ FOLDER = "audio/speech"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speaker:
+class SpeakerConfig:
     """Who speaks one side. voices: drawn from evenly; empty draws from the Debian training voices.
 
     by_split: other voices for some splits, such as a speaker that no training clip has.
@@ -46,10 +46,12 @@ class Speaker:
             raise UserError(f"engine {kind}: needs voices; name one, such as {kind}-default")
 
     def draw(self, split: str, rng: np.random.Generator) -> Voice:
+        """One of the split's voices, each as likely."""
         voices = self.by_split.get(split, self.voices)
         return voices[rng.integers(len(voices))] if voices else random_training_voice(rng)
 
     def settings(self) -> dict[str, Any]:
+        """Engine and voices, as JSON holds them."""
         return {
             **settings_of(self.engine),
             "voices": [str(voice) for voice in self.voices],
@@ -65,8 +67,8 @@ class SpeakStep:
     attempts: voices tried for a dialogue's questions before the record is left out.
     """
 
-    question: Speaker = field(default_factory=Speaker)
-    answer: Speaker = field(default_factory=lambda: Speaker(voices=(ANSWER_VOICE,)))
+    question: SpeakerConfig = field(default_factory=SpeakerConfig)
+    answer: SpeakerConfig = field(default_factory=lambda: SpeakerConfig(voices=(ANSWER_VOICE,)))
     rules: ClipRules = field(default_factory=ClipRules)
     seed: int = 0
     attempts: int = 3
@@ -84,6 +86,7 @@ class SpeakStep:
 
     @property
     def workers(self) -> int | None:
+        """One per core for engines that are programs or servers, else one."""
         return workers_on(self.device)
 
     @property
@@ -93,6 +96,7 @@ class SpeakStep:
         return next((device for device in devices if device != "cpu"), "cpu")
 
     def settings(self) -> dict[str, Any]:
+        """Both speakers, rules, seed and attempts."""
         return {
             "question": self.question.settings(),
             "answer": self.answer.settings(),
@@ -102,9 +106,11 @@ class SpeakStep:
         }
 
     def size(self, record: Record, root: Path) -> float:
+        """All alike: each record is a batch."""
         return 0.0
 
     def open(self, root: Path) -> SpeakWork:
+        """A worker that writes clips below `root`."""
         return SpeakWork(self, root)
 
 
@@ -118,13 +124,16 @@ class SpeakWork:
         self.versions: dict[tuple[str, str], str] = {}  # by role and engine
 
     def __call__(self, records: Sequence[Record]) -> list[Record | LeftOut]:
+        """The records with a clip for each turn, one by one."""
         return [self.spoken(record) for record in records]
 
     def close(self) -> None:
+        """Closes the engines that were started."""
         for engine in self.engines.values():
             engine.close()
 
     def spoken(self, record: Record) -> Record | LeftOut:
+        """The record with a clip for each turn, or the reason why the last attempt failed."""
         fault = ""
         tried: set[Voice] = set()
         for attempt in range(self.step.attempts):
@@ -133,7 +142,7 @@ class SpeakWork:
             if asker in tried:
                 continue
             tried.add(asker)
-            turns: list[Turn] = []
+            turns: list[RecordTurn] = []
             engines: set[str] = set()
             for number, turn in enumerate(record.turns, start=1):
                 if turn.speech is not None:
@@ -159,7 +168,7 @@ class SpeakWork:
                 break  # another asker would not help
         return LeftOut(fault)
 
-    def clip(self, turn: Turn, voice: Voice) -> str:
+    def clip(self, turn: RecordTurn, voice: Voice) -> str:
         """Path from the root of the turn's clip, made unless it is there.
 
         Raises ValueError if no clip of this voice can be the speech of this text.
@@ -183,7 +192,8 @@ class SpeakWork:
         make_once(self.root / path, speak)  # two records may want the same clip at once
         return path
 
-    def engine(self, role: str, speaker: Speaker, voice: Voice) -> TextToSpeech:
+    def engine(self, role: str, speaker: SpeakerConfig, voice: Voice) -> TextToSpeech:
+        """The role's engine, started when first needed, the version of its voice noted."""
         if role not in self.engines:
             self.engines[role] = speaker.engine.build()
         engine = self.engines[role]
@@ -194,7 +204,7 @@ class SpeakWork:
         return engine
 
 
-def speaker_of(options: dict[str, Any]) -> Speaker:
+def speaker_of(options: dict[str, Any]) -> SpeakerConfig:
     """From a recipe: engine (a mapping with kind), voices, by_split; voices in their text form."""
     options = dict(options)
     engine = engine_config(**options.pop("engine", {}))
@@ -207,4 +217,4 @@ def speaker_of(options: dict[str, Any]) -> Speaker:
         raise UserError(
             f"speaker option {next(iter(options))!r}: known are engine, voices, by_split"
         )
-    return Speaker(engine=engine, voices=voices, by_split=by_split)
+    return SpeakerConfig(engine=engine, voices=voices, by_split=by_split)

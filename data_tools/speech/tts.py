@@ -32,8 +32,8 @@ from data_tools.speech.speak import (
 from data_tools.speech.voices import Voice
 from data_tools.steps import Retry, RetryConfig, ServiceError, post
 from omni.audio import AudioError, load_audio, prepare
-from omni.devices import check_names, choose_device, choose_dtype
-from omni.files import UserError
+from omni.devices import check_names, choose_device, choose_dtype, move
+from omni.files import UserError, build_strictly
 
 UNKNOWN_LENGTHS = (0, 0xFFFFFFFF, 0x7FFFFFFF)  # what streaming servers write for a wav's length
 
@@ -43,6 +43,7 @@ class InstalledConfig:
     """The Debian engines: flite, espeak, festival."""
 
     def build(self) -> TextToSpeech:
+        """The engines; each program starts when its first voice speaks."""
         return InstalledEngines()
 
 
@@ -66,6 +67,7 @@ class TransformersConfig:
         check_names(self.device, self.dtype)
 
     def build(self) -> TextToSpeech:
+        """Loads the model."""
         return TransformersTts(self)
 
 
@@ -84,6 +86,7 @@ class OpenAiConfig:
     retry: RetryConfig = field(default_factory=RetryConfig)
 
     def build(self) -> TextToSpeech:
+        """A connection; the server is asked when the first text is spoken."""
         return OpenAiTts(self)
 
 
@@ -103,11 +106,12 @@ class CommandConfig:
             raise UserError(f"command {self.command!r}: must name its audio file by {{out}}")
 
     def build(self) -> TextToSpeech:
+        """Raises FileNotFoundError if the program is not installed."""
         return CommandTts(self)
 
 
 EngineConfig = InstalledConfig | TransformersConfig | OpenAiConfig | CommandConfig
-ENGINE_CONFIGS: dict[str, Callable[..., EngineConfig]] = {
+ENGINE_CONFIGS: dict[str, type[EngineConfig]] = {
     "installed": InstalledConfig,
     "transformers": TransformersConfig,
     "openai": OpenAiConfig,
@@ -119,12 +123,7 @@ def engine_config(kind: str = "installed", **options: Any) -> EngineConfig:
     """From a recipe. Raises UserError for an unknown kind or option."""
     if kind not in ENGINE_CONFIGS:
         raise UserError(f"engine {kind!r}: must be one of {', '.join(ENGINE_CONFIGS)}")
-    if isinstance(options.get("retry"), dict):
-        options["retry"] = RetryConfig(**options["retry"])
-    try:
-        return ENGINE_CONFIGS[kind](**options)
-    except TypeError as error:
-        raise UserError(f"engine {kind}: {error}; see its options in docs/data.md") from None
+    return build_strictly(ENGINE_CONFIGS[kind], options, where=f"engine {kind}")
 
 
 class TransformersTts:
@@ -133,11 +132,12 @@ class TransformersTts:
     def __init__(self, config: TransformersConfig, pipeline: Any = None) -> None:
         """pipeline: a loaded text-to-speech pipeline, instead of `config.model`."""
         self.config = config
-        self.pipeline = pipeline or load_pipeline(config)
+        self.pipeline: Any = pipeline or load_pipeline(config)
         self.kind = self.pipeline.model.config.model_type
         self.speakers: dict[str, Any] = {}
 
     def speak(self, text: str, voice: Voice) -> np.ndarray:
+        """[samples] float32 at 16 kHz, silence trimmed. Raises ValueError for an unknown voice."""
         import torch
 
         with torch.random.fork_rng():
@@ -149,6 +149,7 @@ class TransformersTts:
         return trim_silence(np.clip(waveform, -1.0, 1.0))
 
     def worded(self, text: str, voice: Voice) -> str:
+        """The text as this kind of model takes it."""
         # CSM reads its speaker off the text.
         named = self.kind == "csm" and voice.name != "default"
         return f"[{voice.name}]{text}" if named else text
@@ -169,6 +170,7 @@ class TransformersTts:
         raise UserError(f"voice {voice}: {self.kind} models take transformers-default only")
 
     def x_vector(self, voice: Voice) -> Any:
+        """[1, 512] float32 of the voice. Raises UserError if its file is missing."""
         import torch
 
         if voice.name not in self.speakers:
@@ -180,28 +182,27 @@ class TransformersTts:
         return self.speakers[voice.name]
 
     def versions(self) -> dict[str, str]:
+        """{"transformers": ...}: release, model and revision."""
         at = f"@{self.config.revision}" if self.config.revision else ""
         return {"transformers": f"{version('transformers')} {self.config.model}{at}"}
 
     def close(self) -> None:
+        """Lets go of the model."""
         self.pipeline = None
 
 
 def load_pipeline(config: TransformersConfig) -> Any:
+    """The model's text-to-speech pipeline on the config's device, SpeechT5 with its vocoder."""
     from transformers import AutoConfig, SpeechT5HifiGan, pipeline
 
     device = choose_device(config.device)
-    options: dict[str, Any] = {"device": device, "dtype": choose_dtype(config.dtype, device)}
+    dtype = choose_dtype(config.dtype, device)
+    options: dict[str, Any] = {"device": device, "dtype": dtype}
     kind = AutoConfig.from_pretrained(config.model, revision=config.revision).model_type
     if kind == "speecht5":
-        vocoder = SpeechT5HifiGan.from_pretrained(config.vocoder)
-        options["vocoder"] = vocoder.to(device, options["dtype"])
-    return pipeline(
-        "text-to-speech",
-        model=config.model,
-        revision=config.revision,
-        **options,
-    )
+        options["vocoder"] = SpeechT5HifiGan.from_pretrained(config.vocoder)
+        move(options["vocoder"], device, dtype)
+    return pipeline("text-to-audio", model=config.model, revision=config.revision, **options)
 
 
 class OpenAiTts:
@@ -214,6 +215,10 @@ class OpenAiTts:
         self.sleep = sleep
 
     def speak(self, text: str, voice: Voice) -> np.ndarray:
+        """[samples] float32 at 16 kHz, silence around trimmed; parameter: speed.
+
+        Raises ServiceError if the server cannot be reached, ValueError if it refuses the text.
+        """
         body = {
             "model": self.config.model,
             "input": text,
@@ -229,9 +234,11 @@ class OpenAiTts:
         return trim_silence(np.clip(waveform, -1.0, 1.0))
 
     def versions(self) -> dict[str, str]:
+        """{"openai": ...}: the model, as a server tells no version."""
         return {"openai": self.config.model}
 
     def close(self) -> None:
+        """Closes the connection."""
         self.client.close()
 
 
@@ -258,6 +265,10 @@ class CommandTts:
         self.folder = tempfile.TemporaryDirectory(prefix="omni-command-")
 
     def speak(self, text: str, voice: Voice) -> np.ndarray:
+        """[samples] float32 at 16 kHz, silence around trimmed.
+
+        Raises ServiceError if the program takes too long, ValueError if it fails.
+        """
         out = Path(self.folder.name) / "speech.wav"
         out.unlink(missing_ok=True)
         values = {"{text}": text, "{voice}": voice.name, "{out}": str(out)}
@@ -283,9 +294,11 @@ class CommandTts:
         return trim_silence(np.clip(load_audio(out), -1.0, 1.0))
 
     def versions(self) -> dict[str, str]:
+        """{"command": ...}: the command line."""
         return {"command": self.config.command}
 
     def close(self) -> None:
+        """Removes its folder."""
         self.folder.cleanup()
 
 

@@ -9,7 +9,7 @@ from .steps import run_step as run_step
 from .steps import stamps as stamps
 from .steps import step_over_file as step_over_file
 from .steps import write_left_out as write_left_out
-from .workers import Engine as Engine
-from .workers import LocalEngine as LocalEngine
-from .workers import engine_of as engine_of
+from .workers import Executor as Executor
+from .workers import LocalExecutor as LocalExecutor
+from .workers import executor_of as executor_of
 from .workers import workers_on as workers_on

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_tools.manifest import Record, record_from_row, row_from_record, without_nulls
-from omni.files import UserError, replace_file
+from omni.files import UserError, read_lines, write_lines
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class LeftOut:
 
 
 @contextmanager
-def alone(journal: Path) -> Iterator[None]:
+def alone(journal: Path) -> Generator[None]:
     """Holds the journal against a second run; the lock ends with the process, however it ends."""
     with journal.with_name(journal.name + ".lock").open("w") as lock:
         # Workers are forks: one that outlives a killed run for a moment must not keep its lock.
@@ -37,25 +37,20 @@ def alone(journal: Path) -> Iterator[None]:
 
 
 def read_journal(path: Path) -> Iterator[tuple[str, Record | LeftOut]]:
-    """(key, result) of every complete line; a killed run may have torn the last."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.endswith("\n"):
-                for key, row in json.loads(line):
-                    yield key, LeftOut(row) if isinstance(row, str) else record_from_row(row)
+    """(key, result) of every whole line."""
+    for batch in read_lines(path):
+        for key, row in batch:
+            yield key, LeftOut(row) if isinstance(row, str) else record_from_row(row)
 
 
 def write_journal(path: Path, results: Iterable[tuple[str, Record | LeftOut]]) -> None:
-    with replace_file(path) as aside, aside.open("w", encoding="utf-8") as lines:
-        lines.writelines(journal_line([pair]) for pair in results)
+    """The whole journal anew: aside first, then renamed."""
+    write_lines(path, (journal_row([pair]) for pair in results))
 
 
-def journal_line(pairs: Sequence[tuple[str, Record | LeftOut]]) -> str:
+def journal_row(pairs: Sequence[tuple[str, Record | LeftOut]]) -> list[list[Any]]:
     """One batch, so that a kill keeps or loses it as a whole."""
-    rows = [
+    return [
         [key, r.reason if isinstance(r, LeftOut) else without_nulls(row_from_record(r))]
         for key, r in pairs
     ]
-    return json.dumps(rows, ensure_ascii=False) + "\n"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,18 +25,19 @@ TOKEN = ".shared"  # lies in the job's folder during a run: who reads it there h
 
 
 @dataclass(frozen=True)
-class RayEngine:
+class RayExecutor:
     """address: of the cluster, or "auto" on one of its nodes; None takes RAY_ADDRESS, then a
     cluster that runs on this machine, and starts one of this machine alone if there is none."""
 
     address: str | None = None
 
     def __post_init__(self) -> None:
-        need("ray", "ray", "--engine ray")
+        need("ray", "ray", "--executor ray")
 
     def run(
         self, job: Job, batches: Sequence[Sequence[Any]], *, root: Path, workers: int | None = None
     ) -> Results:
+        """As `Engine.run`. Raises UserError if the cluster is out of reach or has no such room."""
         if not batches:
             return
         import ray.data
@@ -59,7 +60,7 @@ class RayEngine:
             blocks = min(len(batches), BLOCKS_PER_WORKER * count)
             rows = ray.data.from_items(packed(batches), override_num_blocks=blocks)
             done = rows.map(
-                RayWorker,
+                RayWorker,  # pyright: ignore[reportArgumentType]  # a class is called per row
                 fn_constructor_args=(job, root.resolve(), token),
                 compute=ray.data.ActorPoolStrategy(size=count),
                 num_cpus=1,
@@ -113,13 +114,16 @@ class SharedJob:
 
     @property
     def workers(self) -> int | None:
+        """The job's."""
         return self.job.workers
 
     @property
     def device(self) -> str:
+        """The job's."""
         return self.job.device
 
     def open(self, root: Path) -> Work:
+        """The job's work. Raises UserError on a node that does not see the folder."""
         path = root / TOKEN
         if not path.is_file() or path.read_text() != self.token:
             raise UserError(
@@ -130,7 +134,7 @@ class SharedJob:
 
 
 @contextmanager
-def shared(root: Path) -> Iterator[str]:
+def shared(root: Path) -> Generator[str]:
     """A token that lies in the folder as long as the run lasts."""
     token, path = secrets.token_hex(8), root / TOKEN
     path.write_text(token)

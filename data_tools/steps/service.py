@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
+import tenacity
 
 Answer = TypeVar("Answer")
 
@@ -20,6 +21,14 @@ class ServiceError(OSError):
 
 class Retry(Exception):
     """This answer was no good, another attempt may be."""
+
+
+class Busy(Retry):
+    """wait_s: what the server asks to wait; 0 if it doesn't say."""
+
+    def __init__(self, reason: str, wait_s: float) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,27 +60,49 @@ def post(
     Raises ServiceError if the attempts are used up or the server refuses the caller, and
     ValueError if it refuses this body (status 400, 413 or 422).
     """
-    reason, wait_s = "", retry.first_wait_s
-    for attempt in range(retry.attempts):
-        if attempt:
-            sleep(min(wait_s, WAIT_LIMIT_S))
-            wait_s *= 2
-        try:
-            response = client.post(url, json=body, timeout=retry.timeout_s)
-            if response.status_code == 200:
-                return read(response)
-        except (httpx.TransportError, Retry) as error:  # refused, timed out or torn
-            reason = f"{type(error).__name__}: {error}"
-            continue
-        reason = f"status {response.status_code}: {' '.join(response.text.split())[:200]}"
-        if response.status_code in (400, 413, 422):
-            raise ValueError(f"{url}: {reason}")
-        if response.status_code not in (408, 409, 425, 429) and response.status_code < 500:
-            raise ServiceError(f"{url}: {reason}; check the address, the key and the model's name")
-        wait_s = max(wait_s, retry_after(response))
-    raise ServiceError(
-        f"{url}: no good answer in {retry.attempts} attempts ({reason}); start the run again later"
+    attempts = tenacity.Retrying(
+        sleep=sleep,
+        stop=tenacity.stop_after_attempt(retry.attempts),
+        wait=lambda state: min(
+            max(retry.first_wait_s * 2 ** (state.attempt_number - 1), asked_wait_s(state)),
+            WAIT_LIMIT_S,
+        ),
+        retry=tenacity.retry_if_exception_type((httpx.TransportError, Retry)),
     )
+    try:
+        return attempts(call, client, url, body, read, retry.timeout_s)
+    except tenacity.RetryError as error:
+        last = error.last_attempt.exception()
+        reason = str(last) if isinstance(last, Busy) else f"{type(last).__name__}: {last}"
+        raise ServiceError(
+            f"{url}: no good answer in {retry.attempts} attempts ({reason}); start the run again "
+            "later"
+        ) from None
+
+
+def call(
+    client: httpx.Client,
+    url: str,
+    body: dict[str, Any],
+    read: Callable[[httpx.Response], Answer],
+    timeout_s: float,
+) -> Answer:
+    """One attempt. Raises `Retry` or httpx.TransportError where another may do better."""
+    response = client.post(url, json=body, timeout=timeout_s)
+    if response.status_code == 200:
+        return read(response)
+    reason = f"status {response.status_code}: {' '.join(response.text.split())[:200]}"
+    if response.status_code in (400, 413, 422):
+        raise ValueError(f"{url}: {reason}")
+    if response.status_code not in (408, 409, 425, 429) and response.status_code < 500:
+        raise ServiceError(f"{url}: {reason}; check the address, the key and the model's name")
+    raise Busy(reason, retry_after(response))
+
+
+def asked_wait_s(state: tenacity.RetryCallState) -> float:
+    """What the server asked for in the attempt that has just failed."""
+    error = state.outcome and state.outcome.exception()
+    return error.wait_s if isinstance(error, Busy) else 0.0
 
 
 def retry_after(response: httpx.Response) -> float:

@@ -3,12 +3,11 @@
 Every batch that is done goes into a journal, as one line under the hash of all that it depends on.
 A run that was killed loses at most the batches in hand; another setting, a changed record or a
 grown data set redoes exactly what is new. Who does the batches, this machine or a cluster, is an
-`Engine`'s affair and leaves no trace in the result.
+`Executor`'s affair and leaves no trace in the result.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from contextlib import closing
@@ -19,9 +18,15 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from data_tools.manifest import Manifest, Record, row_from_record, write_manifest
-from data_tools.steps.journal import LeftOut, alone, journal_line, read_journal, write_journal
-from data_tools.steps.workers import Engine, Job, LocalEngine
-from omni.files import UserError, digest_of, write_text
+from data_tools.steps.journal import (
+    LeftOut,
+    alone,
+    journal_row,
+    read_journal,
+    write_journal,
+)
+from data_tools.steps.workers import Executor, Job, LocalExecutor
+from omni.files import UserError, appending, digest_of, write_lines
 
 FEW = 20  # so many records may be left out, whatever their share
 
@@ -32,10 +37,15 @@ class Step(Job, Protocol):
     Its work gives a `Record` or `LeftOut` per record.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it does, in a word: it names the journal and stands on the bar."""
+        ...
 
     @property
-    def batch_size(self) -> int: ...
+    def batch_size(self) -> int:
+        """Records that a worker takes at a time."""
+        ...
 
     def settings(self) -> dict[str, Any]:
         """All that the result depends on besides the record, as JSON holds it."""
@@ -63,11 +73,11 @@ def run_step(
     journal: Path,
     workers: int | None = None,
     max_left_out: float = 0.05,
-    engine: Engine | None = None,
+    executor: Executor | None = None,
 ) -> StepResult:
     """Does what the journal doesn't hold yet, and leaves the journal holding exactly this result.
 
-    workers: how many, each with a `Work` of its own; None leaves it to step and engine.
+    workers: how many, each with a `Work` of its own; None leaves it to step and executor.
     max_left_out: a larger share without result (and more than 20 records) is an error.
     Raises UserError if so, or if another run holds the journal.
     """
@@ -81,7 +91,7 @@ def run_step(
         ]
         made = len(todo)
         if todo:
-            write_journal(journal, known.items())  # without the torn last line of a killed run
+            write_journal(journal, known.items())
             todo.sort(key=lambda item: (step.size(item[1], root), item[1].id))
             batches = [
                 todo[start : start + step.batch_size]
@@ -89,7 +99,7 @@ def run_step(
             ]
             limit = max(FEW, max_left_out * len(records))
             refused = sum(isinstance(known.get(key), LeftOut) for key in keys)
-            running = (engine or LocalEngine()).run(
+            running = (executor or LocalExecutor()).run(
                 step,
                 [[record for _, record in batch] for batch in batches],
                 root=root,
@@ -97,14 +107,13 @@ def run_step(
             )
             with (
                 closing(running),
-                journal.open("a", encoding="utf-8") as lines,
+                appending(journal) as append,
                 tqdm(total=len(records), initial=len(records) - made, desc=step.name) as bar,
             ):
                 for place, results in running:
                     batch = batches[place]
                     done = [(key, r) for (key, _), r in zip(batch, results, strict=True)]
-                    lines.write(journal_line(done))
-                    lines.flush()
+                    append([journal_row(done)])
                     known.update(done)
                     bar.update(len(batch))
                     refused += sum(isinstance(result, LeftOut) for result in results)
@@ -132,7 +141,7 @@ def step_over_file(
     *,
     workers: int | None = None,
     max_left_out: float = 0.05,
-    engine: Engine | None = None,
+    executor: Executor | None = None,
 ) -> StepResult:
     """`run_step` from a manifest into another one; audio that the step makes lies beside `out`.
 
@@ -146,7 +155,7 @@ def step_over_file(
         journal=out.with_name(f".{out.stem}.{step.name}.journal"),
         workers=workers,
         max_left_out=max_left_out,
-        engine=engine,
+        executor=executor,
     )
     write_left_out(out, {step.name: result.left_out})
     write_manifest(out, result.records)
@@ -164,7 +173,7 @@ def write_left_out(out: Path, by_step: dict[str, dict[str, str]]) -> None:
     if not rows:
         path.unlink(missing_ok=True)
         return
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_lines(path, rows)
 
 
 def rebased(record: Record, old: Path, new: Path) -> Record:
@@ -214,6 +223,7 @@ def is_whole(result: Record | LeftOut, root: Path) -> bool:
 def too_many(
     step: Step, records: Sequence[Record], keys: Sequence[str], known: dict[str, Record | LeftOut]
 ) -> UserError:
+    """The error for more records left out than allowed, with the first three reasons."""
     reasons = {
         record.id: result.reason
         for record, key in zip(records, keys, strict=True)

@@ -1,7 +1,7 @@
 """Who does a job's batches: the cores of this machine, or a Ray cluster (`ray_engine`).
 
-An engine opens the job once per worker and gives results back as they are done, in any order. What
-is done is kept by the caller, batch by batch, so any engine goes on where another was stopped.
+An executor opens the job once per worker and gives results back as they are done, in any order.
+What is done is kept by the caller, batch by batch, so any executor goes on where another stopped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ class Work(Protocol):
         """One result per item, in order; equal for equal items, whatever the batch."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Lets go of what the job opened; called once."""
+        ...
 
 
 class Job(Protocol):
@@ -50,7 +52,7 @@ class Job(Protocol):
 def workers_on(device: str) -> int | None:
     """As a `Job`'s: a GPU holds the model once; cores do more as processes than as threads."""
     if device == "auto":
-        from omni.devices import choose_device  # torch takes seconds, which most jobs do without
+        from omni.devices import choose_device
 
         device = choose_device().type
     return None if device == "cpu" else 1
@@ -59,7 +61,9 @@ def workers_on(device: str) -> int | None:
 Results = Generator[tuple[int, Sequence[Any]], None, None]
 
 
-class Engine(Protocol):
+class Executor(Protocol):
+    """Who does the batches of a job; the results are the same with any."""
+
     def run(
         self, job: Job, batches: Sequence[Sequence[Any]], *, root: Path, workers: int | None = None
     ) -> Results:
@@ -72,7 +76,7 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True)
-class LocalEngine:
+class LocalExecutor:
     """All cores of this machine, one process each; a single worker is this process itself.
 
     The batches lie in a `datasets.Dataset`, whose Arrow memory all processes read without a copy,
@@ -83,6 +87,7 @@ class LocalEngine:
     def run(
         self, job: Job, batches: Sequence[Sequence[Any]], *, root: Path, workers: int | None = None
     ) -> Results:
+        """As `Engine.run`; workers: None takes the job's own number, else one per core."""
         count = min(workers or job.workers or os.cpu_count() or 1, len(batches))
         if count <= 1:
             return in_turn(job, batches, root)
@@ -90,6 +95,7 @@ class LocalEngine:
 
 
 def in_turn(job: Job, batches: Sequence[Sequence[Any]], root: Path) -> Results:
+    """In this process, batch by batch."""
     work = job.open(root)
     try:
         for place, batch in enumerate(batches):
@@ -101,7 +107,8 @@ def in_turn(job: Job, batches: Sequence[Sequence[Any]], root: Path) -> Results:
 def in_processes(
     job: Job, batches: Sequence[Sequence[Any]], root: Path, *, workers: int
 ) -> Results:
-    from datasets import Dataset  # these two take seconds, which one worker does without
+    """In worker processes. Raises UserError if one of them is killed, as for want of memory."""
+    from datasets import Dataset
     from torch.utils.data import DataLoader
 
     failure: Exception | None = None
@@ -118,11 +125,11 @@ def in_processes(
         warnings.filterwarnings("ignore", "This DataLoader will create")
         rows = iter(
             DataLoader(
-                Dataset.from_list(packed(batches)),  # type: ignore[arg-type]  # has what it takes
+                Dataset.from_list(packed(batches)),  # pyright: ignore[reportArgumentType]  # has what it takes
                 batch_size=None,  # a row is a batch already
                 sampler=places(),
                 num_workers=workers,
-                collate_fn=Worker(job, root),  # type: ignore[arg-type]  # takes a row, see above
+                collate_fn=Worker(job, root),  # pyright: ignore[reportArgumentType]  # takes a row
                 in_order=False,
             )
         )
@@ -151,10 +158,11 @@ class Worker:
         self.close: Finalize | None = None  # closes the work, once: as the process ends, or before
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """{"place", "batch"} with the batch pickled -> the same with its pickled results."""
         return {"place": row["place"], "batch": pickle.dumps(self.results(row["batch"]))}
 
     def results(self, batch: bytes) -> Sequence[Any] | Exception:
-        """An error comes back as a value: engines would wrap it in a text of their own."""
+        """An error comes back as a value: executors would wrap it in a text of their own."""
         try:
             if self.work is None:
                 self.work = self.job.open(self.root)
@@ -171,25 +179,27 @@ def packed(batches: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def unpacked(row: dict[str, Any]) -> tuple[int, Sequence[Any] | Exception]:
+    """(place of the batch, its results or the error that it met)."""
     return row["place"], pickle.loads(row["batch"])
 
 
-def ray_engine(address: str | None) -> Engine:
-    from data_tools.steps.ray_workers import RayEngine
+def ray_executor(address: str | None) -> Executor:
+    """A Ray cluster. Raises UserError if Ray is not installed."""
+    from data_tools.steps.ray_workers import RayExecutor
 
-    return RayEngine(address=address)
+    return RayExecutor(address=address)
 
 
-ENGINES: dict[str, Callable[[str | None], Engine]] = {
-    "local": lambda address: LocalEngine(),
-    "ray": ray_engine,
+EXECUTORS: dict[str, Callable[[str | None], Executor]] = {
+    "local": lambda address: LocalExecutor(),
+    "ray": ray_executor,
 }
 
 
-def engine_of(name: str, address: str | None = None) -> Engine:
-    """address: of a Ray cluster. Raises UserError for an engine that isn't known or installed."""
-    if name not in ENGINES:
-        raise UserError(f"engine {name!r}: must be one of {', '.join(ENGINES)}")
+def executor_of(name: str, address: str | None = None) -> Executor:
+    """address: of a Ray cluster. Raises UserError for an executor that isn't known or installed."""
+    if name not in EXECUTORS:
+        raise UserError(f"executor {name!r}: must be one of {', '.join(EXECUTORS)}")
     if address is not None and name != "ray":
-        raise UserError(f"ray address {address}: needs --engine ray; add it, or leave this out")
-    return ENGINES[name](address)
+        raise UserError(f"ray address {address}: needs --executor ray; add it, or leave this out")
+    return EXECUTORS[name](address)

@@ -1,7 +1,6 @@
 from .base import WRITERS as WRITERS
 from .base import Reply as Reply
 from .base import Request as Request
-from .base import Writer as Writer
 from .base import WriterConfig as WriterConfig
 from .base import writer_config as writer_config
 from .respond import RespondStep as RespondStep

@@ -5,23 +5,23 @@ A `Writer` completes requests; `WRITERS` names the kinds that a command or recip
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from data_tools.steps import LeftOut
 from data_tools.writers.spoken import full_sentences
-from omni.files import UserError
+from omni.files import UserError, appending, build_strictly, digest_of, read_lines
 
 Task = Literal["rewrite", "respond"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Message:
+class ChatMessage:
+    """One turn of a chat."""
+
     role: Literal["system", "user", "assistant"]
     content: str
 
@@ -38,7 +38,7 @@ class Request:
     key: str
     language: str
     source: str | None
-    messages: tuple[Message, ...]
+    messages: tuple[ChatMessage, ...]
 
 
 Reply = str | LeftOut
@@ -64,6 +64,8 @@ def kept(text: str, task: Task, *, cut_off: bool) -> Reply:
 
 
 class Writer(Protocol):
+    """Completes requests; may work on several at a time."""
+
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """(index of the request, reply), each as soon as it is there and in any order.
 
@@ -72,11 +74,15 @@ class Writer(Protocol):
         """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Lets go of connections or model."""
+        ...
 
 
 class WriterConfig(Protocol):
-    """A kind of writer and its options; frozen, so that it can travel to another process."""
+    """A kind of writer and its options: a frozen dataclass, so that it can travel elsewhere."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def batch_size(self) -> int:
@@ -102,41 +108,40 @@ class WriterConfig(Protocol):
         """What the replies depend on, as JSON holds it."""
         ...
 
-    def build(self) -> Writer: ...
+    def build(self) -> Writer:
+        """A writer: it connects or loads now."""
+        ...
 
 
 def writer_config(kind: str = "rules", **options: Any) -> WriterConfig:
     """From a command or recipe. Raises UserError for an unknown kind or option."""
     if kind not in WRITERS:
         raise UserError(f"writer {kind!r}: must be one of {', '.join(WRITERS)}")
-    try:
-        return WRITERS[kind](**options)
-    except TypeError as error:
-        raise UserError(f"writer {kind}: {error}; see its options in docs/data.md") from None
+    return build_strictly(WRITERS[kind](), options, where=f"writer {kind}")
 
 
-def rules(**options: Any) -> WriterConfig:
-    from data_tools.writers.rules import RulesConfig  # each kind brings its own libraries
+def rules() -> type[WriterConfig]:
+    """Options of `RulesConfig`."""
+    from data_tools.writers.rules import RulesConfig
 
-    return RulesConfig(**options)
+    return RulesConfig
 
 
-def openai(**options: Any) -> WriterConfig:
-    from data_tools.steps import RetryConfig
+def openai() -> type[WriterConfig]:
+    """Options of `EndpointConfig`; retry: those of `RetryConfig`."""
     from data_tools.writers.endpoint import EndpointConfig
 
-    if isinstance(options.get("retry"), dict):
-        options["retry"] = RetryConfig(**options["retry"])
-    return EndpointConfig(**options)
+    return EndpointConfig
 
 
-def transformers(**options: Any) -> WriterConfig:
+def transformers() -> type[WriterConfig]:
+    """Options of `LocalConfig`."""
     from data_tools.writers.local import LocalConfig
 
-    return LocalConfig(**options)
+    return LocalConfig
 
 
-WRITERS: dict[str, Callable[..., WriterConfig]] = {
+WRITERS: dict[str, Callable[[], type[WriterConfig]]] = {
     "rules": rules,
     "openai": openai,
     "transformers": transformers,
@@ -155,9 +160,10 @@ class CachedWriter:
         self.settings = settings
         self.path = path
         self.lock = threading.Lock()
-        self.known = dict(cached_replies(path))
+        self.known = {row["key"]: row["reply"] for row in read_lines(path)}
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """As `Writer.complete`; equal chats are asked once."""
         waiting: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
             key = chat_key(request, self.settings)
@@ -173,42 +179,19 @@ class CachedWriter:
                 yield index, reply
 
     def keep(self, key: str, reply: str) -> None:
-        line = json.dumps({"key": key, "reply": reply}, ensure_ascii=False) + "\n"
+        """Adds a reply to the file, in one write."""
         with self.lock:
             self.known[key] = reply
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # A killed run may have torn the last line: an empty one keeps the next whole.
-            start = b"" if ends_with_newline(self.path) else b"\n"
-            with self.path.open("ab") as lines:
-                lines.write(start + line.encode())
+            with appending(self.path) as append:
+                append([{"key": key, "reply": reply}])
 
     def close(self) -> None:
+        """Closes the writer."""
         self.writer.close()
 
 
 def chat_key(request: Request, settings: dict[str, Any]) -> str:
+    """32 hex digits of the chat and the writer's settings."""
     chat = [asdict(message) for message in request.messages]
-    text = json.dumps([settings, chat], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def cached_replies(path: Path) -> Iterator[tuple[str, str]]:
-    """(key, reply) of every whole line."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                row = json.loads(line)
-                yield row["key"], row["reply"]
-            except (json.JSONDecodeError, KeyError, TypeError):
-                continue
-
-
-def ends_with_newline(path: Path) -> bool:
-    """Also of a file that is empty or missing."""
-    if not path.exists() or not path.stat().st_size:
-        return True
-    with path.open("rb") as file:
-        file.seek(-1, 2)
-        return file.read() == b"\n"
+    return digest_of(settings, chat, length=32)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import httpx
 
@@ -35,8 +35,6 @@ class EndpointConfig:
     api_key_env: str = "OPENAI_API_KEY"
     extra: dict[str, Any] = field(default_factory=dict)
     retry: RetryConfig = field(default_factory=RetryConfig)
-    workers: ClassVar[int] = 1
-    device: ClassVar[str] = "cpu"  # the server computes
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
@@ -45,20 +43,34 @@ class EndpointConfig:
             raise UserError(f"requests_per_minute={self.requests_per_minute}: must be above 0")
 
     @property
+    def workers(self) -> int | None:
+        """One, which has `concurrency` calls going."""
+        return 1
+
+    @property
+    def device(self) -> str:
+        """The CPU here: the server computes."""
+        return "cpu"
+
+    @property
     def batch_size(self) -> int:
+        """So many that the slowest call is waited for only once in a while."""
         return 8 * self.concurrency  # waits for its slowest call only once in a while
 
     @property
     def label(self) -> str:
+        """openai and the model."""
         return f"openai {self.model}"
 
     def settings(self) -> dict[str, Any]:
+        """Model and sampling; not where the server is, nor how fast it is asked."""
         values = asdict(self)
         for name in ("url", "concurrency", "requests_per_minute", "api_key_env", "retry"):
             del values[name]
         return {"writer": "openai", **values}
 
     def build(self) -> Writer:
+        """A pool of connections; the server is asked with the first request."""
         return EndpointWriter(self)
 
 
@@ -84,6 +96,7 @@ class EndpointWriter:
         )
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """As `Writer.complete`, with `concurrency` calls at a time."""
         failed = threading.Event()  # nobody else will fare better; what is in flight may
 
         def call(request: Request) -> Reply | OSError | None:
@@ -111,6 +124,7 @@ class EndpointWriter:
             raise failures[0]
 
     def ask(self, request: Request) -> Reply:
+        """One call, tried again as `retry` says; LeftOut if the server refuses this chat."""
         config = self.config
         body: dict[str, Any] = {
             "model": config.model,
@@ -130,6 +144,7 @@ class EndpointWriter:
             return LeftOut(str(error))
 
     def close(self) -> None:
+        """Closes the connections."""
         self.client.close()
 
 
@@ -161,6 +176,7 @@ class Pace:
         self.next_at = 0.0
 
     def wait(self) -> None:
+        """Returns when the next call may go out."""
         with self.lock:
             now = self.clock()
             at = max(now, self.next_at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from tqdm import tqdm
 
@@ -30,21 +30,28 @@ class LocalConfig:
     temperature: float = 0.0
     max_tokens: int = 256
     batch_size: int = 16
-    workers: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_names(self.device, self.dtype)
 
     @property
+    def workers(self) -> int | None:
+        """One: the model is loaded once."""
+        return 1
+
+    @property
     def label(self) -> str:
+        """transformers and the model."""
         return f"transformers {self.model}"
 
     def settings(self) -> dict[str, Any]:
+        """Model, type and sampling; not where it computes, nor how many chats at a time."""
         values = asdict(self)
         del values["device"], values["batch_size"]
         return {"writer": "transformers", **values}
 
     def build(self) -> Writer:
+        """Loads the model. Raises UserError if it has no chat template."""
         return LocalWriter(self)
 
 
@@ -70,6 +77,7 @@ class LocalWriter:
         self.model.to(device=device, dtype=dtype).eval()
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """As `Writer.complete`, the shortest chats first."""
         prompts = [self.ids(request) for request in requests]
         order = sorted(range(len(requests)), key=lambda index: len(prompts[index]))
         with Progress(len(requests), self.config.max_tokens) as progress:
@@ -77,11 +85,12 @@ class LocalWriter:
                 batch = order[start : start + self.config.batch_size]
                 settings = self.config.settings()
                 seeds = [int(chat_key(requests[index], settings)[:7], 16) for index in batch]
-                tasks = [requests[index].task for index in batch]
+                tasks: list[Task] = [requests[index].task for index in batch]
                 replies = self.generate([prompts[index] for index in batch], seeds, tasks, progress)
                 yield from zip(batch, replies, strict=True)
 
     def ids(self, request: Request) -> list[int]:
+        """Token ids of the chat by the model's template, up to where the reply begins."""
         chat = [asdict(message) for message in request.messages]
         text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -122,11 +131,13 @@ class LocalWriter:
         return [self.reply(row, ends, task) for row, task in zip(rows, tasks, strict=True)]
 
     def reply(self, ids: list[int], ends: set[int], task: Task) -> Reply:
+        """What is kept of the generated ids; cut off where no end token is among them."""
         stop = next((at for at, token in enumerate(ids) if token in ends), None)
         text = self.tokenizer.decode(ids[:stop], skip_special_tokens=True)
         return kept(text, task, cut_off=stop is None)
 
     def close(self) -> None:
+        """Lets go of the model."""
         self.model = None
 
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from data_tools.manifest import Record, Turn
+from data_tools.manifest import Record, RecordTurn
 from data_tools.steps import LeftOut
-from data_tools.writers.base import Message, Reply, Request
+from data_tools.writers.base import ChatMessage, Reply, Request
 from data_tools.writers.spoken import first_sentences
 from data_tools.writers.step import PROMPTS, TextStep, filled, open_writer, read_prompt, replies_to
 
@@ -33,13 +33,17 @@ class RespondStep(TextStep):
     name: str = "respond"
 
     def size(self, record: Record, root: Path) -> float:
+        """Turns: a batch takes as many rounds as its longest dialogue."""
         return len(record.turns)  # a batch takes as many rounds as its longest dialogue
 
     def open(self, root: Path) -> RespondWork:
+        """A worker that keeps replies below `root`."""
         return RespondWork(self, root)
 
 
 class RespondWork:
+    """One worker's writer."""
+
     def __init__(self, step: RespondStep, root: Path) -> None:
         self.step = step
         self.writer = open_writer(step.writer, root)
@@ -61,13 +65,14 @@ class RespondWork:
         return results
 
     def close(self) -> None:
+        """Closes the writer."""
         self.writer.close()
 
     def request(self, record: Record, number: int) -> Request:
         """The number-th question; what comes before it is answered by now."""
         question, written = record.turns[2 * number], answer_of(record, number)
         history = [
-            Message(role=turn.role, content=turn.text) for turn in record.turns[: 2 * number]
+            ChatMessage(role=turn.role, content=turn.text) for turn in record.turns[: 2 * number]
         ]
         prompt = filled(
             self.step.prompt,
@@ -80,10 +85,11 @@ class RespondWork:
             key=f"{record.id}/{2 * number + 1}",
             language=record.language,
             source=written.text if written else None,
-            messages=(*history, Message(role="user", content=prompt)),
+            messages=(*history, ChatMessage(role="user", content=prompt)),
         )
 
     def answered(self, record: Record, number: int, reply: Reply) -> Record | LeftOut:
+        """The record with the reply as the answer to its number-th question, or why not."""
         place = 2 * number + 1
         if isinstance(reply, LeftOut):
             return LeftOut(f"turn {place + 1}: {reply.reason}")
@@ -92,17 +98,18 @@ class RespondWork:
             limit = f"its first sentence has more than {self.step.max_words} words"
             return LeftOut(f"turn {place + 1}: {limit if reply else 'nothing to say'}")
         turns = list(record.turns)
-        turns[place : place + 1] = [Turn(role="assistant", text=text)]
+        turns[place : place + 1] = [RecordTurn(role="assistant", text=text)]
         provenance = record.provenance | {"answered_by": self.step.writer.label}
         return replace(record, turns=tuple(turns), provenance=provenance)
 
 
-def answer_of(record: Record, number: int) -> Turn | None:
+def answer_of(record: Record, number: int) -> RecordTurn | None:
     """The answer to the number-th question, which the last one may lack."""
     place = 2 * number + 1
     return record.turns[place] if place < len(record.turns) else None
 
 
 def is_to_answer(record: Record, number: int) -> bool:
+    """Whether there is a number-th question whose answer has no recording."""
     written = answer_of(record, number)
     return 2 * number < len(record.turns) and (written is None or written.speech is None)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from data_tools.manifest import Record, Turn
+from data_tools.manifest import Record, RecordTurn
 from data_tools.steps import LeftOut
-from data_tools.writers.base import Message, Reply, Request
+from data_tools.writers.base import ChatMessage, Reply, Request
 from data_tools.writers.step import PROMPTS, TextStep, filled, open_writer, read_prompt, replies_to
 
 MAX_WORDS = 60  # about 20 s; the published set's questions last 7.5 s on average
@@ -27,18 +27,23 @@ class RewriteStep(TextStep):
     name: str = "rewrite"
 
     def size(self, record: Record, root: Path) -> float:
+        """All alike."""
         return 0.0
 
     def open(self, root: Path) -> RewriteWork:
+        """A worker that keeps replies below `root`."""
         return RewriteWork(self, root)
 
 
 class RewriteWork:
+    """One worker's writer."""
+
     def __init__(self, step: RewriteStep, root: Path) -> None:
         self.step = step
         self.writer = open_writer(step.writer, root)
 
     def __call__(self, records: Sequence[Record]) -> list[Record | LeftOut]:
+        """All questions of the records are asked of the writer at once."""
         places = [
             (place, number)
             for place, record in enumerate(records)
@@ -52,9 +57,11 @@ class RewriteWork:
         return [self.rewritten(*pair) for pair in zip(records, replies, strict=True)]
 
     def close(self) -> None:
+        """Closes the writer."""
         self.writer.close()
 
     def request(self, record: Record, number: int) -> Request:
+        """The number-th turn's text, put to the writer by the prompt."""
         text = record.turns[number].text
         prompt = filled(self.step.prompt, instruction=text, language=record.language)
         return Request(
@@ -62,22 +69,24 @@ class RewriteWork:
             key=f"{record.id}/{number}",
             language=record.language,
             source=text,
-            messages=(Message(role="user", content=prompt),),
+            messages=(ChatMessage(role="user", content=prompt),),
         )
 
     def rewritten(self, record: Record, replies: dict[int, Reply]) -> Record | LeftOut:
+        """The record with these replies (turn -> reply) in place, or the first fault of one."""
         turns = list(record.turns)
         for number, reply in replies.items():
             fault = reply.reason if isinstance(reply, LeftOut) else self.fault(reply)
             if fault:
                 return LeftOut(f"turn {number + 1}: {fault}")
-            turns[number] = Turn(role="user", text=str(reply))
+            turns[number] = RecordTurn(role="user", text=str(reply))
         if not replies:
             return record
         provenance = record.provenance | {"rewritten_by": self.step.writer.label}
         return replace(record, turns=tuple(turns), provenance=provenance)
 
     def fault(self, text: str) -> str:
+        """Why a reply is no question to ask aloud; "" if it is one."""
         words = len(text.split())
         if not words:
             return "nothing to say"

@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from data_tools.steps import LeftOut
 from data_tools.writers.base import Reply, Request, Writer
@@ -41,28 +41,41 @@ class RulesConfig:
     politeness: float = 0.3
     batch_size: int = 256
     label: str = "rules"
-    workers: ClassVar[None] = None
-    device: ClassVar[str] = "cpu"
 
     def __post_init__(self) -> None:
         for name in ("fillers", "politeness"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name}={getattr(self, name)}: is a share, from 0 to 1")
 
+    @property
+    def workers(self) -> int | None:
+        """One per core: rules keep one busy."""
+        return None
+
+    @property
+    def device(self) -> str:
+        """The CPU, which rules run on."""
+        return "cpu"
+
     def settings(self) -> dict[str, Any]:
+        """Seed and shares."""
         values = asdict(self)
         del values["batch_size"], values["label"]
         return {"writer": "rules", **values}
 
     def build(self) -> Writer:
+        """A writer that needs nothing loaded."""
         return RuleWriter(self)
 
 
 class RuleWriter:
+    """Writes by rules alone: what can be read out, questions begun as people begin them."""
+
     def __init__(self, config: RulesConfig) -> None:
         self.config = config
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """As `Writer.complete`, in order."""
         for index, request in enumerate(requests):
             yield index, self.reply(request)
 
@@ -70,6 +83,7 @@ class RuleWriter:
         """Holds nothing."""
 
     def reply(self, request: Request) -> Reply:
+        """The source text as it is said; LeftOut if there is none, or code in it."""
         if request.source is None:
             return LeftOut("has no answer, and rules can't give one: take a language model")
         if holds_code(request.source):
@@ -80,6 +94,7 @@ class RuleWriter:
         return self.as_asked(text, random.Random(f"{self.config.seed}/{request.key}"))
 
     def as_asked(self, text: str, draw: random.Random) -> str:
+        """An English question with "Can you" or a filler before it, as `draw` decides."""
         polite, filled = draw.random() < self.config.politeness, draw.random() < self.config.fillers
         filler = draw.choice(FILLERS)
         first, _, rest = text.partition(" ")

@@ -100,6 +100,7 @@ def without_markup(text: str) -> str:
 
 
 def dotted(name: str) -> str:
+    """ "example.org" -> "example dot org"."""
     return name.replace(".", " dot ")
 
 
@@ -137,12 +138,14 @@ def without_brackets(text: str) -> str:
 
 
 def without_abbreviations(text: str) -> str:
+    """ "e.g." -> "for example", "U.S." -> "U S"; a dot that ends the sentence stays."""
     text = re.sub(r"\betc\.(?=\s+[A-Z]|\s*$)", "and so on.", text)  # its dot ends the sentence too
     text = ABBREVIATION.sub(lambda match: ABBREVIATIONS[match[1].lower()], text)
     return re.sub(r"\b(?:[A-Za-z]\.){2,}", lambda match: " ".join(match[0].split(".")), text)
 
 
 def say_symbols(text: str) -> str:
+    """Symbols as words: "C#" -> "C sharp", "and/or" -> "and or", "%" -> "percent"."""
     text = re.sub(r"\b([A-G])#", r"\1 sharp", text)
     text = re.sub(r"(?<=[a-z])/(?=[a-z])", " or ", text.replace("and/or", "and or"))
     return "".join(f" {SYMBOLS[c]} " if c in SYMBOLS else c for c in text)
@@ -177,9 +180,11 @@ def punctuated(text: str) -> str:
 
 
 def strongest(marks: re.Match[str]) -> str:
+    """Of several marks in a row the one that says most."""
     return next(mark for mark in "?!.," if mark in marks[0])
 
 
 def ending(text: str) -> str:
+    """The mark that a text ends with if it asks or exclaims, else a full stop."""
     last = text.rstrip(" '-")[-1:]
     return last if last in "?!" else "."

@@ -15,8 +15,8 @@ from data_tools.writers.numbers import cardinal, decade, digits, number_words, o
 MONTHS = (
     "January February March April May June July August September October November December"
 ).split()
-MONTH = "|".join(f"{name[:3]}(?:{name[3:]})?" if name[3:] else name for name in MONTHS)
-MONTH = rf"({MONTH}|Sept)\.?"
+SPELLINGS = "|".join(f"{name[:3]}(?:{name[3:]})?" if name[3:] else name for name in MONTHS)
+MONTH = rf"({SPELLINGS}|Sept)\.?"
 NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?"
 CURRENCIES = {
     "$": ("dollar", "cent"), "€": ("euro", "cent"), "£": ("pound", "penny"), "¥": ("yen", "")
@@ -50,15 +50,18 @@ def plural(noun: str, amount: str) -> str:
 
 
 def say_date(month: int, day: int, years: str | None) -> str:
+    """ "March third, twenty twenty-four"; years: digits, or None."""
     ending = f", {year(int(years))}" if years else ""
     return f"{MONTHS[month - 1]} {ordinal(day)}{ending}"
 
 
 def month_number(name: str) -> int:
+    """1 to 12, of a full or short name."""
     return [month[:3] for month in MONTHS].index(name[:3]) + 1
 
 
 def numeric_date(match: re.Match[str], years: int, month: int, day: int) -> str:
+    """The date in words; what is no date stays as it was written."""
     if month > 12:  # a day that comes first
         month, day = day, month
     try:
@@ -69,21 +72,25 @@ def numeric_date(match: re.Match[str], years: int, month: int, day: int) -> str:
 
 
 def iso_date(match: re.Match[str]) -> str:
+    """2024-03-05."""
     return numeric_date(match, *(int(part) for part in match.groups()))
 
 
 def slashed_date(match: re.Match[str]) -> str:
+    """3/5/2024 or 3/5/24: the month first, two digits from 1950 to 2049."""
     month, day, years = match.groups()
     century = 0 if len(years) == 4 else 1900 if int(years) >= 50 else 2000
     return numeric_date(match, century + int(years), int(month), int(day))
 
 
 def month_day(match: re.Match[str]) -> str:
+    """March 5 or Mar 5, 2024."""
     name, day, years = match.groups()
     return say_date(month_number(name), int(day), years) if 1 <= int(day) <= 31 else match[0]
 
 
 def day_month(match: re.Match[str]) -> str:
+    """5 March or 5th of March 2024."""
     day, name, years = match.groups()
     if not 1 <= int(day) <= 31:
         return match[0]
@@ -92,6 +99,7 @@ def day_month(match: re.Match[str]) -> str:
 
 
 def clock(match: re.Match[str]) -> str:
+    """14:05 or 2:05 pm; what is no time stays as it was written."""
     hour, minute, half = int(match[1]), int(match[2] or 0), match[3]
     if hour > 24 or minute > 59:
         return match[0]
@@ -104,6 +112,7 @@ def clock(match: re.Match[str]) -> str:
 
 
 def money(match: re.Match[str]) -> str:
+    """$3.50, $2 million."""
     noun, part = CURRENCIES[match[1]]
     amount, scale = match[2], match[3]
     if scale:
@@ -119,16 +128,19 @@ def money(match: re.Match[str]) -> str:
 
 
 def degrees(match: re.Match[str]) -> str:
+    """20 °C."""
     scale = {"C": " Celsius", "F": " Fahrenheit"}.get(match[2], "")
     return f"{number_words(match[1])} {plural('degree', match[1])}{scale}"
 
 
 def measure(match: re.Match[str]) -> str:
+    """5 km, 3 m²."""
     square = {"2": "square ", "²": "square ", "3": "cubic ", "³": "cubic "}.get(match[3], "")
     return f"{number_words(match[1])} {square}{plural(UNITS[match[2]], match[1])}"
 
 
 def fraction(match: re.Match[str]) -> str:
+    """1/2, 2 3/4; 24/7 and the like as "over"."""
     whole, above, below = match.groups()
     numerator, denominator = int(above), int(below)
     if not 0 < numerator < denominator <= 100:
@@ -140,10 +152,12 @@ def fraction(match: re.Match[str]) -> str:
 
 
 def power(match: re.Match[str]) -> str:
+    """^2 or ^n: "squared", "to the power of n"."""
     return f" {POWERS.get(match[1]) or 'to the power of ' + match[1]}"
 
 
 def version(match: re.Match[str]) -> str:
+    """3.11.2, part by part."""
     return " " + " point ".join(number_words(part) for part in match[0].split("."))
 
 

@@ -32,17 +32,21 @@ class TextStep:
 
     @property
     def batch_size(self) -> int:
+        """The writer's."""
         return self.writer.batch_size
 
     @property
     def workers(self) -> int | None:
+        """The writer's."""
         return self.writer.workers
 
     @property
     def device(self) -> str:
+        """The writer's."""
         return self.writer.device
 
     def settings(self) -> dict[str, Any]:
+        """The writer's settings, prompt and max_words."""
         writer = self.writer.settings()
         return {"writer": writer, "prompt": self.prompt, "max_words": self.max_words}
 
@@ -80,4 +84,5 @@ def replies_to(writer: Writer, requests: Sequence[Request]) -> list[Reply]:
 
 
 def sayable(reply: str, language: str) -> str:
+    """An LLM's reply without its thoughts, as it can be spoken."""
     return spoken(THOUGHTS.sub("", reply).strip(), language)

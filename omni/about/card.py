@@ -17,7 +17,7 @@ from huggingface_hub.repocard_data import ModelCardData
 
 from omni.about.parts import CheckpointInfo, PartInfo, describe
 from omni.config import OmniConfig
-from omni.files import hub_name
+from omni.files import hub_name, write_text
 
 NAME = "README.md"
 INHERITED = ("license", "license_name", "license_link", "language", "base_model")
@@ -93,7 +93,7 @@ def write_card(
     if base_model := list(dict.fromkeys([*_listed(old.pop("base_model", None)), *found])):
         old["base_model"] = base_model
     speaks = any(stage.name == "unit_decoder" for stage in info.parts)
-    path.write_text(seal(front_matter(speaks=speaks, **old) + _body(info, title, speaks)), "utf-8")
+    write_text(path, seal(front_matter(speaks=speaks, **old) + _body(info, title, speaks)))
 
 
 def front_matter(*, speaks: bool, **metadata: Any) -> str:

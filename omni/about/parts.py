@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from omni.config import OmniConfig
-from omni.files import CheckpointError, fetch, read_json
+from omni.files import CheckpointError, fetch, read_header, read_json
 from omni.vocoder import SETTING
-
-_HEADER_LIMIT = 100_000_000  # bytes, safetensors' own limit
-
 
 LORA_BASE = "base"  # the folder beside LoRA weights that holds the LLM below them
 
@@ -42,6 +36,7 @@ class CheckpointInfo:
 
     @property
     def parameters(self) -> int:
+        """Of all parts together."""
         return sum(part.parameters for part in self.parts)
 
 
@@ -69,7 +64,7 @@ def describe(source: str | Path) -> CheckpointInfo:
     }
     if (units := config.units) is not None:
         shapes["unit_decoder"] = (
-            f"{units.width} x {units.layers}, {units.units} units, upsamples {units.upsample}"
+            f"{units.width} x {units.layers}, {units.num_units} units, upsamples {units.upsample}"
         )
     if (folder / "vocoder").is_dir():
         kind = read_json(folder / "vocoder" / "config.json").get("kind", "unknown")
@@ -117,29 +112,17 @@ def _stored(folder: Path, name: str) -> _Stored | None:
     files = [single] if single.is_file() else sorted((folder / name).glob("*.safetensors"))
     if not files:
         return None
-    headers = [entry for file in files for entry in _header(file).values()]
+    headers = [entry for file in files for entry in read_header(file).values()]
     return _Stored(
-        parameters=sum(prod(entry["shape"]) for entry in headers),
-        types=tuple(sorted({str(entry["dtype"]) for entry in headers})),
+        parameters=sum(prod(entry.shape) for entry in headers),
+        types=tuple(sorted({entry.dtype for entry in headers})),
     )
-
-
-def _header(path: Path) -> dict[str, dict[str, Any]]:
-    """A safetensors file's names, shapes and types: 8 bytes of length, then JSON."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(min(length, _HEADER_LIMIT)))
-    except (struct.error, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}); copy or download it again") from None
-    header.pop("__metadata__", None)
-    return header
 
 
 def _sizes_by_config(config: OmniConfig) -> dict[str, int]:
     """Parameters of the parts that config.json describes, counted on the meta device."""
     import torch
-    from transformers import AutoModel  # here: a help page must not wait for it
+    from transformers import AutoModel
 
     with torch.device("meta"):
         model = AutoModel.from_config(config)

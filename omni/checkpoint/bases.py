@@ -47,7 +47,7 @@ def load_speech_encoder(
     hub: HUB_KEYWORDS. Raises CheckpointError for anything that is no Whisper encoder.
     """
     weights = encoder_weights(source, **hub)
-    tensors = {name: tensor.read().float() for name, tensor in weights.tensors.items()}
+    tensors = {name: tensor.float() for name, tensor in weights.tensors.items()}
     encoder = SpeechEncoder(weights.config, block_frames=block_frames)
     load_weights(encoder, tensors, where=source)
     return encoder
@@ -93,6 +93,7 @@ def load_language_model(
 
 def _load_lora(folder: Path, base: str | None, **kwargs: Any) -> PreTrainedModel:
     from peft import (
+        LoraConfig,
         PeftConfig,
         get_peft_model,
         get_peft_model_state_dict,
@@ -106,16 +107,17 @@ def _load_lora(folder: Path, base: str | None, **kwargs: Any) -> PreTrainedModel
     if not base:
         raise CheckpointError(f"{folder}: LoRA weights without the name of their base; give it")
     config.base_model_name_or_path = None  # peft warns of another place than the writer's
-    if getattr(config, "init_lora_weights", True) is not True:
+    if isinstance(config, LoraConfig) and config.init_lora_weights is not True:
         # Its weights are read below; a start such as PiSSA's would change the base beforehand.
-        config.init_lora_weights = True  # type: ignore[attr-defined]
+        config.init_lora_weights = True
     model = get_peft_model(load_language_model(base, **kwargs), config)
     file = folder / "adapter_model.safetensors"
     tensors = read_tensors(file)
     expected = get_peft_model_state_dict(model, save_embedding_layers=False)
     check_weights(expected, tensors, where=str(file))
     set_peft_model_state_dict(model, tensors)
-    return model  # type: ignore[return-value]
+    # peft's wrapper passes on whatever it lacks itself: it is used as the model within.
+    return model  # pyright: ignore[reportReturnType]
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
@@ -160,7 +162,7 @@ def load_hubert(source: str, *, revision: str = "main") -> HubertModel:
     if Path(source).is_file():
         weights = read_hubert(source)
         model = HubertModel(weights.config)
-        tensors = {name: tensor.read().float() for name, tensor in weights.tensors.items()}
+        tensors = {name: tensor.float() for name, tensor in weights.tensors.items()}
         load_weights(model, tensors, where=source)
         return model.eval()
     # float32: units must not depend on how the weights were stored.

@@ -25,6 +25,7 @@ SUFFIX = ".gguf"
 
 
 def is_gguf(path: Path) -> bool:
+    """Whether this is a file of that name; what it holds is not looked at."""
     return path.suffix == SUFFIX and path.is_file()
 
 

@@ -47,7 +47,11 @@ def push(
     with TemporaryDirectory() as scratch:
         folder = Path(scratch) / "checkpoint"
         metadata = {**(saving.pop("metadata", None) or {}), **({"tags": tags} if tags else {})}
-        settings = {"portable": True, "title": repo_id, "metadata": metadata} | saving
+        settings: dict[str, Any] = {
+            "portable": True,
+            "title": repo_id,
+            "metadata": metadata,
+        } | saving
         write_checkpoint(model, folder, **settings)
         if not (folder / "tokenizer_config.json").is_file():
             raise CheckpointError(

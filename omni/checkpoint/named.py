@@ -28,7 +28,7 @@ from omni.files import (
     recall,
     remember,
 )
-from omni.foreign import StoredTensor, read_folder
+from omni.foreign import read_folder
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,6 @@ WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
 TIED = "lm_head.weight"  # where the configuration ties it to the embeddings, few files hold it
 QUICK = 20_000_000  # bytes that are digested anew each time
 DIGITS = 12  # of 64 that a message shows
-
-Stored = Mapping[str, StoredTensor | Tensor]
 
 
 def needed_bases(folder: Path, config: OmniConfig) -> dict[str, str]:
@@ -103,24 +101,23 @@ def base_digest(part: str, base: str) -> str:
     return known[key]["digest"]
 
 
-def content_digest(tensors: Stored) -> str:
+def content_digest(tensors: Mapping[str, Tensor]) -> str:
     """64 hex digits of names, shapes, and values at half precision."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        stored = tensors[name]
-        value = stored.read() if isinstance(stored, StoredTensor) else stored.detach().cpu()
+        value = tensors[name].detach().cpu()
         digest.update(f"{name} {list(value.shape)}\n".encode())
         value = value.half() if value.is_floating_point() else value
         digest.update(value.contiguous().numpy().data)
     return digest.hexdigest()
 
 
-def base_tensors(part: str, base: str) -> Stored:
+def base_tensors(part: str, base: str) -> Mapping[str, Tensor]:
     """The weights of a base on this machine, a tied one once; unread where the format allows."""
     if part == "speech_encoder":
         return encoder_weights(base, local_files_only=True).tensors
     try:
-        stored: dict[str, Any] = dict(read_folder(fetch(base, local_files_only=True)))
+        stored = read_folder(fetch(base, local_files_only=True))
         tied = bool(base_config(base).get_text_config().tie_word_embeddings)
         return {name: tensor for name, tensor in stored.items() if not (tied and name == TIED)}
     except CheckpointError:  # another format, or LoRA on a base of its own

@@ -173,8 +173,7 @@ def write_checkpoint(
             )
         if model.vocoder is not None:
             save_vocoder(model.vocoder, aside / "vocoder", dtype=dtype, weights=parts["vocoder"])
-        if model.generation_config is not None:
-            model.generation_config.save_pretrained(aside)
+        model.generation_config.save_pretrained(aside)
         if processor is not None:
             processor.save_pretrained(aside)
         _keep(folder, aside)

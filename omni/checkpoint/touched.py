@@ -1,7 +1,7 @@
 """Whether a part of the model is still its base, weight by weight, as the base's files hold it.
 
-Nothing is remembered from loading: the files are read again, one tensor at a time, so loading costs
-nothing and a base that has changed on disk since then is noticed too.
+Nothing is remembered from loading: the files are mapped again, so loading costs nothing and a base
+that has changed on disk since then is noticed too.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from torch import Tensor, nn
 
 from omni.checkpoint.bases import encoder_weights, load_language_model
 from omni.files import CheckpointError, fetch
-from omni.foreign import StoredTensor, read_folder
+from omni.foreign import read_folder
 
 log = logging.getLogger(__name__)
 
-Stored = Mapping[str, StoredTensor | Tensor]
 # Weights may have been rounded to one of these after loading, and widened again: that trains none.
 ROUNDED = (torch.float16, torch.bfloat16)
 
@@ -34,7 +33,7 @@ def touched(name: str, base: str, module: nn.Module, weights: Mapping[str, Tenso
     """
     try:
         if name == "speech_encoder":
-            stored: Stored = encoder_weights(base, local_files_only=True).tensors
+            stored = encoder_weights(base, local_files_only=True).tensors
         else:
             stored = _language_model_tensors(base, module, weights)
     except (CheckpointError, ImportError) as error:
@@ -56,11 +55,13 @@ def is_quantised(module: nn.Module) -> bool:
     return getattr(module, "hf_quantizer", None) is not None
 
 
-def _language_model_tensors(base: str, module: Any, weights: Mapping[str, Tensor]) -> Stored:
+def _language_model_tensors(
+    base: str, module: Any, weights: Mapping[str, Tensor]
+) -> Mapping[str, Tensor]:
     """By the names of a loaded model, unread where the files use the same names."""
     folder = fetch(base, local_files_only=True)
     try:
-        stored: dict[str, StoredTensor | Tensor] = dict(read_folder(folder))
+        stored = read_folder(folder)
     except CheckpointError:  # another format, such as pickles or LoRA on a base of its own
         stored = {}
     for one, other in getattr(module, "all_tied_weights_keys", {}).items():
@@ -77,13 +78,13 @@ def _is_plain(weight: Tensor) -> bool:
     return weight.dtype in (torch.float64, torch.float32, *ROUNDED)
 
 
-def _same(now: Tensor, stored: StoredTensor | Tensor) -> bool:
+def _same(now: Tensor, stored: Tensor) -> bool:
     """Equal, once both have the precision of the weight in hand."""
     if now.is_meta:  # offloaded: read from its file at each use, and never written there
         return True
     if now.shape != tuple(stored.shape):
         return False
-    then = stored.read() if isinstance(stored, StoredTensor) else stored.cpu()
+    then = stored.cpu()
     now = now.detach().cpu()
     if not now.is_floating_point():
         return torch.equal(now, then)

@@ -5,6 +5,7 @@ from .device_options import DTYPE_NAMES as DTYPE_NAMES
 from .device_options import Device as Device
 from .device_options import Dtype as Dtype
 from .device_options import StoredDtype as StoredDtype
+from .entry import add_commands as add_commands
 from .entry import command_line as command_line
 from .process import without_garbage_collection as without_garbage_collection
 from .starting import quieten as quieten

@@ -2,7 +2,7 @@
 
 # Heavy imports stand inside the commands: `omni --help` must not wait for torch.
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
@@ -33,9 +33,13 @@ class Conversion(Protocol):
     """What every reader of foreign files gives: checked, sized, not yet written."""
 
     @property
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> int:
+        """How many bytes `write` will write, for the progress bar."""
+        ...
 
-    def write(self, folder: Path, progress: "Progress | None" = None) -> object: ...
+    def write(self, folder: Path, progress: "Progress | None" = None) -> object:
+        """Leave the whole folder, or nothing of it; `progress` is told of every n bytes written."""
+        ...
 
 
 def register(omni: typer.Typer) -> None:
@@ -268,7 +272,7 @@ def _write(conversion: Conversion, target: Path) -> None:
 
 
 @contextmanager
-def _bar(nbytes: int) -> Iterator["Progress"]:
+def _bar(nbytes: int) -> Generator["Progress"]:
     from tqdm import tqdm
 
     with tqdm(total=nbytes, unit="B", unit_scale=True) as bar:

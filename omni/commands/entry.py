@@ -3,22 +3,24 @@
 import codecs
 import io
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from omni.commands.process import wait_without_spinning
-from omni.files import ending_well
+from omni.files import ending_well, friendly
 
 # Options that had other names before 0.2.0. `--help` shows the new ones; both are understood.
-EARLIER = {"out": "output", "encoder": "speech-encoder"}
+EARLIER = {"out": "output", "encoder": "speech-encoder", "engine": "executor"}
 
 
 class Commands(TyperGroup):
     """A command of commands whose own output, such as help, ends well too."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        """As typer's, with every error told as `ending_well` says."""
         write_any_name()
         with ending_well():
             return super().main(*args, **kwargs)
@@ -55,6 +57,12 @@ def command_line(name: str, help: str) -> typer.Typer:
         pass
 
     return app
+
+
+def add_commands(app: typer.Typer, *commands: Callable[..., None]) -> None:
+    """The functions as commands of these names, which end as `friendly` says."""
+    for command in commands:
+        app.command()(friendly(command))
 
 
 def write_any_name() -> None:

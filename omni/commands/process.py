@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
@@ -22,7 +22,7 @@ def wait_without_spinning() -> None:
 
 
 @contextmanager
-def without_garbage_collection() -> Iterator[None]:
+def without_garbage_collection() -> Generator[None]:
     """For imports and loading: they make many objects and no garbage, yet it would be sought.
 
     What was made is left out of later searches, too.

@@ -9,9 +9,9 @@ from .folders import ReadFrom as ReadFrom
 from .folders import build_config as build_config
 from .folders import check_weights as check_weights
 from .folders import load_weights as load_weights
+from .folders import read_header as read_header
 from .folders import read_json as read_json
 from .folders import read_tensors as read_tensors
-from .folders import replace_folder as replace_folder
 from .folders import write_json as write_json
 from .folders import write_tensors as write_tensors
 from .hub import HUB_KEYWORDS as HUB_KEYWORDS
@@ -20,6 +20,10 @@ from .hub import fetch as fetch
 from .hub import hub_name as hub_name
 from .hub import is_hub_id as is_hub_id
 from .hub import on_this_machine as on_this_machine
+from .lines import appending as appending
+from .lines import line_of as line_of
+from .lines import read_lines as read_lines
+from .lines import write_lines as write_lines
 from .memory import cache_folder as cache_folder
 from .memory import recall as recall
 from .memory import remember as remember
@@ -29,9 +33,11 @@ from .ragged import RaggedStore as RaggedStore
 from .ragged import fill as fill
 from .share import ALONE as ALONE
 from .share import Share as Share
+from .strict import build_strictly as build_strictly
 from .writing import check_file as check_file
 from .writing import check_folder as check_folder
 from .writing import link_or_copy as link_or_copy
 from .writing import replace_file as replace_file
+from .writing import replace_folder as replace_folder
 from .writing import write_bytes as write_bytes
 from .writing import write_text as write_text

@@ -8,7 +8,7 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import ParamSpec, TypeVar
 
@@ -45,7 +45,7 @@ def friendly(command: Callable[Parameters, Result]) -> Callable[Parameters, Resu
 
 
 @contextmanager
-def ending_well() -> Iterator[None]:
+def ending_well() -> Generator[None]:
     """One line on stderr and the right exit code, whatever the block meets.
 
     Bad input (ValueError, UserError with it, and OSError) is `error: ...` and 2; Ctrl-C is 130. A
@@ -106,7 +106,7 @@ def nobody_listens() -> bool:
 
 
 @contextmanager
-def _errors_of_threads() -> Iterator[None]:
+def _errors_of_threads() -> Generator[None]:
     """Raise at the end what the user can mend in them, instead of printing it as it happens."""
     kept: list[Exception] = []
     before = threading.excepthook

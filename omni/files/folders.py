@@ -1,25 +1,30 @@
-"""The folder on disk: write aside, rename, read back, and say exactly what is wrong with it."""
+"""The folder on disk: read it back, and say exactly what is wrong with it."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from omni.files.errors import UserError
+from omni.files.strict import build_strictly
 from omni.files.writing import write_text
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint that cannot be used; the message names the file, the rule and the remedy."""
 
 
@@ -31,34 +36,12 @@ class ReadFrom:
     folder: Path
 
 
-@contextmanager
-def replace_folder(folder: str | Path) -> Iterator[Path]:
-    """Write a folder aside and rename it when complete: readers never see half of it.
+@dataclass(frozen=True)
+class StoredShape:
+    """A tensor as a file's header tells it. dtype: a name of safetensors, such as F16."""
 
-    If writing fails, the folder stays as it was. Its files get the rights that a new file gets:
-    safetensors writes for the owner's eyes alone, and who serves is often another user.
-    """
-    folder = Path(folder)
-    aside = folder.with_name(f".{folder.name}.part")
-    old = folder.with_name(f".{folder.name}.old")
-    if old.exists() and not folder.exists():
-        old.rename(folder)  # a kill fell between the two renames below
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
-        yield aside
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    rights = aside.stat().st_mode & 0o666
-    for file in aside.rglob("*"):
-        if file.is_file() and not file.is_symlink():
-            file.chmod(file.stat().st_mode | rights)
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    aside.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    shape: tuple[int, ...]
+    dtype: str
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -80,30 +63,35 @@ def read_json(path: str | Path) -> dict[str, Any]:
     return value
 
 
-def build_config(kind: type[Config], values: Mapping[str, Any], *, where: str) -> Config:
-    """A configuration dataclass from JSON values; unknown keys are refused by name."""
-    if not isinstance(values, Mapping):
-        raise CheckpointError(f"{where}={values!r}: must be an object; compare with a fresh config")
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    for key in values:
-        if key not in known:
-            raise CheckpointError(
-                f"{where}: unknown key {key!r}; known are {', '.join(sorted(known))}"
-            )
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise CheckpointError(f"{where}: {error}; compare with a fresh config.json") from None
+def build_config(kind: type[Config], values: Any, *, where: str) -> Config:
+    """A configuration dataclass from JSON values, strictly."""
+    remedy = "compare with a fresh config.json"
+    return build_strictly(kind, values, where=where, remedy=remedy, error=CheckpointError)
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """Read a safetensors file. Raises CheckpointError if it is missing or damaged."""
-    path = Path(path)
-    if not path.is_file():
+    """The tensors of a safetensors file, mapped: their bytes are read at their first use.
+
+    Raises CheckpointError if the file is missing or damaged.
+    """
+    with _damage_told(path):
+        return load_file(path)
+
+
+def read_header(path: str | Path) -> dict[str, StoredShape]:
+    """The same without any tensor."""
+    with _damage_told(path), safe_open(path, framework="pt") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        return {n: StoredShape(tuple(s.get_shape()), s.get_dtype()) for n, s in slices.items()}
+
+
+@contextmanager
+def _damage_told(path: str | Path) -> Generator[None]:
+    if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file; the checkpoint is incomplete, copy it again")
     try:
-        return load_file(path)
-    except Exception as error:  # safetensors raises its own class, not exported as a public name
+        yield
+    except SafetensorError as error:
         raise CheckpointError(f"{path}: damaged ({error}); copy or download it again") from None
 
 
@@ -111,10 +99,15 @@ def write_tensors(
     path: str | Path, tensors: Mapping[str, Tensor], *, dtype: torch.dtype | None = None
 ) -> None:
     """Write a safetensors file. dtype: of the floating-point tensors on disk; None keeps theirs."""
-    state = {
-        name: value.detach().to("cpu", dtype if value.is_floating_point() else None).contiguous()
-        for name, value in tensors.items()
-    }
+    state = {}
+    storages: set[int] = set()
+    for name, value in tensors.items():
+        value = value.detach().to("cpu", dtype if value.is_floating_point() else None).contiguous()
+        storage = value.untyped_storage().data_ptr()
+        # safetensors writes no tensor that shares its memory with another.
+        state[name] = value.clone() if storage in storages else value
+        if value.numel():  # an empty one has nothing to share
+            storages.add(storage)
     save_file(state, path, metadata={"format": "pt"})
 
 

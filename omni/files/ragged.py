@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from omni.files.errors import UserError
+from omni.files.lines import appending, read_lines, write_lines
 from omni.files.share import ALONE, Share
 
 HEADER = "made_of"  # key of the index's first line: what the arrays were made of and by
@@ -111,18 +112,17 @@ def _append_parts(folder: Path, made_of: dict[str, Any]) -> None:
 @contextmanager
 def _appending(
     folder: Path, made_of: dict[str, Any]
-) -> Iterator[Callable[[Iterable[tuple[str, Tensor]]], None]]:
+) -> Generator[Callable[[Iterable[tuple[str, Tensor]]], None]]:
     """Open a folder to append arrays, without what a killed run left half-written."""
     folder.mkdir(parents=True, exist_ok=True)
     values = folder / "values.bin"
     width = made_of["width"]
     places = _read(folder, made_of)
     rows = _rows(places)
-    _rewrite_index(folder, made_of, places)
-    with (
-        values.open("r+b" if values.is_file() else "w+b") as data,
-        (folder / "index.jsonl").open("a") as lines,
-    ):
+    index = folder / "index.jsonl"
+    if not index.is_file():
+        write_lines(index, [{HEADER: made_of}])
+    with values.open("r+b" if values.is_file() else "w+b") as data, appending(index) as note:
         data.truncate(2 * width * rows)  # values whose line was never written
         data.seek(0, os.SEEK_END)
 
@@ -131,15 +131,13 @@ def _appending(
             written = []
             for key, array in arrays:
                 data.write(array.detach().to("cpu", torch.float16).contiguous().numpy().tobytes())
-                written.append(json.dumps([key, rows, len(array)]) + "\n")
+                written.append([key, rows, len(array)])
                 rows += len(array)
             data.flush()
-            lines.writelines(written)
-            lines.flush()
+            note(written)
 
         yield append
         os.fsync(data.fileno())
-        os.fsync(lines.fileno())
 
 
 def _read(folder: Path, made_of: dict[str, Any]) -> dict[str, tuple[int, int]]:
@@ -157,28 +155,14 @@ def _rows(places: dict[str, tuple[int, int]]) -> int:
 
 
 def _read_index(folder: Path, made_of: dict[str, Any]) -> dict[str, tuple[int, int]]:
-    index = folder / "index.jsonl"
-    if not index.is_file():
+    lines = list(read_lines(folder / "index.jsonl"))
+    if not lines:
         return {}
-    complete = index.read_text().split("\n")[:-1]  # a torn last line is left out
-    if not complete:
-        return {}
-    found = json.loads(complete[0])[HEADER]
+    found = lines[0][HEADER]
     for name in sorted(found.keys() | made_of.keys()):
         if found.get(name) != made_of.get(name):
             raise UserError(
                 f"{folder}: was made with {name}={found.get(name)!r}, this run wants "
                 f"{made_of.get(name)!r}; remove the folder, or give this run another output"
             )
-    return {key: (first, rows) for key, first, rows in map(json.loads, complete[1:])}
-
-
-def _rewrite_index(
-    folder: Path, made_of: dict[str, Any], places: dict[str, tuple[int, int]]
-) -> None:
-    """The same without a torn last line, so that the next one begins on its own."""
-    aside = folder / ".index.jsonl.part"
-    lines = [json.dumps({HEADER: made_of})]
-    lines += [json.dumps([key, first, rows]) for key, (first, rows) in places.items()]
-    aside.write_text("".join(line + "\n" for line in lines))
-    aside.replace(folder / "index.jsonl")
+    return {key: (first, rows) for key, first, rows in lines[1:]}

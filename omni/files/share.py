@@ -26,6 +26,7 @@ class Share:
 
     @property
     def first(self) -> bool:
+        """Whether this is the process that writes for all."""
         return self.rank == 0
 
     def of(self, items: Sequence[T]) -> Sequence[T]:

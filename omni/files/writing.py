@@ -1,4 +1,4 @@
-"""Files that are never half-written, and places that are tried before the work begins."""
+"""Files and folders that are never half-written, and places that are tried before the work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from omni.files.errors import UserError
 
 
 @contextmanager
-def replace_file(path: str | Path) -> Iterator[Path]:
+def replace_file(path: str | Path) -> Generator[Path]:
     """Where to write instead of `path`, which is replaced at the end of the block.
 
     If the block fails, `path` stays as it was. Of a link the file that it leads to is replaced. A
@@ -35,6 +35,36 @@ def replace_file(path: str | Path) -> Iterator[Path]:
         if isinstance(error, OSError) and error.filename in (None, str(aside), os.fsencode(aside)):
             error.filename, error.filename2 = str(path), None
         raise
+
+
+@contextmanager
+def replace_folder(folder: str | Path) -> Generator[Path]:
+    """Write a folder aside and rename it when complete: readers never see half of it.
+
+    If writing fails, the folder stays as it was. Its files get the rights that a new file gets:
+    safetensors writes for the owner's eyes alone, and who serves is often another user.
+    """
+    folder = Path(folder)
+    aside = folder.with_name(f".{folder.name}.part")
+    old = folder.with_name(f".{folder.name}.old")
+    if old.exists() and not folder.exists():
+        old.rename(folder)  # a kill fell between the two renames below
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    rights = aside.stat().st_mode & 0o666
+    for file in aside.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            file.chmod(file.stat().st_mode | rights)
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    aside.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

@@ -6,7 +6,6 @@ from .hubert import read_hubert as read_hubert
 from .kmeans import read_kmeans as read_kmeans
 from .llama_omni import read_llama_omni as read_llama_omni
 from .stream import Progress as Progress
-from .stream import StoredTensor as StoredTensor
 from .stream import read_folder as read_folder
 from .vocoder import read_vocoder as read_vocoder
 from .whisper import EncoderWeights as EncoderWeights

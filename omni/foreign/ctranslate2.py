@@ -6,15 +6,17 @@ each its name, rank, sizes, type, length in bytes, and the data; then other name
 
 from __future__ import annotations
 
+import mmap
 import re
 import struct
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
+import torch
+from torch import Tensor
+
 from omni.files import CheckpointError, check_weights
-from omni.foreign.stream import Storage, StoredTensor, contiguous_strides
 from omni.foreign.whisper import EncoderWeights, expected_encoder
 from omni.speech_encoder import SpeechEncoderConfig
 
@@ -22,8 +24,10 @@ FILE = "model.bin"
 VERSION = 6
 KIND = "WhisperSpec"
 MAX_RANK = 8
-TYPES = {0: "F32", 1: "I8", 2: "I16", 3: "I32", 4: "F16", 5: "BF16"}
-FLOATS = ("F32", "F16", "BF16")
+TYPES = {
+    0: torch.float32, 1: torch.int8, 2: torch.int16, 3: torch.int32, 4: torch.float16,
+    5: torch.bfloat16,
+}  # fmt: skip
 
 # transformers' names -> CTranslate2's.
 _RENAMED = (
@@ -51,13 +55,10 @@ def read_ctranslate2(folder: str | Path) -> EncoderWeights:
     config = _config(found, path)
     names = {name: ct2_name(name) for name in expected_encoder(config)}
     _check_types(found, set(names.values()), path)
-    biases = [_keys_bias(found, layer, config, path) for layer in range(config.layers)]
-    if any(bool(bias.read().any()) for bias in biases):
-        raise CheckpointError(
-            f"{path}: its keys have a bias, and Whisper's have none; another kind"
-        )
+    for layer in range(config.layers):
+        _check_keys_bias(found, layer, config, path)
     tensors = {
-        name: _part(found[foreign], name, config) if _STACKED.match(name) else found[foreign]
+        name: _part(found[foreign], name, config, path) if _STACKED.match(name) else found[foreign]
         for name, foreign in names.items()
         if foreign in found
     }
@@ -74,12 +75,11 @@ def ct2_name(name: str) -> str:
     return name.replace(".", "/")
 
 
-def _read_variables(path: Path) -> dict[str, StoredTensor]:
-    """Every variable with numbers in it, unread; nothing is allocated by what the file says."""
+def _read_variables(path: Path) -> dict[str, Tensor]:
+    """Every variable, mapped; nothing is allocated by what the file says."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; copy the folder again")
-    size = path.stat().st_size
-    variables: dict[str, StoredTensor] = {}
+    variables: dict[str, Tensor] = {}
     try:
         with path.open("rb") as file:
             version, kind, _ = _number(file, "I"), _text(file), _number(file, "I")
@@ -88,29 +88,23 @@ def _read_variables(path: Path) -> dict[str, StoredTensor]:
                     f"{path}: format {version}, {kind[:40]!r}; format {VERSION}, {KIND!r} is "
                     "needed, so convert the original again with a newer ctranslate2"
                 )
+            # A copy that is written to would not reach the file; nobody writes, but torch asks.
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
             for _ in range(_number(file, "I")):  # a count that is too high meets the file's end
-                variable = _variable(file, path, size)
-                if variable.name in variables:
-                    raise ValueError(f"{variable.name} is there twice")
-                variables[variable.name] = variable.tensor
-                file.seek(variable.tensor.storage.start + variable.nbytes)
+                name, tensor = _variable(file, content)
+                if name in variables:
+                    raise ValueError(f"{name} is there twice")
+                variables[name] = tensor
+    except CheckpointError:
+        raise
     except (struct.error, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
         raise CheckpointError(
             f"{path}: no whole file of ctranslate2 ({error}); download or copy it again"
         ) from None
     return variables
 
 
-@dataclass(frozen=True)
-class _Variable:
-    name: str
-    tensor: StoredTensor
-    nbytes: int
-
-
-def _variable(file: BinaryIO, path: Path, size: int) -> _Variable:
+def _variable(file: BinaryIO, content: mmap.mmap) -> tuple[str, Tensor]:
     name, rank = _text(file), _number(file, "B")
     if rank > MAX_RANK:
         raise ValueError(f"{name} has {rank} dimensions")
@@ -118,12 +112,16 @@ def _variable(file: BinaryIO, path: Path, size: int) -> _Variable:
     kind, nbytes = _number(file, "B"), _number(file, "I")
     if kind not in TYPES:
         raise ValueError(f"{name} is of type {kind}, known are 0 to {max(TYPES)}")
-    storage = Storage(path, TYPES[kind], prod(shape), file.tell())
-    if storage.elements * storage.itemsize != nbytes:
+    start, count = file.tell(), prod(shape)
+    if count * TYPES[kind].itemsize != nbytes:
         raise ValueError(f"{name} of shape {list(shape)} in {nbytes} bytes")
-    if storage.start + nbytes > size:
-        raise ValueError(f"cut short in {name}, {size} of at least {storage.start + nbytes} bytes")
-    return _Variable(name, StoredTensor(storage, 0, shape, contiguous_strides(shape)), nbytes)
+    if start + nbytes > len(content):
+        raise ValueError(f"cut short in {name}, {len(content)} of at least {start + nbytes} bytes")
+    file.seek(start + nbytes)
+    if not count:
+        return name, torch.empty(shape, dtype=TYPES[kind])
+    flat = torch.frombuffer(content, dtype=TYPES[kind], count=count, offset=start)
+    return name, flat.reshape(shape)
 
 
 def _number(file: BinaryIO, kind: str) -> int:
@@ -140,13 +138,13 @@ def _text(file: BinaryIO) -> str:
     return content.rstrip(b"\0").decode()
 
 
-def _config(found: dict[str, StoredTensor], path: Path) -> SpeechEncoderConfig:
+def _config(found: dict[str, Tensor], path: Path) -> SpeechEncoderConfig:
     """All sizes but the number of heads are those of the weights."""
     try:
         width, n_mels, _ = found["conv1/weight"].shape
         positions, _ = found["position_encodings/encodings"].shape
         ffn, _ = found["layer_0/ffn/linear_0/weight"].shape
-        heads = int(found["num_heads"].read())
+        heads = int(found["num_heads"])
     except (KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path}: no encoder of a Whisper in it ({error}); a folder of faster-whisper is needed"
@@ -157,33 +155,34 @@ def _config(found: dict[str, StoredTensor], path: Path) -> SpeechEncoderConfig:
     )
 
 
-def _check_types(found: dict[str, StoredTensor], names: set[str], path: Path) -> None:
+def _check_types(found: dict[str, Tensor], names: set[str], path: Path) -> None:
     for name in sorted(names & found.keys()):
-        if (kind := found[name].dtype) not in FLOATS:
+        if not found[name].is_floating_point():
+            kind = str(found[name].dtype).removeprefix("torch.")
             raise CheckpointError(
                 f"{path}: {name} is stored as {kind}, which has lost what the encoder heard; get "
                 "the float16 folder, or convert with `--quantization float16`"
             )
 
 
-def _keys_bias(
-    found: dict[str, StoredTensor], layer: int, config: SpeechEncoderConfig, path: Path
-) -> StoredTensor:
+def _check_keys_bias(
+    found: dict[str, Tensor], layer: int, config: SpeechEncoderConfig, path: Path
+) -> None:
     name = f"layer_{layer}/self_attention/linear_0/bias"
     if name not in found:
         raise CheckpointError(f"{path}: missing encoder/{name}; download or copy it again")
-    return _part(found[name], f"layers.{layer}.self_attn.k_proj.bias", config)
+    if bool(_part(found[name], f"layers.{layer}.self_attn.k_proj.bias", config, path).any()):
+        raise CheckpointError(f"{path}: keys have a bias, Whisper's have none; give a Whisper")
 
 
-def _part(stacked: StoredTensor, name: str, config: SpeechEncoderConfig) -> StoredTensor:
+def _part(stacked: Tensor, name: str, config: SpeechEncoderConfig, path: Path) -> Tensor:
     """Queries, keys or values out of the three in a row."""
     match = _STACKED.match(name)
     assert match is not None  # such names alone come here
-    shape = (config.width, *stacked.shape[1:])
-    if stacked.shape != (3 * config.width, *([config.width] * (len(shape) - 1))):
+    width = config.width
+    if stacked.shape != (3 * width, *([width] * (stacked.dim() - 1))) or stacked.dim() > 2:
         raise CheckpointError(
-            f"{stacked.storage.path}: {ct2_name(name)} has shape {list(stacked.shape)}, three "
-            f"times {config.width} rows are needed; download or copy it again"
+            f"{path}: {ct2_name(name)} has shape {list(stacked.shape)}, three times {width} rows "
+            "are needed; download or copy it again"
         )
-    place = "qkv".index(match[2]) * prod(shape)
-    return StoredTensor(stacked.storage, place, shape, contiguous_strides(shape))
+    return stacked.unflatten(0, (3, width))["qkv".index(match[2])]

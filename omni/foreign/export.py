@@ -12,23 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from omni.config import OmniConfig
-from omni.files import CheckpointError, check_weights, read_json, replace_folder, write_json
-from omni.foreign.llama_omni_format import (
-    LLAMA_KEYS,
-    PREFIXES,
-    expected_parts,
-    foreign_names,
+from omni.files import (
+    CheckpointError,
+    check_weights,
+    read_json,
+    read_tensors,
+    replace_folder,
+    write_json,
 )
-from omni.foreign.stream import (
-    NAMES,
-    Progress,
-    StoredTensor,
-    read_folder,
-    read_safetensors,
-    total_bytes,
-    write_safetensors,
-)
+from omni.foreign.llama_omni_format import LLAMA_KEYS, PREFIXES, expected_parts, foreign_names
+from omni.foreign.stream import Progress, read_folder, total_bytes, write_folder
 from omni.foreign.whisper import expected_encoder, openai_name
 from omni.prompt import SPEECH
 
@@ -41,16 +38,17 @@ class LlamaOmniExport:
 
     source: Path
     config: dict[str, Any]
-    tensors: dict[str, StoredTensor]
+    tensors: dict[str, Tensor]
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all tensors, as `write` will store them."""
         return total_bytes(self.tensors)
 
     def write(self, folder: str | Path, progress: Progress | None = None) -> None:
         """config.json, model.safetensors and the tokenizer; aside first, then renamed."""
         with replace_folder(folder) as aside:
-            write_safetensors(aside / "model.safetensors", self.tensors, progress)
+            write_folder(aside, self.tensors, progress)
             write_json(aside / "config.json", self.config)
             generation = read_json(self.source / "generation_config.json")
             ends = {key: generation.get(key) for key in ("bos_token_id", "eos_token_id")}
@@ -77,11 +75,11 @@ def read_export(
         )
     stored = {
         "language_model": read_folder(folder / "language_model"),
-        "speech_adapter": read_safetensors(folder / "speech_adapter.safetensors"),
+        "speech_adapter": read_tensors(folder / "speech_adapter.safetensors"),
     }
     if config.unit_decoder is not None:
-        stored["unit_decoder"] = read_safetensors(folder / "unit_decoder.safetensors")
-    tensors: dict[str, StoredTensor] = {}
+        stored["unit_decoder"] = read_tensors(folder / "unit_decoder.safetensors")
+    tensors: dict[str, Tensor] = {}
     names = foreign_names(config)
     for part, expected in expected_parts(config).items():
         if config.text_config.tie_word_embeddings and "lm_head.weight" not in stored[part]:
@@ -97,8 +95,8 @@ def read_export(
     return LlamaOmniExport(folder, llama_omni_config(config, encoder_file, dtype), tensors)
 
 
-def llama_omni_config(config: OmniConfig, encoder_file: str, dtype: str) -> dict[str, Any]:
-    """The original's config.json. dtype: a safetensors name.
+def llama_omni_config(config: OmniConfig, encoder_file: str, dtype: torch.dtype) -> dict[str, Any]:
+    """The original's config.json. dtype: of its weights.
 
     Raises CheckpointError for another LLM than Llama, or a unit decoder that turns its positions
     differently from the LLM: the original takes both from one place.
@@ -122,7 +120,7 @@ def llama_omni_config(config: OmniConfig, encoder_file: str, dtype: str) -> dict
     values |= {
         "rope_theta": theta,
         "rope_scaling": None if rope.get("rope_type") == "default" else rope,
-        "torch_dtype": str(_torch_name(dtype)),
+        "torch_dtype": str(dtype).removeprefix("torch."),
         "speech_encoder": encoder_file,
         "speech_encoder_type": "whisper",
         "speech_encoder_ds_rate": config.adapter.stack,
@@ -154,13 +152,8 @@ def llama_omni_config(config: OmniConfig, encoder_file: str, dtype: str) -> dict
         "ctc_decoder_config": f"({units.layers},{units.width},{units.heads},{units.ffn})",
         "ctc_upsample_factor": units.upsample,
         "ctc_loss_weight": 1.0,
-        "unit_vocab_size": units.units,
+        "unit_vocab_size": units.num_units,
     }
-
-
-def _torch_name(dtype: str) -> str:
-    """ "F16" -> "float16"."""
-    return next(str(kind).removeprefix("torch.") for kind, name in NAMES.items() if name == dtype)
 
 
 def _write_tokenizer(source: Path, target: Path) -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import HubertConfig, HubertModel
 
 from omni.files import CheckpointError, check_weights, replace_folder
 from omni.foreign.pickles import unwrap
-from omni.foreign.stream import Progress, StoredTensor, total_bytes, write_safetensors
+from omni.foreign.stream import Progress, total_bytes, write_folder
 from omni.foreign.torch_files import read_mapping, state_dict
 from omni.units import UnitsConfig, write_units_config
 
@@ -47,11 +48,12 @@ class HubertWeights:
     """A HuBERT that still lies in its file. normalize: whether it hears layer-normed waveforms."""
 
     config: HubertConfig
-    tensors: dict[str, StoredTensor]
+    tensors: dict[str, Tensor]
     normalize: bool
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all tensors, as `write` will store them."""
         return total_bytes(self.tensors)
 
     def resolve_layer(self, layer: int | None) -> int:
@@ -75,7 +77,7 @@ class HubertWeights:
         with replace_folder(folder / ENCODER_FOLDER) as aside:
             self.config.architectures = ["HubertModel"]
             self.config.save_pretrained(aside)
-            write_safetensors(aside / "model.safetensors", self.tensors, progress)
+            write_folder(aside, self.tensors, progress)
         units = UnitsConfig(
             kind="hubert", name=ENCODER_FOLDER, layer=layer, normalize_waveform=self.normalize
         )

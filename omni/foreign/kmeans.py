@@ -7,6 +7,7 @@ says its type and shape. Neither joblib nor scikit-learn is needed to read it.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -16,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from omni.files import CheckpointError
+from omni.files import CheckpointError, replace_file, write_tensors
 from omni.foreign.pickles import Array, SafeUnpickler, Stub
-from omni.foreign.stream import Progress, write_safetensors
+from omni.foreign.stream import Progress
 
 
 class _ArrayWrapper(Stub):
@@ -26,21 +27,20 @@ class _ArrayWrapper(Stub):
 
 
 class _JoblibUnpickler(SafeUnpickler):
-    dispatch: ClassVar = dict(SafeUnpickler.dispatch)
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(SafeUnpickler.dispatch)
 
     def __init__(self, file: BinaryIO, *, where: str, size: int) -> None:
-        known = {("joblib.numpy_pickle", "NumpyArrayWrapper"): _ArrayWrapper}
+        known = {"joblib.numpy_pickle.NumpyArrayWrapper": _ArrayWrapper}
         super().__init__(file, where=where, known=known)
         self._file = file
         self._size = size
 
     def load_build(self) -> None:
         super().load_build()
-        stack: list[Any] = self.stack  # type: ignore[attr-defined]
-        if isinstance(stack[-1], _ArrayWrapper):
-            stack[-1] = self._read_array(stack[-1].state)
+        if isinstance(self.stack[-1], _ArrayWrapper):
+            self.stack[-1] = self._read_array(self.stack[-1].state)
 
-    dispatch[pickle.BUILD[0]] = load_build  # type: ignore[assignment]
+    dispatch[pickle.BUILD[0]] = load_build
 
     def _read_array(self, wrapper: dict[str, Any]) -> np.ndarray:
         dtype: np.dtype = wrapper["dtype"].resolve()
@@ -62,15 +62,17 @@ class Centroids:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the centroids in float32."""
         return self.values.nbytes
 
     def write(self, folder: str | Path, progress: Progress | None = None) -> None:
         """FOLDER/centroids.safetensors, beside an encoder that may lie there."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        aside = folder / ".centroids.safetensors.part"
-        write_safetensors(aside, {"centroids": self.values}, progress)
-        aside.replace(folder / "centroids.safetensors")
+        with replace_file(folder / "centroids.safetensors") as aside:
+            write_tensors(aside, {"centroids": self.values})
+        if progress is not None:
+            progress(self.nbytes)
 
 
 def read_kmeans(path: str | Path) -> Centroids:

@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    GenerationConfig,
-    PreTrainedTokenizerFast,
-)
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from omni.about import write_card
 from omni.config import OmniConfig
-from omni.files import CheckpointError, check_weights, read_json, replace_folder
+from omni.files import CheckpointError, check_weights, read_json, replace_folder, write_tensors
 from omni.foreign.llama_omni_format import (
     PREFIXES,
     check_supported,
@@ -28,17 +26,10 @@ from omni.foreign.llama_omni_format import (
     foreign_names,
     omni_config,
 )
-from omni.foreign.stream import (
-    DTYPES,
-    Progress,
-    StoredTensor,
-    read_folder,
-    total_bytes,
-    write_safetensors,
-)
+from omni.foreign.stream import Progress, read_folder, total_bytes, write_folder
 from omni.foreign.vocoder import VocoderWeights
 from omni.foreign.whisper import EncoderWeights, expected_encoder, openai_name, read_whisper
-from omni.prompt import add_speech_token
+from omni.prompt import add_speech_token, special_id
 from omni.speech_encoder import SpeechEncoderConfig
 
 log = logging.getLogger(__name__)
@@ -57,7 +48,7 @@ class LlamaOmni:
     """A published checkpoint, checked but unread. parts: by our names, per part of the model."""
 
     config: OmniConfig
-    parts: dict[str, dict[str, StoredTensor]]
+    parts: dict[str, dict[str, Tensor]]
     encoder: EncoderWeights
     tokenizer: PreTrainedTokenizerFast
     generation: GenerationConfig
@@ -65,6 +56,7 @@ class LlamaOmni:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all parts, speech encoder and vocoder among them."""
         stored = [*self.parts.values(), self.encoder.tensors]
         return sum(map(total_bytes, stored)) + (self.vocoder.nbytes if self.vocoder else 0)
 
@@ -77,10 +69,11 @@ class LlamaOmni:
             self.generation.save_pretrained(language_model)
             for name, tensors in self.parts.items():
                 if name == "language_model":
-                    target = language_model / "model.safetensors"
-                else:
-                    target = aside / f"{name}.safetensors"
-                write_safetensors(target, tensors, progress)
+                    write_folder(language_model, tensors, progress)
+                    continue
+                write_tensors(aside / f"{name}.safetensors", tensors)
+                if progress is not None:
+                    progress(total_bytes(tensors))
             self.encoder.write(aside / "speech_encoder", progress)
             if self.vocoder is not None:
                 self.vocoder.write(aside / "vocoder", progress)
@@ -129,9 +122,8 @@ def read_llama_omni(
         part: {name: outside[foreign] for name, foreign in members.items() if foreign in outside}
         for part, members in names.items()
     }
-    stored = outside["model.embed_tokens.weight"].dtype
-    config.text_config.dtype = DTYPES[stored]
-    generation = _generation(folder, raw, int(tokenizer.pad_token_id))  # type: ignore[arg-type]
+    config.text_config.dtype = outside["model.embed_tokens.weight"].dtype
+    generation = _generation(folder, raw, special_id(tokenizer, "pad"))
     return LlamaOmni(config, parts, encoder, tokenizer, generation, vocoder)
 
 
@@ -139,7 +131,7 @@ def _encoder(
     folder: Path,
     raw: Mapping[str, Any],
     whisper: str | Path | None,
-    inside: Mapping[str, StoredTensor],
+    inside: Mapping[str, Tensor],
 ) -> EncoderWeights:
     """The given file; without one what lies inside; without that the file that config.json names.
 
@@ -165,7 +157,7 @@ def _encoder(
     return given
 
 
-def _encoder_inside(folder: Path, inside: Mapping[str, StoredTensor]) -> EncoderWeights:
+def _encoder_inside(folder: Path, inside: Mapping[str, Tensor]) -> EncoderWeights:
     """Sizes are read off the weights: config.json says only the width. Whisper's heads are 64."""
     prefix = PREFIXES["speech_encoder"]
     layers = 0
@@ -188,16 +180,16 @@ def _encoder_inside(folder: Path, inside: Mapping[str, StoredTensor]) -> Encoder
     return EncoderWeights(config, {name: inside[foreign] for name, foreign in names.items()})
 
 
-def _count_differing(given: EncoderWeights, inside: Mapping[str, StoredTensor]) -> int:
+def _count_differing(given: EncoderWeights, inside: Mapping[str, Tensor]) -> int:
     """How many tensors of `given` the checkpoint lacks, or has with another shape or value."""
 
-    def same(name: str, tensor: StoredTensor) -> bool:
+    def same(name: str, tensor: Tensor) -> bool:
         stored = inside.get(PREFIXES["speech_encoder"] + openai_name(name))
         # Half precision: either may have been stored in fewer bits.
         return (
             stored is not None
             and stored.shape == tensor.shape
-            and torch.equal(stored.read().half(), tensor.read().half())
+            and torch.equal(stored.half(), tensor.half())
         )
 
     return sum(not same(name, tensor) for name, tensor in given.tensors.items())

@@ -73,7 +73,7 @@ def omni_config(
             layers, width, heads, ffn = _sizes(raw["ctc_decoder_config"])
             decoder = UnitDecoderConfig(
                 input_width=text.hidden_size, width=width, layers=layers, heads=heads, ffn=ffn,
-                units=raw["unit_vocab_size"], upsample=raw["ctc_upsample_factor"],
+                num_units=raw["unit_vocab_size"], upsample=raw["ctc_upsample_factor"],
                 rope_theta=theta, rope_scaling=rope, rms_norm_eps=text.rms_norm_eps,
             )  # fmt: skip
         width = raw["speech_encoder_hidden_size"]

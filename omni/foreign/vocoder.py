@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from omni.files import CheckpointError, check_weights, read_json
-from omni.foreign.stream import Progress, StoredTensor
+from omni.foreign.stream import Progress
 from omni.foreign.torch_files import read_mapping, state_dict
 from omni.vocoder import UnitHifiGan, fold_weight_norm, hifigan_config, save_vocoder
 
@@ -23,6 +23,7 @@ class VocoderWeights:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all weights."""
         return sum(weight.nbytes for weight in self.vocoder.state_dict().values())
 
     def write(self, folder: str | Path, progress: Progress | None = None) -> None:
@@ -58,12 +59,12 @@ def read_vocoder(folder: str | Path) -> VocoderWeights:
     stored = state_dict(content, "generator", files[-1])
     # Shapes first: nothing is read or multiplied before they are known to fit.
     check_weights(_expected(vocoder, stored), stored, where=str(files[-1]))
-    weights: dict[str, Tensor] = {name: tensor.read().float() for name, tensor in stored.items()}
+    weights = {name: tensor.float() for name, tensor in stored.items()}
     vocoder.to_empty(device="cpu").load_state_dict(fold_weight_norm(weights))
     return VocoderWeights(vocoder.eval())
 
 
-def _expected(vocoder: UnitHifiGan, stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
+def _expected(vocoder: UnitHifiGan, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Names and shapes of the file's weights: two for one where it has half a weight norm."""
     expected = {}
     for name, weight in vocoder.state_dict().items():

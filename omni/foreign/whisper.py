@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from omni.files import CheckpointError, check_weights, replace_folder
-from omni.foreign.stream import Progress, StoredTensor, total_bytes, write_safetensors
+from omni.foreign.stream import Progress, total_bytes, write_folder
 from omni.foreign.torch_files import read_mapping, state_dict
 from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, write_encoder_config
 
@@ -35,10 +36,11 @@ class EncoderWeights:
     """A Whisper encoder that still lies in its file; tensors by transformers' names."""
 
     config: SpeechEncoderConfig
-    tensors: dict[str, StoredTensor]
+    tensors: dict[str, Tensor]
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all tensors, as they are stored."""
         return total_bytes(self.tensors)
 
     def write(self, folder: str | Path, progress: Progress | None = None) -> None:
@@ -49,7 +51,7 @@ class EncoderWeights:
     def write_into(self, folder: Path, progress: Progress | None = None) -> None:
         """The same files in a folder that is there."""
         write_encoder_config(self.config, folder)
-        write_safetensors(folder / "model.safetensors", self.tensors, progress)
+        write_folder(folder, self.tensors, progress)
 
 
 def openai_name(name: str) -> str:
@@ -59,7 +61,7 @@ def openai_name(name: str) -> str:
     return name
 
 
-def expected_encoder(config: SpeechEncoderConfig) -> dict[str, torch.Tensor]:
+def expected_encoder(config: SpeechEncoderConfig) -> dict[str, Tensor]:
     """Names and shapes (on the meta device) of the encoder's weights."""
     with torch.device("meta"):
         return SpeechEncoder(config).state_dict()

@@ -41,7 +41,7 @@ class SessionConfig:
         sample and max_new_tokens are those of transformers' `generate`.
         """
         settings = model.generation_config
-        stored = {
+        stored: dict[str, Any] = {
             "schedule": stored_schedule(settings),
             "right_context_frames": stored_right_context(settings),
             "max_new_tokens": getattr(settings, "max_new_tokens", None) or MAX_NEW_TOKENS,

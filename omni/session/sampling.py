@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,9 +58,10 @@ def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> in
     if sampling.temperature == 0:
         return int(logits.argmax())
     scores = (logits.float() / sampling.temperature)[None]
+    ids: Any = torch.empty(1, 0)  # the reply so far, which neither looks at
     if sampling.top_k:
-        scores = TopKLogitsWarper(sampling.top_k)(torch.empty(1, 0), scores)  # type: ignore[arg-type]
+        scores = TopKLogitsWarper(sampling.top_k)(ids, scores)
     if sampling.top_p < 1:
-        scores = TopPLogitsWarper(sampling.top_p)(torch.empty(1, 0), scores)  # type: ignore[arg-type]
+        scores = TopPLogitsWarper(sampling.top_p)(ids, scores)
     drawn = torch.multinomial(scores.softmax(-1)[0].cpu(), 1, generator=generator)
     return int(drawn)

@@ -36,6 +36,7 @@ class Speaker:
         self._vocoder = vocoder
 
     def initial_state(self) -> SpeakerState:
+        """The state before the first text of a reply."""
         return SpeakerState(
             self._decoder.initial_state(1),
             initial_collapse_state(self._decoder.blank),

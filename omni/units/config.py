@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from omni.files import UserError, write_json
+from omni.files import CheckpointError, UserError, build_config, read_json, write_json
 
 FORMAT_VERSION = 1
 KINDS = ("speech_encoder", "hubert")
@@ -48,20 +47,15 @@ class UnitsConfig:
 def read_units_config(folder: str | Path) -> UnitsConfig:
     """A units folder's config.json. Raises UserError if it is missing or not as written."""
     path = Path(folder) / "config.json"
-    try:
-        record = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"{folder}: no units folder ({error}); fit the k-means first") from None
-    except ValueError as error:
-        raise UserError(f"{folder}: damaged ({error!r}); copy the folder again") from None
+    if not path.is_file():
+        raise UserError(f"{folder}: no units folder; fit the k-means first, or check the path")
+    record = read_json(path)
     version = record.pop("format_version", None)
     if version != FORMAT_VERSION:
-        raise UserError(f"{path}: format_version={version}, this release reads {FORMAT_VERSION}")
-    if unknown := sorted(record.keys() - UnitsConfig.__dataclass_fields__):
-        raise UserError(f"{path}: unknown {', '.join(unknown)}; remove or correct")
-    if missing := sorted({"kind", "name", "layer"} - record.keys()):
-        raise UserError(f"{path}: {', '.join(missing)} missing; fit the k-means again")
-    return UnitsConfig(**record)
+        raise CheckpointError(
+            f"{path}: format_version={version}, this release reads {FORMAT_VERSION}"
+        )
+    return build_config(UnitsConfig, record, where=str(path))
 
 
 def write_units_config(config: UnitsConfig, folder: str | Path) -> None:

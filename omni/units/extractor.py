@@ -14,11 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from omni.files import UserError, replace_folder, write_tensors
+from omni.files import CheckpointError, UserError, read_tensors, replace_folder, write_tensors
 from omni.units.config import UnitsConfig, merge_repeats, read_units_config, write_units_config
 from omni.units.features import features_of
 
@@ -96,12 +94,10 @@ class UnitExtractor:
 
 def _read_centroids(folder: Path) -> Tensor:
     """[K, D]"""
-    try:
-        centroids = load_file(folder / "centroids.safetensors")["centroids"]
-    except FileNotFoundError as error:
-        raise UserError(f"{folder}: no units folder ({error}); fit the k-means first") from None
-    except (KeyError, SafetensorError) as error:
-        raise UserError(f"{folder}: damaged ({error!r}); copy the folder again") from None
+    path = folder / "centroids.safetensors"
+    centroids = read_tensors(path).get("centroids")
+    if centroids is None:
+        raise CheckpointError(f"{path}: no centroids; copy it again")
     if centroids.ndim != 2:
         raise UserError(f"{folder}: centroids of shape {tuple(centroids.shape)}; must be [K, D]")
     return centroids

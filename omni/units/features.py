@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -47,6 +47,7 @@ class SpeechEncoderFeatures:
 
     @torch.no_grad()
     def __call__(self, waveforms: Sequence[np.ndarray]) -> list[Tensor]:
+        """As one padded batch; padding is masked."""
         mels = [
             log_mel(_waveform(samples, self._normalize), self._encoder.config.n_mels)
             for samples in waveforms
@@ -75,6 +76,7 @@ class HubertFeatures:
 
     @torch.no_grad()
     def __call__(self, waveforms: Sequence[np.ndarray]) -> list[Tensor]:
+        """One by one. Raises UserError for a recording that is shorter than one frame."""
         if (shortest := min(map(len, waveforms))) < HUBERT_WINDOW:
             raise UserError(
                 f"{shortest} samples of audio: HuBERT needs at least {HUBERT_WINDOW} (25 ms); "
@@ -90,7 +92,10 @@ class HubertFeatures:
         ]
 
 
-FEATURES = {"speech_encoder": SpeechEncoderFeatures, "hubert": HubertFeatures}
+FEATURES: dict[str, Callable[[Any, UnitsConfig], Features]] = {
+    "speech_encoder": SpeechEncoderFeatures,
+    "hubert": HubertFeatures,
+}
 
 
 def features_of(config: UnitsConfig, encoder: nn.Module) -> Features:
@@ -126,5 +131,5 @@ def _waveform(samples: np.ndarray, normalize: bool) -> Tensor:
 def _with_children(module: Module, **children: nn.Module) -> Module:
     """A shallow copy with other children; the weights are shared, the original is untouched."""
     other = copy.copy(module)
-    other._modules = {**module._modules, **children}
+    vars(other)["_modules"] = {**vars(module)["_modules"], **children}
     return other

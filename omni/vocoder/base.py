@@ -61,6 +61,7 @@ class Vocoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the weights lie and units must be."""
         return self.duration_embedding.weight.device
 
     def log_durations(self, units: Tensor, mask: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ class Whole(ChunkSchedule):
     """One chunk: the vocoder waits for the whole reply."""
 
     def size(self, index: int) -> int | None:
+        """None for every chunk: it ends with the reply."""
         return None
 
     def __str__(self) -> str:
@@ -43,6 +44,7 @@ class Fixed(ChunkSchedule):
         _check_sizes((self.units,))
 
     def size(self, index: int) -> int | None:
+        """`units` for every chunk."""
         return self.units
 
     def __str__(self) -> str:
@@ -68,6 +70,7 @@ class Growing(ChunkSchedule):
         _check_sizes(self.sizes)
 
     def size(self, index: int) -> int | None:
+        """The size at that place, the last one from there on."""
         return self.sizes[min(index, len(self.sizes) - 1)]
 
     def __str__(self) -> str:

@@ -130,6 +130,7 @@ class ResBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T] -> [B, C, T]."""
         for dilated, plain in zip(self.convs1, self.convs2, strict=True):
             x = x + plain(F.leaky_relu(dilated(F.leaky_relu(x, SLOPE)), SLOPE))
         return x
@@ -171,6 +172,7 @@ class UnitHifiGan(Vocoder):
 
     @property
     def duration_embedding(self) -> nn.Embedding:
+        """The generator's own embedding, which the duration predictor shares."""
         return self.dict
 
     def forward(self, units: Tensor) -> Tensor:
@@ -190,6 +192,7 @@ class UnitHifiGan(Vocoder):
         *,
         first_frame: int = 0,
     ) -> Rendering:
+        """As `Vocoder.render`; there is no excitation, so phases are 0 and places do not matter."""
         waveform = self(units[None])[0].float()
         return Rendering(waveform, torch.zeros(len(units) + 1, dtype=torch.float64))
 

@@ -95,6 +95,7 @@ class ResidualBlock(nn.Module):
         self.plain = nn.Conv1d(channels, channels, kernel, padding=half)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T] -> [B, C, T]."""
         h = x if self.norm is None else self.norm(x.transpose(1, 2)).transpose(1, 2)
         return x + self.plain(F.leaky_relu(self.dilated(F.leaky_relu(h, SLOPE)), SLOPE))
 
@@ -194,6 +195,7 @@ class NsfVocoder(Vocoder):
 
     @property
     def duration_embedding(self) -> nn.Embedding:
+        """The features' own embedding, which the duration predictor shares."""
         return self.embedding
 
     def features(self, units: Tensor) -> Tensor:
@@ -238,6 +240,7 @@ class NsfVocoder(Vocoder):
     def render(
         self, units: Tensor, source: SourceState | None = None, *, first_frame: int = 0
     ) -> Rendering:
+        """As `Vocoder.render`; the pitch is read off the units, its phase goes on from `source`."""
         state = source or SourceState()
         prosody = self.prosody.exact(units[None])
         f0 = prosody.log_f0.exp().clamp(MIN_F0, MAX_F0)

@@ -93,6 +93,7 @@ class StreamState:
 
     @property
     def known_frames(self) -> int:
+        """Frames of the reply that are known so far, those already forgotten among them."""
         return self.first_frame + len(self.frame_units)
 
 
@@ -111,6 +112,7 @@ class StreamingVocoder:
         self._left = self.context.left_context_frames + (held_frames if self._fades else 0)
 
     def initial_state(self) -> StreamState:
+        """The state before the first unit of a reply."""
         return StreamState()
 
     @torch.inference_mode()

@@ -1,4 +1,3 @@
-from . import tuning as tuning
 from .drawing import plot as plot
 from .tuning import Report as Report
 from .tuning import measure as measure

@@ -94,6 +94,7 @@ class Report:
     machine: Machine
 
     def as_json(self) -> dict[str, Any]:
+        """All fields as plain values."""
         return asdict(self)
 
 

@@ -64,9 +64,26 @@ def test_an_unknown_key_of_a_part_is_refused_by_its_name(part: str) -> None:
 def test_a_missing_key_of_a_part_is_refused_by_its_name() -> None:
     config = tiny_config()
     assert config.unit_decoder is not None
-    del config.unit_decoder["units"]
-    with pytest.raises(CheckpointError, match=r"unit_decoder.*units"):
+    del config.unit_decoder["num_units"]
+    with pytest.raises(CheckpointError, match=r"unit_decoder: key 'num_units' is missing"):
         _ = config.units
+
+
+def test_a_checkpoint_of_an_earlier_version_says_units_and_is_read(tmp_path: Path) -> None:
+    config = tiny_config()
+    assert config.unit_decoder is not None
+    old = dict(config.unit_decoder)
+    old["units"] = old.pop("num_units")
+    again = OmniConfig.from_pretrained(edited(tmp_path, unit_decoder=old))
+    assert again.units == config.units
+    assert again.to_dict()["unit_decoder"] == config.unit_decoder  # written by the new name
+
+
+def test_a_value_of_another_type_is_refused_by_its_name() -> None:
+    config = tiny_config()
+    config.speech_adapter["stack"] = "5"
+    with pytest.raises(CheckpointError, match=r"speech_adapter: stack='5': must be of type int"):
+        _ = config.adapter
 
 
 def test_what_other_releases_of_transformers_write_is_no_error(tmp_path: Path) -> None:

@@ -18,9 +18,7 @@ from omni.session.events import Done
 from omni.session.session import SpeechSession
 from omni.session.speaker import Speaker, SpeakerState
 from omni.unit_decoder import UnitDecoder
-from omni.values import (
-    Frames,
-)
+from omni.values import Frames
 from omni.vocoder import Vocoder, vocode
 from omni.vocoder.chunking import Fixed, Whole
 from omni.vocoder.streaming import StreamContext, StreamingVocoder
@@ -56,6 +54,34 @@ def voice() -> Vocoder:
 def chunkings(draw: st.DrawFn, most: int = 14) -> list[int]:
     """Sizes of chunks, some of them 0, that add up to a reply's length of 1 or more."""
     return draw(st.lists(st.integers(0, 5), min_size=1, max_size=most).filter(any))
+
+
+@settings(max_examples=20, deadline=None)
+@given(mels=st.lists(st.integers(1, 120), min_size=1, max_size=3))
+def test_every_part_keeps_its_promise_of_shape_and_length(mels: list[int]) -> None:
+    config = model().config
+    features = torch.zeros(len(mels), config.encoder.n_mels, max(mels))
+    mask = torch.arange(max(mels))[None] < torch.tensor(mels)[:, None]
+    with torch.no_grad():
+        frames = model().speech_encoder(features, mask)
+        positions = model().speech_adapter(frames)
+        units = decoder()(Frames(torch.zeros(1, 3, config.hidden_size), torch.tensor([3])))
+    heard = [(mel + 1) // 2 for mel in mels]
+    assert frames.lengths.tolist() == heard
+    assert frames.values.shape == (len(mels), max(heard), config.encoder.width)
+    stacked = [frames // config.adapter.stack for frames in heard]
+    assert positions.lengths.tolist() == stacked
+    assert positions.values.shape == (len(mels), max(stacked), config.hidden_size)
+    steps = 3 * decoder().config.upsample
+    assert units.values.shape == (1, steps, UNITS + 1) and units.lengths.tolist() == [steps]
+    torch.testing.assert_close(units.values.exp().sum(-1), torch.ones(1, steps))
+    said = torch.tensor([1, 2, 3])
+    with torch.no_grad():
+        durations = voice().durations(said)
+        waveform = voice().synthesize(said.repeat_interleave(durations))
+    assert int(durations.min()) >= 1
+    assert waveform.shape == (int(durations.sum()) * voice().samples_per_frame,)
+    assert waveform.abs().max() <= 1
 
 
 @settings(max_examples=15, deadline=None)

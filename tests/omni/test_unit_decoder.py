@@ -24,7 +24,7 @@ GOLDEN_CONFIG = UnitDecoderConfig(
     layers=2,
     heads=4,
     ffn=128,
-    units=1000,
+    num_units=1000,
     rope_theta=500_000.0,
     rope_scaling={
         "rope_type": "llama3",
@@ -35,7 +35,7 @@ GOLDEN_CONFIG = UnitDecoderConfig(
     },
 )
 TINY = UnitDecoderConfig(
-    input_width=8, width=16, layers=2, heads=2, ffn=24, units=11, upsample=5
+    input_width=8, width=16, layers=2, heads=2, ffn=24, num_units=11, upsample=5
 )  # fmt: skip
 
 
@@ -152,7 +152,7 @@ def test_the_published_size_has_the_papers_parameters():
     with torch.device("meta"):
         decoder = UnitDecoder(
             UnitDecoderConfig(
-                input_width=4096, width=4096, layers=2, heads=32, ffn=11008, units=1000
+                input_width=4096, width=4096, layers=2, heads=32, ffn=11008, num_units=1000
             )
         )
     assert sum(parameter.numel() for parameter in decoder.parameters()) == 425_649_129
@@ -284,9 +284,13 @@ def test_a_step_with_another_number_of_rows_is_refused():
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [({"layers": 0}, "layers=0"), ({"width": 18, "heads": 4}, "width=18"), ({"units": -1}, "-1")],
+    [
+        ({"layers": 0}, "layers=0"),
+        ({"width": 18, "heads": 4}, "width=18"),
+        ({"num_units": -1}, "=-1"),
+    ],
 )
 def test_sizes_that_make_no_decoder_are_refused(change, says):
-    sizes = dict(input_width=8, width=16, layers=1, heads=2, ffn=8, units=4)
+    sizes = dict(input_width=8, width=16, layers=1, heads=2, ffn=8, num_units=4)
     with pytest.raises(ValueError, match=says):
         UnitDecoderConfig(**(sizes | change))

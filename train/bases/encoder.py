@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import Dataset
+from transformers import EvalPrediction
 
 from data_tools.manifest import Manifest
 from data_tools.speech import AugmentConfig, augment, augment_rng
@@ -114,7 +116,7 @@ def initialise(encoder: SpeechEncoder) -> None:
         convolution.weight.mul_(4.0)
 
 
-class Utterances(Dataset):
+class Utterances(Dataset[dict[str, Any]]):
     """Log-mel and letters; augmented from `clean_epochs` on, validation (plain int) never."""
 
     def __init__(
@@ -182,7 +184,7 @@ def collate(examples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
-def character_error_rate(prediction) -> dict[str, float]:
+def character_error_rate(prediction: EvalPrediction) -> dict[str, float]:
     """Trainer's metrics hook: greedy CTC against the transcript."""
     import jiwer
 

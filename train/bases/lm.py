@@ -9,15 +9,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from torch.utils.data import Dataset
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import EvalPrediction, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from data_tools.manifest import Manifest, Record
 from omni.files import replace_folder
-from omni.prompt import IGNORE, Message, PromptConfig, add_speech_token, encode_prompt
+from omni.prompt import (
+    IGNORE,
+    Message,
+    PromptConfig,
+    add_speech_token,
+    encode_prompt,
+    special_id,
+)
 from train.data import data_of, plain
 from train.loop import (
     Item,
@@ -87,13 +95,13 @@ def llama_config(size: SmallLlama, tokenizer: PreTrainedTokenizerFast) -> LlamaC
         intermediate_size=size.ffn,
         max_position_embeddings=size.max_positions,
         tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=special_id(tokenizer, "bos"),
+        eos_token_id=special_id(tokenizer, "eos"),
+        pad_token_id=special_id(tokenizer, "pad"),
     )
 
 
-class TextDialogues(Dataset):
+class TextDialogues(Dataset[dict[str, list[int]]]):
     """One example per assistant turn: history and question as text, the answer as label."""
 
     def __init__(
@@ -110,6 +118,7 @@ class TextDialogues(Dataset):
 
     @property
     def lengths(self) -> list[int]:
+        """Tokens of each example, for batches of like length."""
         return [len(example.ids) for example in self._examples]
 
     def __getitem__(self, item: Item | int) -> dict[str, list[int]]:
@@ -124,6 +133,7 @@ class TextCollator:
         self._pad = pad
 
     def __call__(self, examples: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        """input_ids, labels and attention_mask [B, T] of B examples."""
         longest = max(len(example["input_ids"]) for example in examples)
 
         def padded(name: str, value: int) -> torch.Tensor:
@@ -148,7 +158,11 @@ class _LossAndHits(nn.Module):
         self.model = model
 
     def forward(
-        self, input_ids, labels, attention_mask, num_items_in_batch=None
+        self,
+        input_ids: torch.Tensor,
+        labels: torch.Tensor,
+        attention_mask: torch.Tensor,
+        num_items_in_batch: torch.Tensor | int | None = None,
     ) -> dict[str, torch.Tensor]:
         output = self.model(
             input_ids=input_ids, attention_mask=attention_mask, labels=labels,
@@ -164,9 +178,9 @@ def answer_tokens(batch: Mapping[str, torch.Tensor]) -> int:
     return int((batch["labels"][:, 1:] != IGNORE).sum())
 
 
-def exact_answers(prediction) -> dict[str, float]:
+def exact_answers(prediction: EvalPrediction) -> dict[str, float]:
     """Share of answers of which every token is the best one given those before it."""
-    return {"exact": float(prediction.predictions.mean())}
+    return {"exact": float(np.mean(prediction.predictions))}
 
 
 def train_lm(
@@ -221,7 +235,7 @@ def train_lm(
         output=output,
         dataset=dataset,
         lengths=dataset.lengths,
-        collate=TextCollator(int(tokenizer.pad_token_id)),
+        collate=TextCollator(special_id(tokenizer, "pad")),
         count=answer_tokens,
         validation=validation if len(validation) else None,
         metrics=exact_answers,

@@ -3,13 +3,14 @@
 # As in cli.py, heavy imports stand inside the commands.
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from omni.commands import Device, Dtype
-from omni.files import UserError, friendly
+from omni.commands import Device, Dtype, add_commands
+from omni.files import UserError
 from train.commands.options import (
+    Accumulate,
     BatchSize,
     Deepspeed,
     DryRun,
@@ -30,6 +31,10 @@ from train.commands.options import (
     tell_plan,
 )
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Sized = TypeVar("Sized", bound="DataclassInstance")
 Width = Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")]
 Layers = Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")]
 Heads = Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")]
@@ -38,8 +43,7 @@ Ffn = Annotated[int | None, typer.Option(min=1, help="Inner width; default: the 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `omni-train`."""
-    for command in (lm, encoder, vocoder):
-        app.command()(friendly(command))
+    add_commands(app, lm, encoder, vocoder)
 
 
 def lm(
@@ -57,6 +61,7 @@ def lm(
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
+    accumulate: Accumulate = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
     fsdp: Fsdp = None,
@@ -80,8 +85,8 @@ def lm(
     )
     loop = changed(
         chosen.lm_loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
-        seed=seed,
+        batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
+        deepspeed=deepspeed, fsdp=fsdp, seed=seed,
     )  # fmt: skip
     dialogues = read_manifest(manifest)
     if dry_run:
@@ -106,6 +111,7 @@ def encoder(
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
+    accumulate: Accumulate = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
     fsdp: Fsdp = None,
@@ -130,8 +136,8 @@ def encoder(
     )
     loop = changed(
         chosen.encoder_loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
-        seed=seed,
+        batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
+        deepspeed=deepspeed, fsdp=fsdp, seed=seed,
     )  # fmt: skip
     dialogues = read_manifest(manifest)
     training, validation = (transcribed(dialogues, s) for s in ("train", "validation"))
@@ -163,6 +169,7 @@ def vocoder(
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
+    accumulate: Accumulate = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
     fsdp: Fsdp = None,
@@ -187,8 +194,8 @@ def vocoder(
     chosen = make(units)
     loop = changed(
         chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
-        seed=seed,
+        batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
+        deepspeed=deepspeed, fsdp=fsdp, seed=seed,
     )  # fmt: skip
     training, validation = clips(units_folder)
     if dry_run:
@@ -205,6 +212,6 @@ def vocoder(
     tell(result, output / "vocoder")
 
 
-def resized(recipe, **sizes: int | None):
+def resized(recipe: Sized, **sizes: int | None) -> Sized:
     """The recipe's sizes with those that the user gave."""
     return replace(recipe, **{name: size for name, size in sizes.items() if size is not None})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -12,6 +14,8 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 from omni.checkpoint import base_config
 from omni.files import UserError, read_json
 from train.stages import STAGE1, STAGE2, Stage1, Stage2
+
+T = TypeVar("T")
 
 AUTO = "auto"
 LANGUAGE_MODEL = ("lora", "full", "frozen")  # what may train of it; the first unless asked
@@ -36,8 +40,7 @@ def choose_stage1(
         name = "nano" if small else {"full": "published"}.get(tuned, tuned)
     elif train_llm is None:
         return name, _named(STAGE1, name)()
-    recipe = replace(_named(STAGE1, name)(), language_model=tuned)
-    return name, recipe  # type: ignore[return-value]
+    return name, replace(_named(STAGE1, name)(), language_model=tuned)
 
 
 def choose_stage2(name: str, checkpoint: str | Path) -> tuple[str, Stage2]:
@@ -50,11 +53,15 @@ def choose_stage2(name: str, checkpoint: str | Path) -> tuple[str, Stage2]:
         text = read_json(Path(checkpoint) / "config.json")["text_config"]
         widths = {known: make().width for known, make in STAGE2.items()}
         fitting = {known: w for known, w in widths.items() if w <= int(text["hidden_size"])}
-        name = max(fitting, key=fitting.__getitem__) if fitting else min(widths, key=widths.get)  # type: ignore[arg-type]
+        name = (
+            max(fitting, key=fitting.__getitem__)
+            if fitting
+            else min(widths, key=widths.__getitem__)
+        )
     return name, _named(STAGE2, name)()
 
 
-def _named(table: dict, name: str):
+def _named(table: Mapping[str, T], name: str) -> T:
     if name not in table:
         raise UserError(f"recipe={name!r}: must be {AUTO} or one of {', '.join(table)}")
     return table[name]
@@ -67,4 +74,5 @@ def meta_language_model(config: PretrainedConfig) -> nn.Module:
 
 
 def count(module: nn.Module) -> int:
+    """Parameters of a module, tied ones once."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -3,9 +3,10 @@
 # As in cli.py, heavy imports stand inside the functions.
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -14,6 +15,8 @@ from omni.files import UserError
 if TYPE_CHECKING:
     from train.commands.plan import Plan
     from train.loop import LoopConfig
+
+T = TypeVar("T")
 
 ManifestPath = Annotated[
     Path, typer.Argument(metavar="MANIFEST", help="Dialogues: a .jsonl or .parquet file.")
@@ -50,7 +53,16 @@ Frames = Annotated[
         "manifest, if it is there.",
     ),
 ]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Examples per step and device.")]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="Examples that a process takes at once.")
+]
+Accumulate = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Batches per step. Examples per step: --batch-size x --accumulate x processes.",
+    ),
+]
 LearningRate = Annotated[float | None, typer.Option(min=0, help="Peak; cosine decay to zero.")]
 Encoder = Annotated[
     str,
@@ -58,7 +70,8 @@ Encoder = Annotated[
 ]
 
 
-def print_report(report: dict) -> None:
+def print_report(report: Mapping[str, Any]) -> None:
+    """Shows the main numbers of an evaluation as a table on the terminal."""
     from rich.console import Console
     from rich.table import Table
 
@@ -86,6 +99,10 @@ def print_report(report: dict) -> None:
 
 
 def set_up(threads: int | None) -> None:
+    """Logging and threads of a command; of several processes only the first one prints.
+
+    threads: torch's own, None leaves their number as it is.
+    """
     import logging
 
     import torch
@@ -113,7 +130,7 @@ def changed(loop: "LoopConfig", **options: float | str | Path | None) -> "LoopCo
         for name, value in options.items()
         if value is not None
     }
-    loop = replace(loop, **given)  # type: ignore[arg-type]
+    loop = replace(loop, **given)
     device = choose_device(loop.device)
     if loop.dtype != "auto":  # auto may have to time the machine, which is the loop's to do
         choose_dtype(loop.dtype, device)
@@ -126,12 +143,14 @@ def found_frames(asked: Path | None, *folders: Path) -> Path | None:
 
 
 def tell_plan(plan: "Plan", output: Path) -> None:
+    """What `--dry-run` prints instead of training."""
     for line in plan.lines():
         typer.echo(line)
     typer.echo(f"{output}: nothing was trained or written (--dry-run)")
 
 
-def named(table: dict, name: str):
+def named(table: Mapping[str, T], name: str) -> T:
+    """The entry of that name. Raises UserError, which lists the names, for another one."""
     if name not in table:
         raise UserError(f"recipe={name!r}: must be one of {', '.join(table)}")
     return table[name]

@@ -38,7 +38,7 @@ from train.commands.choose import count, meta_language_model
 from train.data import Example, examples
 from train.loop import Freeze, LoopConfig, process_count
 from train.stages import LearnsToListen, Stage1, Stage2, VocoderRecipe
-from train.voice import Clip
+from train.voice import UnitClip
 
 SPLITS = ("train", "validation")
 WEIGHT, GRADIENT, OPTIMISER = 4, 4, 8  # bytes per parameter: float32, and Adam's two moments
@@ -70,6 +70,7 @@ class Plan:
 
     @property
     def steps(self) -> int:
+        """Steps of the optimiser in all, over all processes."""
         per_step = self.loop.batch_size * self.loop.accumulate * process_count()
         whole = math.ceil(math.ceil(self.examples / per_step) * self.loop.epochs)
         return whole if self.loop.max_steps < 0 else self.loop.max_steps
@@ -143,7 +144,7 @@ def plan_encoder(
 
 
 def plan_vocoder(
-    training: Sequence[Clip], validation: Sequence[Clip], recipe: VocoderRecipe
+    training: Sequence[UnitClip], validation: Sequence[UnitClip], recipe: VocoderRecipe
 ) -> Plan:
     """Of `omni-train vocoder`."""
     with torch.device("meta"):

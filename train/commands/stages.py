@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from omni.commands import Device, Dtype
-from omni.files import UserError, friendly
+from omni.commands import Device, Dtype, add_commands
+from omni.files import UserError
 from train.commands.options import (
+    Accumulate,
     BatchSize,
     Deepspeed,
     DryRun,
@@ -34,8 +35,7 @@ from train.commands.options import (
 
 def register(app: typer.Typer) -> None:
     """Add both commands to `omni-train`."""
-    for command in (stage1, stage2):
-        app.command()(friendly(command))
+    add_commands(app, stage1, stage2)
 
 
 def stage1(
@@ -74,6 +74,7 @@ def stage1(
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
+    accumulate: Accumulate = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
     fsdp: Fsdp = None,
@@ -92,8 +93,8 @@ def stage1(
     name, chosen = choose_stage1(recipe, language_model, train_llm)
     loop = changed(
         chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
-        seed=seed,
+        batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
+        deepspeed=deepspeed, fsdp=fsdp, seed=seed,
     )  # fmt: skip
     chosen = replace(
         chosen,
@@ -159,6 +160,7 @@ def stage2(
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
+    accumulate: Accumulate = None,
     learning_rate: LearningRate = None,
     deepspeed: Deepspeed = None,
     fsdp: Fsdp = None,
@@ -185,8 +187,8 @@ def stage2(
     name, chosen = choose_stage2(recipe, checkpoint)
     loop = changed(
         chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, learning_rate=learning_rate, deepspeed=deepspeed, fsdp=fsdp,
-        seed=seed,
+        batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
+        deepspeed=deepspeed, fsdp=fsdp, seed=seed,
     )  # fmt: skip
     # Questions are augmented by the same seed as in stage 1, whose frames are then read again.
     hearing = replace(chosen.hearing, loop=replace(chosen.hearing.loop, seed=loop.seed))

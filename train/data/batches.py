@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from data_tools.manifest import Manifest, Turn
+from data_tools.manifest import Manifest, RecordTurn
 from omni.files import UserError
 from omni.frame_cache import CLEAN
 from omni.processor import OmniProcessor, pad_features
@@ -33,16 +33,18 @@ class Example:
     """
 
     id: str
-    turns: tuple[Turn, ...]
+    turns: tuple[RecordTurn, ...]
     recordings: tuple[Path, ...]
     skill: str
 
     @property
-    def question(self) -> Turn:
+    def question(self) -> RecordTurn:
+        """The turn that is answered."""
         return self.turns[-2]
 
     @property
-    def answer(self) -> Turn:
+    def answer(self) -> RecordTurn:
+        """The turn that the model learns to give."""
         return self.turns[-1]
 
     def messages(self, positions: Sequence[int], *, written: bool = False) -> list[Message]:
@@ -133,7 +135,7 @@ class Batch(TypedDict, total=False):
     encoder_lengths: Tensor
 
 
-class Dialogues(Dataset):
+class Dialogues(Dataset[Prepared]):
     """Examples for training (by Item) and validation (by int: clean, never written).
 
     text_share: how many of the spoken examples are put to the model in writing, drawn anew in
@@ -208,9 +210,10 @@ class Collate:
         self._encoded = ears.encoded
 
     def __call__(self, prepared: Sequence[Prepared]) -> Batch:
+        """A batch of what `Dialogues` gives; recordings of all rows in one tensor."""
         ids = right_padded([example.ids for example in prepared], self._pad)
         lengths = torch.tensor([len(example.ids) for example in prepared])
-        batch: dict[str, Any] = {
+        batch: Batch = {
             "input_ids": ids,
             "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long(),
             "labels": right_padded([example.labels for example in prepared], IGNORE),
@@ -220,8 +223,15 @@ class Collate:
             batch["encoder_frames"] = nn.utils.rnn.pad_sequence(heard, batch_first=True)
             batch["encoder_lengths"] = torch.tensor([len(sound) for sound in heard])
         elif heard:
-            batch |= pad_features(heard)
-        return batch  # type: ignore[return-value]
+            mels = pad_features(heard)
+            batch["input_features"] = mels["input_features"]
+            batch["input_features_mask"] = mels["input_features_mask"]
+        return batch
+
+
+def on_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Tensor]:
+    """A padded batch where the model lies."""
+    return {name: value.to(device) for name, value in batch.items()}
 
 
 def right_padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:

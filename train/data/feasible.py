@@ -26,6 +26,7 @@ class Limits:
 
 
 def units_of(example: Example) -> list[int]:
+    """The answer's units; none where it has not been encoded."""
     return list(example.answer.units or ())
 
 

@@ -31,7 +31,9 @@ class Ears(Protocol):
         """Which augmentation this example gets in this epoch; 0 is none."""
         ...
 
-    def hear(self, recording: Path, variant: int) -> Tensor: ...
+    def hear(self, recording: Path, variant: int) -> Tensor:
+        """Log-mel [n_mels, M], or encoder frames [F, D] where `encoded`."""
+        ...
 
     def positions(self, heard: Tensor) -> int:
         """How many LLM positions it takes."""
@@ -51,14 +53,17 @@ class LiveEars:
         self._seed = seed
 
     def variant(self, item: Item) -> int:
+        """Another one in each epoch, or the clean one where nothing is augmented."""
         return 1 + item.epoch if self._augmentation is not None else CLEAN
 
     def hear(self, recording: Path, variant: int) -> Tensor:
+        """Log-mel [n_mels, M] of the recording, augmented as (seed, recording, variant) say."""
         return self._processor.features(
             load_augmented(recording, variant, seed=self._seed, config=self._augmentation)
         )
 
     def positions(self, heard: Tensor) -> int:
+        """LLM positions of a log-mel."""
         return self._processor.positions(heard.shape[1])
 
 
@@ -74,12 +79,15 @@ class CachedEars:
         self._stack = stack
 
     def variant(self, item: Item) -> int:
+        """All cached ones in turn over the epochs, the clean one among them."""
         return (item.epoch + item.index) % (self._variants + 1)
 
     def hear(self, recording: Path, variant: int) -> Tensor:
+        """Encoder frames [F, D] of the recording, read from the cache."""
         return self._cache.frames(recording, variant)
 
     def positions(self, heard: Tensor) -> int:
+        """LLM positions of encoder frames."""
         return heard.shape[0] // self._stack
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,12 +15,7 @@ from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor, left_padded, pad_features
 from omni.prompt import IGNORE
 from omni.vocoder import StreamingVocoder
-from train.data import Collate, Example, LiveEars, Prepared
-
-
-def on_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Tensor]:
-    """A padded batch where the model lies."""
-    return {name: value.to(device) for name, value in batch.items()}
+from train.data import Collate, Example, LiveEars, Prepared, on_device
 
 
 @torch.no_grad()
@@ -32,13 +27,13 @@ def generate(
 ) -> list[list[int]]:
     """Greedy answers of a batch: token ids, the end token included where it was said."""
     ids = [prompt.ids for prompt in prompts]
-    batch: dict[str, Tensor] = left_padded(ids, int(processor.tokenizer.pad_token_id))
+    batch: dict[str, Tensor] = left_padded(ids, int(processor.tokenizer.pad_token_id or 0))
     heard = [sound for prompt in prompts for sound in prompt.heard]
     if heard:
         batch |= pad_features(heard)
-    batch = on_device(batch, model.device)
-    output = model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False)  # type: ignore[operator]
-    end = model.generation_config.eos_token_id  # type: ignore[union-attr]
+    settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": False}
+    output = model.generate(**on_device(batch, model.device), **settings)
+    end = model.generation_config.eos_token_id
     ends = set(end if isinstance(end, list) else [end])
     return [_until(row.tolist(), ends) for row in output[:, batch["input_ids"].shape[1] :]]
 
@@ -80,10 +75,25 @@ def with_others_audio(items: Sequence[Example]) -> list[Example]:
 
 
 def in_writing(item: Example) -> Example:
+    """The same question without its recordings: its text is asked instead."""
     turns = tuple(
         replace(turn, speech=None) if turn.role == "user" else turn for turn in item.turns
     )
     return replace(item, turns=turns, recordings=())
+
+
+def last_answers(items: Sequence[Example]) -> list[Example]:
+    """Of each dialogue the last answer: only its question is held out, those before it are there
+    to be referred to and may be put in words that were trained on."""
+    last = {item.id.rpartition("#")[0]: item for item in items}
+    return list(last.values())
+
+
+def spread(items: list[Example], count: int) -> list[Example]:
+    """`count` of the items, evenly over them; all if there are fewer."""
+    if len(items) <= count:
+        return items
+    return [items[place * len(items) // count] for place in range(count)]
 
 
 def _until(ids: list[int], ends: set[int]) -> list[int]:

@@ -23,20 +23,36 @@ from omni.files import need
 from omni.frame_cache import CLEAN, weights_digest
 from omni.prompt import IGNORE
 from omni.session import Done, SessionConfig, SpeechSession
-from omni.vocoder import StreamingVocoder, Whole, parse_schedule
-from train.data import Collate, Dialogues, Example, LiveEars, Prepared, data_of, examples
+from omni.vocoder import StreamingVocoder, Vocoder, Whole, parse_schedule
+from train.data import (
+    Collate,
+    Dialogues,
+    Example,
+    LiveEars,
+    Prepared,
+    data_of,
+    examples,
+    on_device,
+)
 from train.evaluation.answers import (
     generate,
     in_writing,
-    on_device,
+    last_answers,
     speak_answers,
+    spread,
     stream,
     with_others_audio,
 )
 from train.evaluation.journal import Journal
 from train.evaluation.judges import Judge, Recogniser
 from train.evaluation.quality import load_dnsmos
-from train.evaluation.report import Spoken, report_speech, report_text, report_timing, right_share
+from train.evaluation.report import (
+    SpokenAnswers,
+    report_speech,
+    report_text,
+    report_timing,
+    right_share,
+)
 from train.loop import begin_run
 
 FULL_EARS = ("domain", "full")  # the judges: with the domain's bigram, with pocketsphinx's model
@@ -126,7 +142,7 @@ class Evaluation:
         for split, items in self.items.items():
             splits[split] = report_text(self.journal, split, items)
             if self.model.vocoder is not None:
-                spoken = Spoken(items=self._spoken(items), chunks=self.config.chunks)
+                spoken = SpokenAnswers(items=self._spoken(items), chunks=self.config.chunks)
                 splits[split]["speech"] = report_speech(self.journal, split, spoken)
         report: dict[str, Any] = {
             "splits": splits,
@@ -203,10 +219,14 @@ class Evaluation:
         """
         chosen = self._spoken(items)
         for chunks in self.config.chunks:
-            vocoder = StreamingVocoder(self.model.vocoder, parse_schedule(chunks))  # type: ignore[arg-type]
-            ears = FULL_EARS if chunks == self.config.chunks[-1] else ("domain",)
+            speaker = StreamingVocoder(self._vocoder, parse_schedule(chunks))
+            judges = FULL_EARS if chunks == self.config.chunks[-1] else ("domain",)
 
-            def speak(batch: Sequence[Example], vocoder=vocoder, ears=ears) -> list[dict[str, Any]]:
+            def speak(
+                batch: Sequence[Example],
+                vocoder: StreamingVocoder = speaker,
+                ears: Sequence[str] = judges,
+            ) -> list[dict[str, Any]]:
                 units = [self.journal[f"answer {split} {item.id}"]["units"] for item in batch]
                 return [self._heard(stream(vocoder, row), ears) for row in units]
 
@@ -222,7 +242,7 @@ class Evaluation:
             1,
             key=lambda item: item.answer.text,
         )
-        whole = StreamingVocoder(self.model.vocoder, Whole())  # type: ignore[arg-type]
+        whole = StreamingVocoder(self._vocoder, Whole())
         self._fill(
             "vocoder",
             [item for item in teacher.values() if item.answer.units],
@@ -232,6 +252,11 @@ class Evaluation:
             1,
             key=lambda item: item.answer.text,
         )
+
+    @property
+    def _vocoder(self) -> Vocoder:
+        assert self.model.vocoder is not None  # only those that have one speak
+        return self.model.vocoder
 
     def _heard(self, waveform: np.ndarray, ears: Sequence[str]) -> dict[str, Any]:
         heard: dict[str, Any] = {ear: self._judge(ear).hear(waveform) for ear in ears}
@@ -257,7 +282,9 @@ class Evaluation:
             if self.journal.missing([f"{label} {item.id}" for item in chosen]):
                 warm_up(self.model, self.processor, config)
 
-            def ask(batch: Sequence[Example], config=config) -> list[dict[str, Any]]:
+            def ask(
+                batch: Sequence[Example], config: SessionConfig = config
+            ) -> list[dict[str, Any]]:
                 session = SpeechSession(self.model, self.processor, config)
                 *_, done = session.ask(load_audio(batch[0].recordings[0]))
                 assert isinstance(done, Done)
@@ -273,11 +300,11 @@ class Evaluation:
             self._fill(label, chosen, ask, 1)
 
     def _spoken(self, items: list[Example]) -> list[Example]:
-        return _spread(items, self.config.spoken)
+        return spread(items, self.config.spoken)
 
     def _timed(self) -> list[Example]:
         single = [item for item in self._first if len(item.turns) == 2 and item.recordings]
-        return _spread(single, self.config.timed)
+        return spread(single, self.config.timed)
 
     def _fill(
         self,
@@ -297,17 +324,3 @@ class Evaluation:
                     {f"{label} {key(item)}": row for item, row in zip(batch, made, strict=True)}
                 )
                 bar.update(len(batch))
-
-
-def last_answers(items: Sequence[Example]) -> list[Example]:
-    """Of each dialogue the last answer: only its question is held out, those before it are there
-    to be referred to and may be put in words that were trained on."""
-    last = {item.id.rpartition("#")[0]: item for item in items}
-    return list(last.values())
-
-
-def _spread(items: list[Example], count: int) -> list[Example]:
-    """`count` of the items, evenly over them; all if there are fewer."""
-    if len(items) <= count:
-        return items
-    return [items[place * len(items) // count] for place in range(count)]

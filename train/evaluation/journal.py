@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omni.files import UserError, write_text
+from omni.files import UserError, appending, read_lines, write_lines
 
 
 class Journal:
@@ -20,19 +20,16 @@ class Journal:
         """
         self._path = path
         self._values: dict[str, Any] = {}
-        lines: list[str] = []
-        if path.is_file():
-            lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # without a torn last line
-        if lines and json.loads(lines[0]) != json.loads(json.dumps(made_of)):
+        lines = list(read_lines(path))
+        if lines and lines[0] != json.loads(json.dumps(made_of)):  # as it reads back
             raise UserError(
                 f"{path}: holds results of another checkpoint or manifest; remove it, or give "
                 "another output"
             )
-        for line in lines[1:]:
-            key, value = json.loads(line)
-            self._values[key] = value
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, "".join(line + "\n" for line in lines or [json.dumps(made_of)]))
+        self._values.update(lines[1:])
+        if not lines:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_lines(path, [made_of])
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]
@@ -42,9 +39,7 @@ class Journal:
         return [key for key in keys if key not in self._values]
 
     def add(self, results: dict[str, Any]) -> None:
+        """Keeps results by key, in memory and at the end of the file."""
         self._values |= results
-        with self._path.open("a", encoding="utf-8") as file:
-            file.writelines(
-                json.dumps([key, value], ensure_ascii=False) + "\n"
-                for key, value in results.items()
-            )
+        with appending(self._path) as append:
+            append([key, value] for key, value in results.items())

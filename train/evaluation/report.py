@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -27,6 +27,7 @@ def is_right(text: str, answer: str) -> bool:
 
 
 def has_number(text: str) -> bool:
+    """Whether a text says a number, in digits or words."""
     return not NUMBER_WORDS.isdisjoint(normalise(text, NORMALISER).split())
 
 
@@ -76,14 +77,14 @@ def report_text(journal: Journal, split: str, items: Sequence[Example]) -> dict[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spoken:
+class SpokenAnswers:
     """Which answers were vocoded, and in which chunk schedules."""
 
     items: Sequence[Example]
     chunks: Sequence[str]
 
 
-def report_speech(journal: Journal, split: str, spoken: Spoken) -> dict[str, Any]:
+def report_speech(journal: Journal, split: str, spoken: SpokenAnswers) -> dict[str, Any]:
     """Word errors of what was heard against the text that the model itself said, and of the
     teacher's recording of the right answer, as it is and revoiced by the vocoder from its units;
     DNSMOS of the same where it was measured; length relative to the teacher, of equal sentences."""
@@ -138,7 +139,7 @@ def report_timing(journal: Journal, chunks: str, items: Sequence[Example]) -> di
     return report
 
 
-def table_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
+def table_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """The report's main numbers as (name, one cell per split), for a terminal or a model card."""
     splits = list(report["splits"])
     rows: list[tuple[str, ...]] = []

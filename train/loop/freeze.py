@@ -18,6 +18,7 @@ class Freeze:
     lora: tuple[str, ...] = ()
 
     def trains(self, parameter: str) -> bool:
+        """Whether the parameter of that name trains under this recipe."""
         if any(_inside(parameter, part) for part in self.trained):
             return True
         return "lora_" in parameter and any(_inside(parameter, part) for part in self.lora)

@@ -30,9 +30,9 @@ from omni.devices import choose_device, choose_dtype
 from omni.files import UserError, need
 from train.loop.freeze import Freeze
 from train.loop.order import BucketSampler, Dealt
-from train.loop.processes import PATIENCE, from_first, process_count, share
+from train.loop.processes import PATIENCE, from_first, launched, process_count, share
 from train.loop.progress import ProgressTable
-from train.loop.sharding import deepspeed_config, fsdp_config
+from train.loop.sharding import check_parts, deepspeed_config, fsdp_config
 from train.loop.trainer import EpochOfSampler, FrozenStaysFrozen, OmniTrainer, Weights
 
 
@@ -64,11 +64,11 @@ def train(
     *,
     config: LoopConfig,
     output: Path,
-    dataset: Dataset,
+    dataset: Dataset[Any],
     lengths: Sequence[int],
     collate: Callable[[list[Any]], Any],  # a mapping of tensors
     count: Callable[[Mapping[str, Tensor]], int],
-    validation: Dataset | None = None,
+    validation: Dataset[Any] | None = None,
     metrics: Callable[[Any], dict[str, float]] | None = None,
     freeze: Freeze | None = None,
     save: Callable[[Path, Weights], None] | None = None,
@@ -123,6 +123,8 @@ def train(
     if here.rank:  # dropout of its own; the first process draws what a single one would
         torch.manual_seed(config.seed + here.rank)
     checkpoint = from_first(lambda: last_complete_checkpoint(output))
+    if config.deepspeed is not None:
+        check_parts(checkpoint, here.size)
     trainer.train(resume_from_checkpoint=checkpoint)
     result = trainer.evaluate() if validation is not None else {}
     weights = trainer.gathered()
@@ -142,7 +144,7 @@ def _arguments(
     if config.deepspeed is not None:
         sharding["deepspeed"] = deepspeed_config(config.deepspeed, module)
     if config.fsdp is not None:
-        sharding |= {"fsdp": "full_shard", "fsdp_config": fsdp_config(config.fsdp, module)}
+        sharding |= {"fsdp": True, "fsdp_config": fsdp_config(config.fsdp, module)}
     arguments = TrainingArguments(
         output_dir=str(output),
         num_train_epochs=config.epochs,
@@ -180,15 +182,20 @@ def _arguments(
         **sharding,
     )
     if device.type == "cuda":
-        arguments._n_gpu = 1  # several GPUs are for several processes
+        arguments._n_gpu = 1  # pyright: ignore[reportPrivateUsage]  # several GPUs are for several processes
     return arguments
 
 
 def check_installed(config: LoopConfig) -> None:
-    """Raise UserError for a package that `train` will want, before what leads up to it is done."""
+    """Raise UserError for what `train` will want and miss, before what leads up to it is done."""
     need("tensorboard", "train", "training (its curves)")
     if config.deepspeed is not None:
         need("deepspeed", "deepspeed", "--deepspeed")
+        if not launched():
+            raise UserError(
+                f"deepspeed={config.deepspeed!r}: works in processes that torchrun starts, also "
+                "where it is one; start it so, or leave the option out"
+            )
 
 
 def placement(config: LoopConfig) -> tuple[torch.device, torch.dtype]:

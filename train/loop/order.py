@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from omni.files import ALONE, Share
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class BucketSampler(Sampler[Item]):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of the next pass."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -77,7 +81,7 @@ class Dealt(Sampler[list[Item]]):
         for start in range(0, len(items), self._order.size):
             yield from self._deal(items[start : start + self._order.size])
 
-    def _deal(self, step: list) -> list[list]:
+    def _deal(self, step: list[T]) -> list[list[T]]:
         """The batches of one step, as many as every other process has."""
         if not step:
             return []

@@ -27,6 +27,11 @@ def main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def launched() -> bool:
+    """Whether a launcher has started this process, be it the only one."""
+    return "RANK" in os.environ
+
+
 def process_count() -> int:
     """How many processes the launcher has started."""
     return int(os.environ.get("WORLD_SIZE", "1"))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 COLUMNS = ("step", "of", "loss", "learning rate", "s/step", "time left", "validation")
 WIDTHS = (8, 8, 10, 14, 9, 10, 0)
@@ -35,20 +36,37 @@ class ProgressTable(TrainerCallback):
         self._last: tuple[int, dict[str, float]] | None = None  # validation that was told
         self._told = (0.0, 0)  # the same at the last row
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Shows the heading, and from where an earlier run goes on."""
         if state.is_world_process_zero and state.global_step < state.max_steps:
             if state.global_step:
                 self._show(f"goes on after step {state.global_step}")
             self._row(*COLUMNS)
 
-    def on_step_begin(self, args, state, control, **kwargs):
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Starts the step's clock."""
         self._step_began = self._clock()
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Adds the step's time: a validation between two steps is not counted."""
         self._seconds += self._clock() - self._step_began
         self._steps += 1
 
-    def on_log(self, args, state, control, logs: Mapping[str, float] | None = None, **kwargs):
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Shows a row for a loss, for a validation, or for the end."""
         if not state.is_world_process_zero or not logs:
             return
         step, of = str(state.global_step), str(state.max_steps)
@@ -83,6 +101,7 @@ def measured(result: Mapping[str, float]) -> dict[str, float]:
 
 
 def numbers(values: Mapping[str, float]) -> str:
+    """ "loss 1.234, exact 0.500": values by name, with three decimals."""
     return ", ".join(f"{name} {value:.3f}" for name, value in values.items())
 
 

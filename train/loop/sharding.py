@@ -54,6 +54,21 @@ def fsdp_config(path: str | Path, module: nn.Module) -> dict[str, Any]:
     return config | {"state_dict_type": "FULL_STATE_DICT"}
 
 
+def check_parts(checkpoint: str | None, processes: int) -> None:
+    """Raise UserError if DeepSpeed has left a checkpoint in parts for another number of processes.
+
+    It can't deal them out anew.
+    """
+    if checkpoint is None:
+        return
+    parts = len([*Path(checkpoint).glob("rng_state*.pth")])  # each process leaves one
+    if parts != processes:
+        raise UserError(
+            f"{checkpoint}: left by {parts} processes, this run has {processes}: DeepSpeed goes on "
+            f"with as many; start {parts}, or begin anew by --restart"
+        )
+
+
 def read_options(path: str | Path) -> dict[str, Any]:
     """A JSON object. Raises UserError if there is none."""
     try:

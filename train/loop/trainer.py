@@ -6,7 +6,7 @@ checkpoint is written, and written by one process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback
+from transformers import (
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.integrations.deepspeed import (
     set_hf_deepspeed_config,
     unset_hf_deepspeed_config,
@@ -35,7 +41,10 @@ class EpochOfSampler(TrainerCallback):
     def __init__(self, sampler: BucketSampler) -> None:
         self._sampler = sampler
 
-    def on_epoch_begin(self, args, state, control, **kwargs):
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Tells the sampler which pass begins, also in a run that resumes within one."""
         self._sampler.set_epoch(int((state.epoch or 0.0) + 1e-6))
 
 
@@ -45,7 +54,10 @@ class FrozenStaysFrozen(TrainerCallback):
     def __init__(self, freeze: Freeze, module: nn.Module) -> None:
         self._freeze, self._module = freeze, module
 
-    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Raises RuntimeError (`Freeze.check_gradients`) for a gradient that must not be."""
         self._freeze.check_gradients(self._module)
 
 
@@ -72,10 +84,11 @@ class OmniTrainer(Trainer):
         self._freeze = freeze
         self._save_stage = save
 
-    def get_train_dataloader(self) -> DataLoader:
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """This process's batches as `Dealt` deals them."""
         # Not through accelerate: it would deal the batches out a second time.
         return DataLoader(
-            self.train_dataset,  # type: ignore[arg-type]
+            self.train_dataset,  # pyright: ignore[reportArgumentType]  # ours, one of torch's
             batch_sampler=self._batches,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
@@ -87,12 +100,18 @@ class OmniTrainer(Trainer):
             ),
         )
 
-    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Any:
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """What the loss is a mean over, in all processes and accumulated batches of a step."""
         if not batch_samples:
             return None
         number = torch.tensor(sum(map(self._count, batch_samples)), device=device)
-        return self.accelerator.gather(number).sum()  # type: ignore[union-attr]
+        gathered: Any = self.accelerator.gather(number)  # of one tensor: a tensor
+        return gathered.sum()
+
+    @property
+    def _module(self) -> nn.Module:
+        assert self.model is not None  # the base allows for one that is made later
+        return self.model
 
     def gathered(self) -> Weights:
         """All weights by their names in the module; complete in the process that writes.
@@ -101,10 +120,11 @@ class OmniTrainer(Trainer):
         """
         wrapped = self.deepspeed if self.is_deepspeed_enabled else self.model
         # None where DeepSpeed has nothing for this process.
-        return _tied(self.model, self.accelerator.get_state_dict(wrapped) or {})  # type: ignore[arg-type]
+        state: Any = self.accelerator.get_state_dict(wrapped)
+        return _tied(self._module, state or {})
 
     @contextmanager
-    def by_itself(self) -> Iterator[None]:
+    def by_itself(self) -> Generator[None]:
         """One process writes: models that it makes for that are its own.
 
         Under ZeRO-3 transformers would split them among all processes, and wait for these.
@@ -117,10 +137,12 @@ class OmniTrainer(Trainer):
             if config is not None:
                 set_hf_deepspeed_config(config)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+    def _save(
+        self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
+    ) -> None:
         if not self.args.should_save:
             return
-        module: nn.Module = self.model  # type: ignore[assignment]
+        module = self._module
         whole = module.state_dict() if state_dict is None else _tied(module, state_dict)
         state = whole
         if self._freeze is not None:  # what stands still is read from where it came from
@@ -135,7 +157,7 @@ class OmniTrainer(Trainer):
         # trainer_state.json comes next and says that a checkpoint is complete: everyone's part is.
         self.accelerator.wait_for_everyone()
 
-    def _issue_warnings_after_load(self, load_result) -> None:
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Frozen and tied weights are missing on purpose; anything surplus is not ours."""
         if load_result.unexpected_keys:
             raise ValueError(
@@ -172,7 +194,7 @@ def _tied(module: nn.Module, weights: Weights) -> Weights:
 
 def _without_ties(state: Weights) -> dict[str, Tensor]:
     """Each storage once: safetensors refuses tied weights, and loading ties them again."""
-    seen: dict[tuple, str] = {}
+    seen: dict[tuple[Any, ...], str] = {}
     for name, value in state.items():
         seen.setdefault((value.data_ptr(), value.shape, value.stride()), name)
     return {name: state[name] for name in seen.values()}

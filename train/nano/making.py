@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -60,6 +61,7 @@ class Setting:
     dtype: str
 
     def loop(self, loop: LoopConfig) -> LoopConfig:
+        """A recipe's loop with this run's seed, device and type."""
         return replace(loop, seed=self.seed, device=self.device, dtype=self.dtype)
 
 
@@ -266,7 +268,7 @@ def _checkpoint(at: Setting) -> dict[str, float]:
     return {"megabytes": size / 1e6}
 
 
-def _evaluation(at: Setting) -> dict:
+def _evaluation(at: Setting) -> dict[str, Any]:
     folder = at.folder
     report = Evaluation(
         folder / "checkpoint",
@@ -286,7 +288,7 @@ def _encoder_folder(folder: Path) -> str:
 
 
 DATA = ("text.jsonl", "records.jsonl", "reading.jsonl")
-PARTS: dict[str, Callable[[Setting], dict]] = {
+PARTS: dict[str, Callable[[Setting], Mapping[str, Any]]] = {
     "lm": _lm,
     "encoder": _encoder,
     "units": _units,

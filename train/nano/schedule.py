@@ -47,7 +47,7 @@ def run_parts(
     each running part last printed, once a second.
     Raises UserError if a part fails, after those beside it have ended.
     """
-    running: dict[str, subprocess.Popen] = {}
+    running: dict[str, subprocess.Popen[bytes]] = {}
     failed: list[str] = []
     try:
         while True:
@@ -81,10 +81,11 @@ def run_parts(
 
 
 def log_of(folder: Path, part: str) -> Path:
+    """The file that what makes this part prints into."""
     return folder / LOGS / f"{part}.txt"
 
 
-def _start(log: Path, command: Sequence[str]) -> subprocess.Popen:
+def _start(log: Path, command: Sequence[str]) -> subprocess.Popen[bytes]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:  # a resumed part's log goes on too
         return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
@@ -107,6 +108,7 @@ class StatusLine:
         self._last = -every_s
 
     def __call__(self, text: str) -> None:
+        """Shows the text in place of the one before."""
         if sys.stderr.isatty():
             sys.stderr.write(f"\r\x1b[K{text}")
         elif time.monotonic() - self._last >= self._every_s:

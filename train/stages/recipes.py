@@ -115,6 +115,7 @@ VOCODER: dict[str, Callable[[int], VocoderRecipe]] = {
 
 
 def nano_vocoder() -> VocoderRecipe:
+    """The NSF vocoder for the nano's units; an epoch takes each answer three times."""
     return replace(nsf_vocoder(nano_units().clusters), answer_share=3)
 
 

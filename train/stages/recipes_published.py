@@ -6,7 +6,7 @@ tested without fetching anything. Sizes are those of the config.json that each h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 from transformers import LlamaConfig, PretrainedConfig, Qwen2Config
@@ -22,22 +22,13 @@ from train.stages.stage2 import Stage2
 # 1000 units. The hub id holds fairseq's weights in transformers' names; `omni convert hubert` reads
 # fairseq's own mhubert_base_vp_en_es_fr_it3.pt, and `omni convert kmeans` its centroids.
 MHUBERT = UnitsConfig(kind="hubert", name="voidful/mhubert-base", layer=11)
-MHUBERT_CENTROIDS = "mhubert_base_vp_en_es_fr_it3_L11_km1000.bin"
-
-# fairseq's code_hifigan vocoders of exactly these units: g_00500000 and config.json in each folder.
-_VOCODERS = "https://dl.fbaipublicfiles.com/fairseq/speech_to_speech/vocoder/code_hifigan"
-VOCODERS: Mapping[str, str] = {
-    "en": f"{_VOCODERS}/mhubert_vp_en_es_fr_it3_400k_layer11_km1000_lj",
-    "es": f"{_VOCODERS}/mhubert_vp_en_es_fr_it3_400k_layer11_km1000_es_css10",
-    "fr": f"{_VOCODERS}/mhubert_vp_en_es_fr_it3_400k_layer11_km1000_fr_css10",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedRecipe:
     """One full-size model. speech_encoder, language_model: hub ids of the bases.
 
-    encoder, text: the bases' sizes. vocoders: language -> where its published voice lies.
+    encoder, text: the bases' sizes.
     """
 
     speech_encoder: str
@@ -47,7 +38,6 @@ class PublishedRecipe:
     stage2: Stage2
     units: UnitsConfig = MHUBERT
     vocoder: HifiGanConfig = field(default_factory=HifiGanConfig)
-    vocoders: Mapping[str, str] = field(default_factory=lambda: VOCODERS)
 
     def config(self) -> OmniConfig:
         """The finished model's, after both stages."""

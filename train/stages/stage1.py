@@ -108,6 +108,7 @@ class LearnsToListen(nn.Module):
         self.config = model.config  # DeepSpeed's "auto" sizes are read from it
 
     def train(self, mode: bool = True) -> LearnsToListen:
+        """As of any module, but for the frozen encoder, which stays in eval mode."""
         super().train(mode)
         self.model.speech_encoder.eval()  # frozen: no dropout either
         return self

@@ -10,40 +10,22 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import EvalPrediction
 
 from data_tools.manifest import Manifest
 from omni.about import write_card
 from omni.ctc import best_units, ctc_loss
-from omni.files import (
-    read_json,
-    replace_folder,
-    write_json,
-    write_tensors,
-)
+from omni.files import read_json, replace_folder, write_json, write_tensors
 from omni.frame_cache import CLEAN
 from omni.loading import load
 from omni.metrics import unit_error_rate
 from omni.unit_decoder import UnitDecoder, UnitDecoderConfig
 from omni.values import Frames
-from train.data import (
-    Limits,
-    data_of,
-    examples,
-    plain,
-    speakable,
-    tokenizer_digest,
-)
-from train.loop import (
-    Freeze,
-    LoopConfig,
-    begin_run,
-    check_installed,
-    filled,
-    part_of,
-    train,
-)
+from train.data import Limits, data_of, examples, plain, speakable, tokenizer_digest
+from train.loop import Freeze, LoopConfig, begin_run, check_installed, filled, part_of, train
 from train.stages.stage1 import Stage1
 from train.stages.states import CachedStates, cache_states, collate, heard_by
 
@@ -74,7 +56,7 @@ class Stage2:
         """The unit decoder's configuration above an LLM of this width."""
         return UnitDecoderConfig(
             input_width=input_width, width=self.width, layers=self.layers, heads=self.heads,
-            ffn=self.ffn, units=self.units, upsample=self.upsample,
+            ffn=self.ffn, num_units=self.units, upsample=self.upsample,
             step_embedding=self.step_embedding,
         )  # fmt: skip
 
@@ -114,10 +96,10 @@ class LearnsToSpeak(nn.Module):
         }
 
 
-def unit_errors(prediction) -> dict[str, float]:
+def unit_errors(prediction: EvalPrediction) -> dict[str, float]:
     """Trainer's metrics hook: unit error rate, and units said per true one (1 is right; near 0 is
     the collapse to blank)."""
-    errors, lengths, said = prediction.predictions
+    errors, lengths, said = np.asarray(prediction.predictions)  # [N] each
     return {
         "unit_error_rate": float(errors.sum() / lengths.sum()),
         "units_said": float(said.sum() / lengths.sum()),

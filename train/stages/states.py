@@ -9,19 +9,28 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from omni.devices import move
 from omni.files import RaggedStore, fill
 from omni.frame_cache import CLEAN, weights_digest
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
 from omni.prompt import IGNORE
-from train.data import Collate, Dialogues, Example, state_content, state_key, units_of
+from train.data import (
+    Collate,
+    Dialogues,
+    Example,
+    on_device,
+    state_content,
+    state_key,
+    units_of,
+)
 from train.loop import Item, LoopConfig, placement, share
 from train.stages.stage1 import Stage1, make_ears
 
 WRITTEN = -1  # the variant whose questions are put in writing
 
 
-class CachedStates(Dataset):
+class CachedStates(Dataset[dict[str, Tensor]]):
     """States [N, H] and units of each example; the epochs take the variants in turn."""
 
     def __init__(
@@ -37,6 +46,7 @@ class CachedStates(Dataset):
 
     @property
     def lengths(self) -> list[int]:
+        """States of each example in its first variant, for batches of like length."""
         keys = [state_key(content, self._variants[0]) for content in self._contents]
         return [self._store.length(key) for key in keys]
 
@@ -92,10 +102,10 @@ def cache_states(
         model, processor, training, validation, hearing, frames or folder.with_name("frames")
     )
     device, dtype = placement(loop)
-    model.to(device)
+    move(model, device)
     if device.type == "cuda":
-        model.language_model.to(dtype)
-        model.speech_adapter.to(dtype)
+        move(model.language_model, dtype=dtype)
+        move(model.speech_adapter, dtype=dtype)
         made_of["dtype"] = str(dtype)
     augmented = (hearing.cached_variants or 0) if hearing.augmentation is not None else 0
     variants = (CLEAN, *range(1, augmented + 1), WRITTEN)
@@ -116,8 +126,7 @@ def cache_states(
                               written=variant == WRITTEN)
             for index, variant in (work[key] for key in batch)
         ]  # fmt: skip
-        tensors = {name: value.to(model.device) for name, value in pad(rows).items()}  # type: ignore[attr-defined]
-        states = model.teacher_forced_states(**tensors)
+        states = model.teacher_forced_states(**on_device(pad(rows), model.device))
         return [states.sequence(row) for row in range(len(rows))]
 
     store = fill(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from torch import nn
 from tqdm import tqdm
 
 from omni.audio import FRAME_RATE, load_audio
-from omni.files import ALONE, Share, UserError, need
+from omni.files import ALONE, Share, UserError, appending, need, read_lines, write_json, write_lines
 from omni.units import UnitExtractor, UnitsConfig, features_of, merge_repeats
 
 
@@ -81,7 +80,7 @@ def fit_units(
         merged_units_per_second=merged * FRAME_RATE / frames,
         used_units=len(np.unique(np.concatenate(labels))),
     )
-    (output / "kmeans_report.json").write_text(json.dumps(asdict(report), indent=2) + "\n")
+    write_json(output / "kmeans_report.json", asdict(report))
     return report
 
 
@@ -126,23 +125,21 @@ def label_corpus(
     batches = [todo[start : start + batch_size] for start in range(0, len(todo), batch_size)]
     if share.first:
         output.parent.mkdir(parents=True, exist_ok=True)
-        _write(_part(output, 0), fingerprint, known)  # without the torn last line of a killed run
+        _write(_part(output, 0), fingerprint, known)
         _remove_parts(output, keep=1)
     share.wait()
     mine = share.of(batches)
     if not share.first:
         _write(_part(output, share.rank), fingerprint, {})
     with (
-        _part(output, share.rank).open("a") as lines,
+        appending(_part(output, share.rank)) as append,
         tqdm(total=sum(map(len, mine)), desc="units", unit="file", disable=not share.first) as bar,
     ):
         for batch in mine:
             frame_units = extractor.extract_batch([load_audio(path) for _, path in batch])
-            for (key, _), units in zip(batch, frame_units, strict=True):
-                lines.write(_line(key, units))
-            lines.flush()
+            pairs = zip(batch, frame_units, strict=True)
+            append(_row(key, units) for (key, _), units in pairs)
             bar.update(len(batch))
-        os.fsync(lines.fileno())
     share.wait()
     if share.first:
         _write(output, fingerprint, _labelled(output, fingerprint))
@@ -175,14 +172,8 @@ def _remove_parts(output: Path, *, keep: int) -> None:
 
 
 def _write(path: Path, fingerprint: str, known: Mapping[str, np.ndarray]) -> None:
-    """Aside, then rename."""
-    aside = path.with_name(f".{path.name}.new")
-    with aside.open("w") as lines:
-        lines.write(json.dumps({"extractor": fingerprint}) + "\n")
-        lines.writelines(_line(key, units) for key, units in known.items())
-        lines.flush()
-        os.fsync(lines.fileno())
-    aside.replace(path)
+    rows = (_row(key, units) for key, units in known.items())
+    write_lines(path, chain([{"extractor": fingerprint}], rows))
 
 
 def read_frame_units(path: Path) -> dict[str, np.ndarray]:
@@ -192,8 +183,8 @@ def read_frame_units(path: Path) -> dict[str, np.ndarray]:
     return _parse(path)[1]
 
 
-def _line(key: str, units: np.ndarray) -> str:
-    return json.dumps({"key": key, "units": units.tolist()}) + "\n"
+def _row(key: str, units: np.ndarray) -> dict[str, Any]:
+    return {"key": key, "units": units.tolist()}
 
 
 def _resume(path: Path, fingerprint: str) -> dict[str, np.ndarray]:
@@ -209,10 +200,9 @@ def _resume(path: Path, fingerprint: str) -> dict[str, np.ndarray]:
 
 
 def _parse(path: Path) -> tuple[str, dict[str, np.ndarray]]:
-    """The extractor's fingerprint and the units; a torn last line is left out."""
-    lines = path.read_text().split("\n")[:-1]  # a complete line ends with a newline
-    if not lines:
+    """The extractor's fingerprint and the units."""
+    records = list(read_lines(path))
+    if not records:
         return "", {}
-    records = [json.loads(line) for line in lines]
     units = {record["key"]: np.array(record["units"], np.int64) for record in records[1:]}
     return records[0]["extractor"], units

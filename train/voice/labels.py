@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from data_tools.manifest import Manifest, Record, Turn, read_manifest, write_manifest
+from data_tools.manifest import Manifest, Record, RecordTurn, read_manifest, write_manifest
 from omni.files import UserError, read_tensors, replace_folder
 from omni.frame_cache import weights_digest
 from omni.units import UnitExtractor, UnitsConfig, merge_repeats
 from train.data import data_of, plain
 from train.loop import begin_run, from_first, main_process, share
 from train.voice.kmeans import fit_units, label_corpus, read_frame_units
-from train.voice.vocoder import Clip
+from train.voice.vocoder import UnitClip
 
 FRAME_UNITS = "frame_units.jsonl"
 
@@ -100,7 +100,7 @@ def _labelled(
 ) -> Record:
     """The record with units, its audio paths counted from the new manifest's folder."""
 
-    def turn(old: Turn) -> Turn:
+    def turn(old: RecordTurn) -> RecordTurn:
         if old.speech is None:
             return old
         path = os.path.relpath(manifest.audio_path(old).resolve(), output)
@@ -112,7 +112,7 @@ def _labelled(
     return replace(record, turns=tuple(turn(old) for old in record.turns))
 
 
-def clips(units_folder: Path) -> tuple[list[Clip], list[Clip]]:
+def clips(units_folder: Path) -> tuple[list[UnitClip], list[UnitClip]]:
     """The labelled answers of the manifests' splits "train" and "validation", as the vocoder's
     training and validation clips; each recording once.
 
@@ -124,11 +124,11 @@ def clips(units_folder: Path) -> tuple[list[Clip], list[Clip]]:
         for record in () if path.name == FRAME_UNITS else read_manifest(path).records:
             for turn in record.turns[1::2]:
                 split_of.setdefault(str(turn.speech), set()).add(record.split)
-    parts: dict[str, list[Clip]] = {"train": [], "validation": []}
+    parts: dict[str, list[UnitClip]] = {"train": [], "validation": []}
     for key, units in read_frame_units(units_folder / FRAME_UNITS).items():
         for split, found in parts.items():
             if split in split_of.get(key, ()):
-                found.append(Clip(units_folder / key, units))
+                found.append(UnitClip(units_folder / key, units))
                 break
     if not parts["train"]:
         raise UserError(f"{units_folder}: no recorded answer is in split train; mark some as that")

@@ -6,7 +6,7 @@ which the published unit HiFi-GAN was made, is not here yet: expect a duller sou
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
+from transformers import EvalPrediction
 
 from omni.audio import SAMPLES_PER_FRAME, load_audio
-from omni.files import digest_of, files_digest
+from omni.files import UserError, digest_of, files_digest
 from omni.vocoder import (
     MAX_F0,
     MIN_F0,
@@ -38,7 +39,7 @@ TOLERATED_FRAMES = 2  # by which units and waveform may differ in length: extrac
 
 
 @dataclass(frozen=True)
-class Clip:
+class UnitClip:
     """A recording and its units, one per 20 ms frame, repeats not merged."""
 
     path: Path
@@ -141,10 +142,12 @@ class _Prepared:
     voiced: np.ndarray  # [F] bool
 
 
-class Crops(Dataset):
+class Crops(Dataset[dict[str, torch.Tensor]]):
     """One crop of each clip, its place a function of (seed, epoch, index); clips stay in memory."""
 
-    def __init__(self, clips: list[Clip], *, num_units: int, crop: CropConfig, seed: int) -> None:
+    def __init__(
+        self, clips: list[UnitClip], *, num_units: int, crop: CropConfig, seed: int
+    ) -> None:
         for clip in clips:
             if len(clip.frame_units) == 0:
                 raise ValueError(f"{clip.path}: has no units; leave it out or extract them again")
@@ -197,7 +200,7 @@ class Crops(Dataset):
         }
 
 
-def _prepare(clip: Clip) -> _Prepared:
+def _prepare(clip: UnitClip) -> _Prepared:
     waveform = load_audio(clip.path)
     frames = len(clip.frame_units)
     if abs(len(waveform) - frames * SAMPLES_PER_FRAME) > TOLERATED_FRAMES * SAMPLES_PER_FRAME:
@@ -227,14 +230,30 @@ def collate(examples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return batch
 
 
-def mean_parts(prediction) -> dict[str, float]:
+def mean_parts(prediction: EvalPrediction) -> dict[str, float]:
     """Trainer's metrics hook: each part of the loss, unweighted."""
     return dict(zip(PARTS, np.asarray(prediction.predictions).mean(axis=0).tolist(), strict=True))
 
 
+def in_tune(loop: LoopConfig) -> LoopConfig:
+    """The same in float32 where DeepSpeed or FSDP would cast the weights themselves.
+
+    Log F0 has steps of half a semitone in bfloat16; autocast, which is used elsewhere, spares it.
+    Raises UserError if another type is asked for.
+    """
+    if loop.deepspeed is None and loop.fsdp is None:
+        return loop
+    if loop.dtype not in ("auto", "float32"):
+        raise UserError(
+            f"dtype={loop.dtype!r}: a vocoder trains in float32 under DeepSpeed and FSDP; leave "
+            "one of the two options out"
+        )
+    return replace(loop, dtype="float32")
+
+
 def train_vocoder(
-    clips: list[Clip],
-    validation: list[Clip],
+    clips: list[UnitClip],
+    validation: list[UnitClip],
     *,
     architecture: HifiGanConfig | NsfConfig,
     loop: LoopConfig,
@@ -251,6 +270,7 @@ def train_vocoder(
     validation's loss and its parts.
     """
     check_installed(loop)
+    loop = in_tune(loop)
     crop, weights = crop or CropConfig(), weights or LossWeights()
     heard = [*clips, *validation]
     run = begin_run(

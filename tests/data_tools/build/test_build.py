@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from data_tools.build.recipe import build, check_config, read_recipe, step_of
 from data_tools.cli import app
-from data_tools.manifest.record import Record, Turn, read_manifest, write_manifest
+from data_tools.manifest import RecordTurn
+from data_tools.manifest.record import Record, read_manifest, write_manifest
 from data_tools.sources.splits import SplitStep, asked
 from omni.files.errors import UserError
 from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, save_speech_encoder
@@ -50,7 +51,10 @@ def kitchen(tmp_path_factory) -> Path:
     records = [
         Record(
             id=f"after/{n}",
-            turns=(Turn(role="user", text=question), Turn(role="assistant", text=answer)),
+            turns=(
+                RecordTurn(role="user", text=question),
+                RecordTurn(role="assistant", text=answer),
+            ),
         )
         for n, (question, answer) in enumerate(questions)
     ]
@@ -147,7 +151,7 @@ def test_a_changed_setting_redoes_that_step_and_those_after_it(kitchen, whole):
 
 def test_questions_asked_alike_fall_into_the_same_split():
     def record(name: str, text: str, split: str = "train") -> Record:
-        return Record(id=name, turns=(Turn(role="user", text=text),), split=split)
+        return Record(id=name, turns=(RecordTurn(role="user", text=text),), split=split)
 
     step = SplitStep(shares={"test": 0.3, "validation": 0.3})
     records = [record(str(n), f"Question {n}?") for n in range(300)]
@@ -190,7 +194,10 @@ def test_the_recipe_of_the_documentation_is_one(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
-        ({"colour": 1}, "unknown 'colour'; known are read"),
+        ({"colour": 1}, "unknown key 'colour'; known are check"),
+        ({"workers": "two"}, "workers='two': must be of type"),
+        ({"steps": [{"augment": {"snr_db": "loud"}}]}, "step augment: snr_db='loud': must be of"),
+        ({"steps": [{"augment": {"snr": [1, 2]}}]}, "step augment: unknown key 'snr'; known are"),
         ({"steps": [{"sing": {}}]}, "step 'sing': must be one of"),
         ({"steps": [{"speak": {"loud": True}}]}, "step speak: .*loud"),
         ({"steps": [{"speak": {}, "units": {}}]}, "write one NAME"),

@@ -14,7 +14,8 @@ from data_tools.check.findings import RULES
 from data_tools.check.report import as_json, write_report
 from data_tools.check.text import other_language, unspeakable
 from data_tools.cli import app
-from data_tools.manifest.record import Manifest, Record, Turn, write_manifest
+from data_tools.manifest import RecordTurn
+from data_tools.manifest.record import Manifest, Record, write_manifest
 from omni.audio import save_wav
 
 SECONDS = 1.5
@@ -34,7 +35,7 @@ def clean(tmp_path) -> Manifest:
             path = f"{number}.{role}.wav"
             sound(tmp_path / path, seed=len(turns) + 2 * number)
             units = tuple(n % 7 for n in range(30)) if role == "assistant" else None
-            turns.append(Turn(role=role, text=text, speech=path, units=units, voice=role))
+            turns.append(RecordTurn(role=role, text=text, speech=path, units=units, voice=role))
         split = "test" if number > 9 else "train"
         records.append(Record(id=f"d{number}", turns=tuple(turns), split=split))
     return Manifest(records=records, root=tmp_path)
@@ -164,7 +165,7 @@ def test_a_sample_of_the_recordings_may_be_listened_to(clean):
 
 def test_texts_alone_can_be_checked(clean):
     records = [
-        replace(r, turns=tuple(Turn(role=t.role, text=t.text) for t in r.turns))
+        replace(r, turns=tuple(RecordTurn(role=t.role, text=t.text) for t in r.turns))
         for r in clean.records
     ]
     assert check_manifest(Manifest(records=records, root=clean.root)).fit

@@ -6,7 +6,8 @@ import torch
 
 import omni.frame_cache
 from data_tools.encode.features import FeaturesConfig, extract_features
-from data_tools.manifest.record import Manifest, Record, Turn
+from data_tools.manifest import RecordTurn
+from data_tools.manifest.record import Manifest, Record
 from data_tools.speech.augmentation import AugmentConfig, load_augmented
 from omni.audio import log_mel, save_wav
 from omni.config import OmniConfig
@@ -30,7 +31,7 @@ def manifest(tmp_path_factory) -> Manifest:
     for number, split in enumerate(["train"] * 3 + ["validation", "test"]):
         noise = np.random.default_rng(number).standard_normal(6000 + 1000 * number)
         save_wav(folder / f"{number}.wav", (0.1 * noise).astype(np.float32))
-        turn = Turn(role="user", text="Who?", speech=f"{number}.wav")
+        turn = RecordTurn(role="user", text="Who?", speech=f"{number}.wav")
         records.append(Record(id=str(number), turns=(turn,), split=split))
     return Manifest(records=records, root=folder)
 

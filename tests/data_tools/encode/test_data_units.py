@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from data_tools.encode.units import UnitsStep, load_units_step
-from data_tools.manifest.record import Manifest, Record, Turn
+from data_tools.manifest import RecordTurn
+from data_tools.manifest.record import Manifest, Record
 from data_tools.steps.steps import run_step
 from omni.audio import SAMPLE_RATE, load_audio, save_wav
 from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, save_speech_encoder
@@ -36,8 +37,8 @@ def manifest(tmp_path_factory) -> Manifest:
     for number in range(7):
         noise = np.random.default_rng(number).standard_normal(4000 + 3100 * (number * 3 % 7))
         save_wav(folder / f"{number}.wav", (0.1 * noise).astype(np.float32))
-        question = Turn(role="user", text="Who?", speech="0.wav")
-        answer = Turn(role="assistant", text="Me.", speech=f"{number}.wav")
+        question = RecordTurn(role="user", text="Who?", speech="0.wav")
+        answer = RecordTurn(role="assistant", text="Me.", speech=f"{number}.wav")
         records.append(Record(id=str(number), turns=(question, answer)))
     return Manifest(records=records, root=folder)
 
@@ -93,7 +94,10 @@ def test_answers_that_the_encoder_cannot_take_are_left_out_alone(extractor, mani
         replace(
             manifest.records[0],
             id=name,
-            turns=(Turn(role="user", text="?"), Turn(role="assistant", text="!", speech=name)),
+            turns=(
+                RecordTurn(role="user", text="?"),
+                RecordTurn(role="assistant", text="!", speech=name),
+            ),
         )
         for name in ("long.wav", "torn.wav")
     ]

@@ -7,7 +7,7 @@ import pytest
 
 from data_tools.manifest.record import (
     Record,
-    Turn,
+    RecordTurn,
     read_folder,
     read_manifest,
     write_manifest,
@@ -16,15 +16,17 @@ from data_tools.manifest.record import (
 DIALOGUE = Record(
     id="capitals/france/2",
     turns=(
-        Turn(role="user", text="Où est Paris?", speech="audio/q.wav", voice="flite-awb:f0=95"),
-        Turn(role="assistant", text="In France.", speech="audio/a.wav", units=(12, 45, 7)),
-        Turn(role="user", text="And Rome?"),
-        Turn(role="assistant", text="In Italy."),
+        RecordTurn(
+            role="user", text="Où est Paris?", speech="audio/q.wav", voice="flite-awb:f0=95"
+        ),
+        RecordTurn(role="assistant", text="In France.", speech="audio/a.wav", units=(12, 45, 7)),
+        RecordTurn(role="user", text="And Rome?"),
+        RecordTurn(role="assistant", text="In Italy."),
     ),
     split="test_unseen",
     provenance={"skill": "capitals", "licence": "CC0"},
 )
-QUESTION_ONLY = Record(id="q", turns=(Turn(role="user", text="Hello."),), language="de")
+QUESTION_ONLY = Record(id="q", turns=(RecordTurn(role="user", text="Hello."),), language="de")
 
 
 def write_lines(path: Path, *rows: dict | str) -> Path:
@@ -64,7 +66,7 @@ def test_null_fields_and_missing_fields_mean_the_same(tmp_path: Path) -> None:
     nulls = user_turn(speech=None, units=None, voice=None)
     path = write_lines(tmp_path / "r.jsonl", {"id": "a", "language": None, "turns": [nulls]}, "")
     assert read_manifest(path).records == [
-        Record(id="a", turns=(Turn(role="user", text="Hello."),))
+        Record(id="a", turns=(RecordTurn(role="user", text="Hello."),))
     ]
 
 
@@ -188,7 +190,7 @@ def test_an_empty_or_missing_folder_is_an_error(tmp_path: Path) -> None:
 
 def spoken_by(*files: str) -> Record:
     turns = [
-        Turn(role="assistant" if number % 2 else "user", text=file, speech=file)
+        RecordTurn(role="assistant" if number % 2 else "user", text=file, speech=file)
         for number, file in enumerate(files)
     ]
     return Record(id="-".join(files), turns=tuple(turns), provenance={"source": "here"})

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from data_tools.manifest.record import Record, Turn, read_manifest, write_manifest
+from data_tools.manifest import RecordTurn
+from data_tools.manifest.record import Record, read_manifest, write_manifest
 from data_tools.sources.reading import ImportConfig, import_records
 from data_tools.sources.rows import file_rows
 
@@ -52,7 +53,7 @@ def test_every_format_is_known_by_its_fields(
     tmp_path: Path, row: dict[str, Any], suffix: str
 ) -> None:
     source = write(tmp_path / f"set{suffix}", row)
-    turns = (Turn(role="user", text=QUESTION), Turn(role="assistant", text=ANSWER))
+    turns = (RecordTurn(role="user", text=QUESTION), RecordTurn(role="assistant", text=ANSWER))
     provenance = {"source": f"set{suffix}", "licence": "CC0"}
     expected = Record(id="7", turns=turns, language="de", split="dev", provenance=provenance)
     assert read(source, language="de", split="dev", licence="CC0") == [expected]
@@ -97,8 +98,8 @@ def test_the_authors_questions_have_a_recording_and_no_words(tmp_path: Path) -> 
     asked = {"from": "human", "value": "<speech>\nPlease directly answer the questions."}
     row = {"id": "q", "speech": "q.wav", "conversations": [asked, SHARED[1]]}
     (record,) = read(write(tmp_path / "q.json", row))
-    assert record.turns[0] == Turn(role="user", text="", speech=str(tmp_path / "q.wav"))
-    assert record.turns[1] == Turn(role="assistant", text=ANSWER)
+    assert record.turns[0] == RecordTurn(role="user", text="", speech=str(tmp_path / "q.wav"))
+    assert record.turns[1] == RecordTurn(role="assistant", text=ANSWER)
 
 
 def test_a_dialogue_is_cut_to_its_first_questions_with_their_answers(tmp_path: Path) -> None:
@@ -232,7 +233,9 @@ def test_a_folder_of_recordings_is_a_source_too(tmp_path: Path) -> None:
 
 def test_our_own_manifest_with_audio_inside_is_read_from_anywhere(tmp_path: Path) -> None:
     (tmp_path / "q.wav").write_bytes(b"RIFF question")
-    own = Record(id="a", turns=(Turn(role="user", text="Hm?", speech="q.wav"),), language="fr")
+    own = Record(
+        id="a", turns=(RecordTurn(role="user", text="Hm?", speech="q.wav"),), language="fr"
+    )
     write_manifest(tmp_path / "own.parquet", [own], embed_audio=True)
     audio = tmp_path / "elsewhere"
     (record,) = read(str(tmp_path / "own.parquet"), audio_folder=audio, language="de")
@@ -307,7 +310,7 @@ def test_a_manifest_is_packed_with_its_audio_and_unpacked_elsewhere(tmp_path: Pa
     from data_tools.cli import app
 
     (tmp_path / "q.wav").write_bytes(b"RIFF")
-    record = Record(id="a", turns=(Turn(role="user", text=QUESTION, speech="q.wav"),))
+    record = Record(id="a", turns=(RecordTurn(role="user", text=QUESTION, speech="q.wav"),))
     write_manifest(tmp_path / "s.jsonl", [record])
     packed, unpacked = tmp_path / "away" / "p.parquet", tmp_path / "away" / "s.jsonl"
     for arguments in (

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_tools.manifest.record import Manifest, Record, Turn, read_manifest
+from data_tools.manifest import RecordTurn
+from data_tools.manifest.record import Manifest, Record, read_manifest
 from data_tools.speech.augment_step import AugmentStep
 from data_tools.speech.augmentation import AugmentConfig, augment, augment_rng, telephone
 from data_tools.steps.steps import step_over_file
@@ -47,8 +48,8 @@ def source(tmp_path) -> Manifest:
     records = []
     for name, split in (("a", "train"), ("b", "train"), ("c", "test")):
         save_wav(tmp_path / f"{name}.wav", tone(300.0 + ord(name)))
-        question = Turn(role="user", text=name, speech=f"{name}.wav")
-        answer = Turn(role="assistant", text="Yes.", speech="a.wav")
+        question = RecordTurn(role="user", text=name, speech=f"{name}.wav")
+        answer = RecordTurn(role="assistant", text="Yes.", speech="a.wav")
         records.append(Record(id=name, turns=(question, answer), split=split))
     return Manifest(records=records, root=tmp_path)
 

@@ -8,22 +8,23 @@ import pytest
 import soundfile
 
 import data_tools.speech.tts
-from data_tools.manifest.record import Manifest, Record, Turn, read_manifest
+from data_tools.manifest import RecordTurn
+from data_tools.manifest.record import Manifest, Record, read_manifest
 from data_tools.speech.clips import ClipRules, faults, measure, spoken_letters
 from data_tools.speech.speak import SAMPLE_RATE, FliteEngine
-from data_tools.speech.speak_step import Speaker, SpeakStep
+from data_tools.speech.speak_step import SpeakerConfig, SpeakStep
 from data_tools.speech.tts import CommandConfig
 from data_tools.speech.voices import Voice
 from data_tools.steps.steps import step_over_file
 from omni.files.errors import UserError
 
 VOICES = tuple(Voice.parse(f"flite-{name}") for name in ("awb", "kal16", "rms"))
-STEP = SpeakStep(question=Speaker(voices=VOICES))
+STEP = SpeakStep(question=SpeakerConfig(voices=VOICES))
 
 
 def dialogue(name: str, *texts: str, split: str = "train") -> Record:
     roles = ("user", "assistant")
-    turns = tuple(Turn(role=roles[n % 2], text=text) for n, text in enumerate(texts))  # type: ignore[arg-type]
+    turns = tuple(RecordTurn(role=roles[n % 2], text=text) for n, text in enumerate(texts))  # type: ignore[arg-type]
     return Record(id=name, turns=turns, split=split, provenance={"source": "here"})
 
 
@@ -77,7 +78,7 @@ def test_the_seed_and_the_id_draw_the_voice_whatever_else_is_in_the_set(speak):
 
 def test_a_split_may_have_speakers_of_its_own(speak):
     held_out = {"test": (Voice("flite", "slt"),)}
-    step = SpeakStep(question=Speaker(voices=VOICES, by_split=held_out))
+    step = SpeakStep(question=SpeakerConfig(voices=VOICES, by_split=held_out))
     records = [dialogue("a", "Who?", "Me.", split="test"), dialogue("b", "Who?", "Me.")]
     test, train = speak(records, step).records
     assert test.turns[0].voice == "flite-slt" and train.turns[0].voice != "flite-slt"
@@ -85,8 +86,8 @@ def test_a_split_may_have_speakers_of_its_own(speak):
 
 def test_recordings_that_are_there_stay_and_a_named_voice_is_used(speak, tmp_path):
     (tmp_path / "mine.wav").write_bytes(b"not touched")
-    mine = Turn(role="user", text="Hello.", speech="mine.wav")
-    named = Turn(role="assistant", text="Good day.", voice="flite-rms")
+    mine = RecordTurn(role="user", text="Hello.", speech="mine.wav")
+    named = RecordTurn(role="assistant", text="Good day.", voice="flite-rms")
     (spoken,) = speak([Record(id="x", turns=(mine, named))]).records
     assert spoken.turns[0] == mine
     assert spoken.turns[1].voice == "flite-rms" and spoken.turns[1].speech
@@ -118,7 +119,7 @@ def test_a_clip_that_fails_its_check_is_spoken_by_another_voice_and_never_kept(
     manifest = speak(step=replace(STEP, attempts=9))
     assert len(manifest.records) == len(RECORDS)
     assert {r.turns[0].voice for r in manifest.records} <= {"flite-awb", "flite-kal16"}
-    only = SpeakStep(question=Speaker(voices=VOICES[2:]))
+    only = SpeakStep(question=SpeakerConfig(voices=VOICES[2:]))
     before = set(tmp_path.rglob("*.wav"))
     assert speak(step=only).records == []
     assert "too slow" not in (tmp_path / "out.left_out.jsonl").read_text()
@@ -130,14 +131,14 @@ def test_a_clip_that_fails_its_check_is_spoken_by_another_voice_and_never_kept(
 
 def test_answers_have_exactly_one_voice():
     with pytest.raises(UserError, match="exactly one voice"):
-        SpeakStep(answer=Speaker(voices=VOICES))
+        SpeakStep(answer=SpeakerConfig(voices=VOICES))
 
 
 def test_a_voice_of_another_engine_is_refused():
     with pytest.raises(UserError, match="takes command voices"):
-        Speaker(engine=CommandConfig(command="say {out}"), voices=VOICES)
+        SpeakerConfig(engine=CommandConfig(command="say {out}"), voices=VOICES)
     with pytest.raises(UserError, match="needs voices"):
-        Speaker(engine=CommandConfig(command="say {out}"))
+        SpeakerConfig(engine=CommandConfig(command="say {out}"))
 
 
 def clip(seconds: float, level: float = 0.3) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from data_tools.speech.clips import make_once
-from data_tools.steps.workers import LocalEngine, engine_of
+from data_tools.steps.workers import LocalExecutor, executor_of
 from omni.files.errors import UserError
 
 BATCHES = [[1, 2], [3], [4, 5, 6], [7]]
@@ -57,7 +57,7 @@ def square(number: int) -> int:
 
 
 def done(root: Path, task: Callable[[int], int], workers: int) -> dict[int, list[int]]:
-    with closing(LocalEngine().run(Job(task), BATCHES, root=root, workers=workers)) as running:
+    with closing(LocalExecutor().run(Job(task), BATCHES, root=root, workers=workers)) as running:
         return {place: list(results) for place, results in running}
 
 
@@ -85,7 +85,7 @@ def test_after_an_error_what_others_have_begun_comes_back_and_nothing_else_is_be
 
     found = {}
     with pytest.raises(UserError, match="one is refused") as caught:
-        for place, results in LocalEngine().run(Job(task), BATCHES * 5, root=tmp_path, workers=2):
+        for place, results in LocalExecutor().run(Job(task), BATCHES * 5, root=tmp_path, workers=2):
             found[place] = results
     assert str(caught.value) == "one is refused"
     assert found[1] == [3]
@@ -131,7 +131,7 @@ def test_a_file_that_can_not_be_made_leaves_nothing_behind(tmp_path):
 
 
 def test_an_unknown_engine_and_an_address_without_a_cluster_are_refused():
-    with pytest.raises(UserError, match="engine 'spark': must be one of local, ray"):
-        engine_of("spark")
-    with pytest.raises(UserError, match="needs --engine ray"):
-        engine_of("local", "auto")
+    with pytest.raises(UserError, match="executor 'spark': must be one of local, ray"):
+        executor_of("spark")
+    with pytest.raises(UserError, match="needs --executor ray"):
+        executor_of("local", "auto")

@@ -17,9 +17,10 @@ import yaml
 from typer.testing import CliRunner
 
 from data_tools.cli import app
-from data_tools.manifest.record import Record, Turn, read_manifest, write_manifest
-from data_tools.steps.ray_workers import RayEngine, SharedJob, gpus_per_worker, shared
-from data_tools.steps.workers import Job, engine_of
+from data_tools.manifest import RecordTurn
+from data_tools.manifest.record import Record, read_manifest, write_manifest
+from data_tools.steps.ray_workers import RayExecutor, SharedJob, gpus_per_worker, shared
+from data_tools.steps.workers import Job, executor_of
 from omni.files.errors import UserError
 from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, save_speech_encoder
 from omni.units.config import UnitsConfig
@@ -78,7 +79,7 @@ def done(address: str, task: Callable[[int], Any], root: Path, **options: int) -
     # Workers can't import the tests.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     batches = [[number] for number in range(6)]
-    with closing(RayEngine(address).run(Errand(task), batches, root=root, **options)) as running:
+    with closing(RayExecutor(address).run(Errand(task), batches, root=root, **options)) as running:
         found = dict(running)
     return [result for place in sorted(found) for result in found[place]]
 
@@ -88,8 +89,8 @@ def test_two_nodes_make_the_data_set_of_one_machine(cluster, tmp_path):
         Record(
             id=word,
             turns=(
-                Turn(role="user", text=f"describe the number {word}."),
-                Turn(role="assistant", text=f"The number {word} is small."),
+                RecordTurn(role="user", text=f"describe the number {word}."),
+                RecordTurn(role="assistant", text=f"The number {word} is small."),
             ),
         )
         for word in ("one", "two", "three", "four", "five", "six")
@@ -103,7 +104,7 @@ def test_two_nodes_make_the_data_set_of_one_machine(cluster, tmp_path):
     config = UnitsConfig(kind="speech_encoder", name="tiny", layer=1)
     UnitExtractor(config, torch.randn(20, 16), encoder).save(tmp_path / "units")
 
-    for out, options in (("local", []), ("ray", ["--engine", "ray", "--ray-address", cluster])):
+    for out, options in (("local", []), ("ray", ["--executor", "ray", "--ray-address", cluster])):
         recipe = tmp_path / f"{out}.yaml"
         recipe.write_text(yaml.safe_dump(RECIPE | {"out": out}))
         ended = CliRunner().invoke(app, ["build", str(recipe), *options])
@@ -203,4 +204,4 @@ def test_without_ray_or_without_its_cluster_the_remedy_is_named(monkeypatch, tmp
         done("far:6379", abs, tmp_path)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install 'omni-speech\[ray\]'"):
-        engine_of("ray")
+        executor_of("ray")

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from data_tools.manifest.record import Manifest, Record, Turn, read_manifest
+from data_tools.manifest import RecordTurn
+from data_tools.manifest.record import Manifest, Record, read_manifest
 from data_tools.steps.journal import LeftOut, alone
 from data_tools.steps.steps import run_step, step_over_file
 from omni.files.errors import UserError
 
 
 def record(name: str, text: str = "hello", speech: str | None = None) -> Record:
-    return Record(id=name, turns=(Turn(role="user", text=text, speech=speech),))
+    return Record(id=name, turns=(RecordTurn(role="user", text=text, speech=speech),))
 
 
 RECORDS = [record(f"r{number}", f"text {number}") for number in range(10)]

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from data_tools.cli import app
-from data_tools.manifest.record import Record, Turn, read_manifest, write_manifest
+from data_tools.manifest import RecordTurn
+from data_tools.manifest.record import Record, read_manifest, write_manifest
 from data_tools.steps.journal import LeftOut
 from data_tools.steps.steps import run_step
 from data_tools.writers.base import Reply, Request
@@ -23,7 +24,7 @@ from tests.standin import Answer, StandIn, stand_in
 
 def dialogue(name: str, *texts: str, **fields: Any) -> Record:
     turns = tuple(
-        Turn(role="assistant" if number % 2 else "user", text=text)
+        RecordTurn(role="assistant" if number % 2 else "user", text=text)
         for number, text in enumerate(texts)
     )
     return Record(id=name, turns=turns, **fields)
@@ -85,8 +86,8 @@ def test_rules_trim_every_answer_and_touch_no_question(tmp_path: Path) -> None:
 
 def test_what_has_a_recording_is_said_already(tmp_path: Path) -> None:
     turns = (
-        Turn(role="user", text="2?", speech="q.wav", voice="me"),
-        Turn(role="assistant", text="3.", speech="a.wav", units=(1, 2)),
+        RecordTurn(role="user", text="2?", speech="q.wav", voice="me"),
+        RecordTurn(role="assistant", text="3.", speech="a.wav", units=(1, 2)),
     )
     record = Record(id="a", turns=turns)
     for step in (RewriteStep(writer=PLAIN), RespondStep(writer=PLAIN)):

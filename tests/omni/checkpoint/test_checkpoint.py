@@ -9,13 +9,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from omni.files import replace_folder
 from omni.files.folders import (
     CheckpointError,
     build_config,
     load_weights,
     read_json,
     read_tensors,
-    replace_folder,
     write_json,
     write_tensors,
 )

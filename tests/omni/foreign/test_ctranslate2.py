@@ -56,14 +56,6 @@ def test_what_the_weights_say_of_sizes_is_taken(tmp_path: Path) -> None:
     assert read_ctranslate2(write_ctranslate2(tmp_path, variables)).config.n_mels == 128
 
 
-def test_nothing_but_headers_is_read_before_it_is_wanted(tmp_path: Path) -> None:
-    variables = ct2_variables(small_encoder(layers=1), torch.float16)
-    weights = read_ctranslate2(write_ctranslate2(tmp_path, variables))
-    (tmp_path / "model.bin").write_bytes(b"")
-    with pytest.raises(CheckpointError, match="cut short"):
-        weights.tensors["conv1.weight"].read()
-
-
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -75,7 +67,7 @@ def test_nothing_but_headers_is_read_before_it_is_wanted(tmp_path: Path) -> None
         (lambda v: v.update({f"{LINEAR}/weight": torch.zeros(48, 8)}), r"has shape \[48, 8\]"),
         (
             lambda v: v.update({f"{LINEAR}/weight": v[f"{LINEAR}/weight"].to(torch.int8)}),
-            "stored as I8, .*float16",
+            "stored as int8, .*float16",
         ),
     ],
 )

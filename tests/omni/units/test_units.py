@@ -178,7 +178,7 @@ def test_a_folder_that_cannot_be_used_says_why(encoder, tmp_path):
         load_units(folder)
     record = json.loads((folder / "config.json").read_text())
     for change, says in [
-        ({"layers": 3}, "unknown layers"),
+        ({"layers": 3}, "unknown key 'layers'"),
         ({"format_version": 2}, "format_version=2"),
         ({"layer": 9}, "tiny has 3 layers"),
         ({"kind": "mfcc"}, "'mfcc'"),
@@ -188,7 +188,7 @@ def test_a_folder_that_cannot_be_used_says_why(encoder, tmp_path):
         with pytest.raises(UserError, match=says):
             UnitExtractor.load(folder, encoder=encoder)
     (folder / "config.json").write_text(json.dumps({"format_version": 1, "kind": "hubert"}))
-    with pytest.raises(UserError, match="layer, name missing"):
+    with pytest.raises(UserError, match="key 'name' is missing"):
         UnitExtractor.load(folder, encoder=encoder)
     (folder / "config.json").write_text(json.dumps(record))
     save_file({"centroids": torch.zeros(4, WIDTH + 1)}, folder / "centroids.safetensors")

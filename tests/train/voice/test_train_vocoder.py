@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ from train.loop.order import Item
 from train.voice.losses import SpectralLoss
 from train.voice.pitch import track_f0
 from train.voice.vocoder import (
-    Clip,
     CropConfig,
     Crops,
     LossWeights,
+    UnitClip,
     VocoderForReconstruction,
     collate,
+    in_tune,
     train_vocoder,
 )
 
@@ -40,7 +42,7 @@ def buzz(f0: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory) -> list[Clip]:
+def clips(tmp_path_factory) -> list[UnitClip]:
     """Buzzes of two pitches and noise, one unit each."""
     folder = tmp_path_factory.mktemp("clips")
     rng = np.random.default_rng(0)
@@ -54,7 +56,7 @@ def clips(tmp_path_factory) -> list[Clip]:
         }
         wave = np.concatenate([pieces[u][i * 320 : (i + 1) * 320] for i, u in enumerate(units)])
         save_wav(folder / f"{number}.wav", wave)
-        made.append(Clip(folder / f"{number}.wav", units))
+        made.append(UnitClip(folder / f"{number}.wav", units))
     return made
 
 
@@ -141,7 +143,7 @@ def test_padding_changes_no_duration_loss(clips):
 
 
 def test_units_of_another_length_than_the_recording_are_refused(clips):
-    merged = Clip(clips[0].path, clips[0].frame_units[::4])
+    merged = UnitClip(clips[0].path, clips[0].frame_units[::4])
     with pytest.raises(ValueError, match=r"0.wav: 7 units, but 8960 samples.*not merged"):
         Crops([merged], num_units=4, crop=SMALL_CROP, seed=1)[0]
 
@@ -169,3 +171,12 @@ def test_training_lowers_the_loss_and_leaves_a_vocoder(architecture, dtype, clip
     assert results[1]["eval_loss"] < 0.8 * results[0]["eval_loss"]
     assert results[1]["eval_duration"] < results[0]["eval_duration"]
     assert load_vocoder(tmp_path / "25" / "vocoder").config == architecture
+
+
+@pytest.mark.parametrize("way", ["deepspeed", "fsdp"])
+def test_where_weights_are_cast_a_vocoder_stays_in_float32(way: str) -> None:
+    loop = LoopConfig(epochs=1, batch_size=1, learning_rate=1e-3, bf16=True)
+    assert in_tune(loop) == loop
+    assert in_tune(replace(loop, **{way: "file.json"})).dtype == "float32"
+    with pytest.raises(ValueError, match="dtype='bfloat16'"):
+        in_tune(replace(loop, dtype="bfloat16", **{way: "file.json"}))
