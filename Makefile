@@ -62,8 +62,7 @@ wheel-test: $(VENV)/.test
 	$(BIN)/python -m pytest .ci/test_wheel.py
 
 test-deepspeed: $(DEEPSPEED)/.installed
-	OMP_NUM_THREADS=1 $(DEEPSPEED)/bin/python -m pytest --override-ini pythonpath=tests \
-	    $(TEST_ARGS) .ci/test_deepspeed.py
+	OMP_NUM_THREADS=1 $(DEEPSPEED)/bin/python -m pytest $(TEST_ARGS) .ci/test_deepspeed.py
 
 test-oldest: $(OLDEST)/.installed | speech-packages
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python $(ENDS_PYTEST)

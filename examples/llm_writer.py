@@ -49,7 +49,7 @@ class Polite:
         """Nothing keeps running."""
 
 
-WRITERS["polite"] = PoliteConfig  # from now on `--writer polite` and recipes know it
+WRITERS["polite"] = lambda: PoliteConfig  # from now on `--writer polite` and recipes know it
 
 if __name__ == "__main__":
     writer = writer_config("polite", word="kindly").build()

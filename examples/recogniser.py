@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import omni
-from data_tools.manifest import Manifest, Record
-from omni.session import Turn
+from data_tools.manifest import Manifest, Record, RecordTurn
 from train.evaluation import Evaluation, EvaluationConfig
 
 
@@ -32,8 +31,8 @@ class Counter:
 if __name__ == "__main__":
     question = str(Path(omni.__file__).parent / "nano/questions/1-capital-of-france.wav")
     turns = (
-        Turn(role="user", text="What is the capital of France?", speech=question),
-        Turn(role="assistant", text="The capital of France is Paris."),
+        RecordTurn(role="user", text="What is the capital of France?", speech=question),
+        RecordTurn(role="assistant", text="The capital of France is Paris."),
     )
     asked = Manifest(
         root=Path(), records=[Record(id="1", language="en", split="test", turns=turns)]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from omni.session import Turn as Turn
     from omni.vocoder import parse_schedule as parse_schedule
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "NANO": "omni.loading",

@@ -47,8 +47,8 @@ class OmniConfig(PretrainedConfig):
     """
 
     model_type = MODEL_TYPE
-    # Every model of transformers sets it so; the base computes it, for what it declares itself.
-    sub_configs: ClassVar = {  # pyright: ignore
+    # Set as in transformers' own; the base computes it, for classes that declare their parts.
+    sub_configs: ClassVar = {  # pyright: ignore[reportIncompatibleMethodOverride, reportAssignmentType]
         "audio_config": WhisperConfig,
         "text_config": AutoConfig,
     }

@@ -57,6 +57,7 @@ OPTIONAL = {
     "tensorboard", "sklearn", "jiwer", "matplotlib", "pocketsphinx", "deepspeed", "ray", "av",
     "fairseq", "speechmos", "onnxruntime", "librosa",
 }  # fmt: skip
+CHECKERS_OWN = "_typeshed"  # types alone: no package, and nothing imports it at run time
 
 
 def distribution(module: str) -> str:
@@ -75,7 +76,7 @@ def imported() -> dict[str, set[str]]:
             elif isinstance(node, ast.ImportFrom):
                 modules = [node.module or ""]
             for module in (name.split(".")[0] for name in modules):
-                if module not in PACKAGES and module not in sys.stdlib_module_names:
+                if module not in {*PACKAGES, *sys.stdlib_module_names, CHECKERS_OWN}:
                     found.setdefault(module, set()).add(str(path.relative_to(ROOT)))
     return found
 

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
 from data_tools.manifest import Manifest
-from omni.audio import SAMPLE_RATE, load_audio
+from omni.audio import load_audio
 from omni.commands import start, warm_up
 from omni.ctc import best_units
 from omni.files import need
@@ -45,7 +44,7 @@ from train.evaluation.answers import (
 )
 from train.evaluation.journal import Journal
 from train.evaluation.judges import Judge, Recogniser
-from train.evaluation.quality import load_dnsmos
+from train.evaluation.listeners import FULL_EARS, Listeners
 from train.evaluation.report import (
     SpokenAnswers,
     report_speech,
@@ -54,8 +53,6 @@ from train.evaluation.report import (
     right_share,
 )
 from train.loop import begin_run
-
-FULL_EARS = ("domain", "full")  # the judges: with the domain's bigram, with pocketsphinx's model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +114,8 @@ class Evaluation:
             restart=restart, names={"checkpoint": str(checkpoint), "data": str(manifest.root)},
         )  # fmt: skip
         self._first = self.items[config.splits[0]]
-        self._recogniser = recogniser
-        self._judges: dict[str, Recogniser] = {}
-        self._dnsmos = load_dnsmos()
+        answers = {turn.text for record in manifest.records for turn in record.turns[1::2]}
+        self._listeners = Listeners(recogniser, sorted(answers))
         self.ears = LiveEars(self.processor, augmentation=None, seed=0)
         self.journal = Journal(output / "results.jsonl", made_of)
 
@@ -228,7 +224,7 @@ class Evaluation:
                 ears: Sequence[str] = judges,
             ) -> list[dict[str, Any]]:
                 units = [self.journal[f"answer {split} {item.id}"]["units"] for item in batch]
-                return [self._heard(stream(vocoder, row), ears) for row in units]
+                return [self._listeners.hear(stream(vocoder, row), ears) for row in units]
 
             self._fill(f"spoken {chunks} {split}", chosen, speak, 1)
         teacher = {item.answer.text: item for item in chosen if item.answer.speech is not None}
@@ -236,7 +232,7 @@ class Evaluation:
             "teacher",
             list(teacher.values()),
             lambda batch: [
-                self._heard(load_audio(self.manifest.audio_path(item.answer)), FULL_EARS)
+                self._listeners.hear(load_audio(self.manifest.audio_path(item.answer)), FULL_EARS)
                 for item in batch
             ],
             1,
@@ -247,7 +243,7 @@ class Evaluation:
             "vocoder",
             [item for item in teacher.values() if item.answer.units],
             lambda batch: [
-                self._heard(stream(whole, i.answer.units or ()), FULL_EARS) for i in batch
+                self._listeners.hear(stream(whole, i.answer.units or ()), FULL_EARS) for i in batch
             ],
             1,
             key=lambda item: item.answer.text,
@@ -257,19 +253,6 @@ class Evaluation:
     def _vocoder(self) -> Vocoder:
         assert self.model.vocoder is not None  # only those that have one speak
         return self.model.vocoder
-
-    def _heard(self, waveform: np.ndarray, ears: Sequence[str]) -> dict[str, Any]:
-        heard: dict[str, Any] = {ear: self._judge(ear).hear(waveform) for ear in ears}
-        heard["seconds"] = len(waveform) / SAMPLE_RATE
-        if ears == FULL_EARS and self._dnsmos is not None and len(waveform):
-            heard["dnsmos"] = self._dnsmos(waveform)
-        return heard
-
-    def _judge(self, ear: str) -> Recogniser:
-        if ear not in self._judges:  # made when first needed: they take seconds
-            answers = {turn.text for record in self.manifest.records for turn in record.turns[1::2]}
-            self._judges[ear] = self._recogniser(sorted(answers) if ear == "domain" else None)
-        return self._judges[ear]
 
     def _time(self) -> None:
         """First audio and real-time factor, one question at a time, warmed up."""

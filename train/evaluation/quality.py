@@ -3,6 +3,9 @@
 Trained on human speech in noise, it is good only for a difference to the teacher voice.
 """
 
+# pyright: reportMissingImports=false
+# speechmos: the extra `metrics` has it, which the checks may run without.
+
 from __future__ import annotations
 
 import logging
@@ -23,6 +26,6 @@ def load_dnsmos() -> Callable[[np.ndarray], float] | None:
     except UserError as error:
         log.warning("%s; the report will be without it", error)
         return None
-    from speechmos import dnsmos  # pyright: ignore[reportMissingImports]
+    from speechmos import dnsmos
 
     return lambda waveform: float(dnsmos.run(np.clip(waveform, -1.0, 1.0), SAMPLE_RATE)["ovrl_mos"])

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import HubertConfig, HubertModel
 
 from data_tools.encode.units import UnitsStep, load_units_step
 from data_tools.manifest import RecordTurn
@@ -118,3 +119,17 @@ def test_the_step_is_loaded_from_the_folders_of_encoder_and_units(extractor, man
         for n, s in enumerate((step, UnitsStep(extractor=extractor)))
     )
     assert first == second
+
+
+def test_without_an_encoder_the_hubert_that_the_units_name_is_loaded(tmp_path):
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    small = {"intermediate_size": 24, "conv_dim": (8,) * 7, "num_conv_pos_embeddings": 4}
+    hubert = HubertModel(HubertConfig(**shape, **small, num_conv_pos_embedding_groups=2)).eval()
+    hubert.save_pretrained(tmp_path / "hubert")
+    config = UnitsConfig(kind="hubert", name=str(tmp_path / "hubert"), layer=1)
+    extractor = UnitExtractor(config, torch.randn(8, 16), hubert)
+    extractor.save(tmp_path / "units")
+    found = load_units_step(tmp_path / "units").extractor
+    noise = np.random.default_rng(0).standard_normal(8000).astype(np.float32)
+    assert np.array_equal(found.extract(noise), extractor.extract(noise))

@@ -173,7 +173,7 @@ def test_an_evaluation_measures_everything_once(
     checkpoint: Path, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dnsmos
 ) -> None:
     monkeypatch.setattr(
-        "train.evaluation.evaluate.load_dnsmos", lambda: dnsmos
+        "train.evaluation.listeners.load_dnsmos", lambda: dnsmos
     )  # extra `metrics` or not
     config = EvaluationConfig(
         splits=("validation", "test"), chunks=("4", "all"), spoken=1, timed=1, max_new_tokens=6
