@@ -48,6 +48,7 @@ COMES_WITH = {
 IMPORTED_BY = {  # by whom, where it is not us
     "tensorboard": "train/loop/loop.py through transformers' Trainer",
     "deepspeed": "train/loop/loop.py through transformers' Trainer",
+    "gguf": "omni/checkpoint/gguf_files.py through transformers",
     "onnxruntime": "speechmos, which does not ask for it",
     "librosa": "speechmos, which does not ask for it",
     "av": "docs/benchmarks.md",
@@ -56,7 +57,7 @@ IMPORTED_BY = {  # by whom, where it is not us
 # As they are imported, of every extra.
 OPTIONAL = {
     "tensorboard", "sklearn", "jiwer", "matplotlib", "pocketsphinx", "deepspeed", "ray", "av",
-    "fairseq", "speechmos", "onnxruntime", "librosa",
+    "fairseq", "speechmos", "onnxruntime", "librosa", "gguf",
 }  # fmt: skip
 CHECKERS_OWN = "_typeshed"  # types alone: no package, and nothing imports it at run time
 

@@ -78,6 +78,14 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """The same content by another name, without its space where the disk allows."""
+    try:
+        os.link(Path(source).resolve(), target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
+
+
 def check_file(path: str | Path) -> None:
     """Raise UserError or OSError now if no file can be written there, not after the work."""
     target = _target(path)

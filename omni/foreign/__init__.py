@@ -1,4 +1,4 @@
-"""Other people's formats, both ways: LLaMA-Omni, openai-whisper, fairseq's models, k-means.
+"""Other people's formats, both ways: LLaMA-Omni, Whisper's three, fairseq's models, k-means.
 
 `__init__.pyi` names what other rooms may use; each name is imported at its first use.
 """

@@ -6,18 +6,21 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import LlamaConfig
 from typer.testing import CliRunner
 
 import data_tools.cli
 from data_tools.manifest.record import read_manifest
 from omni.checkpoint.bases import load_speech_encoder
-from omni.files.folders import write_json
+from omni.files.folders import read_json, write_json
+from omni.language_model import is_lora
 from omni.loading import load
 from omni.speech_encoder import SpeechEncoder
 from omni.units.config import UnitsConfig, merge_repeats
+from tests.foreign_bases import ct2_variables, write_ctranslate2, write_gguf
 from tests.paths import ROOT
-from tests.tiny import tiny_bases, tiny_records
+from tests.tiny import tiny_bases, tiny_model, tiny_records, tiny_tokenizer
 from train.cli import app
 from train.commands.choose import choose_stage1, choose_stage2
 from train.commands.plan import plan_stage1
@@ -126,6 +129,31 @@ def test_units_voice_and_stage_2_of_other_sizes_join_in_one_checkpoint(tmp_path:
     assert model.vocoder is not None and model.vocoder.num_units == 5
     assert model.unit_decoder is not None and model.unit_decoder.blank == 5
     assert (tmp_path / "stage2" / "checkpoint" / "units" / "centroids.safetensors").is_file()
+
+
+def test_stage_1_takes_a_gguf_file_and_a_ctranslate2_folder(tmp_path: Path) -> None:
+    tiny = tiny_model(vocoder=None)
+    variables = ct2_variables(tiny.speech_encoder, torch.float16)
+    encoder = write_ctranslate2(tmp_path / "ears", variables)
+    llm = write_gguf(tmp_path / "mind.gguf", tiny.language_model, tiny_tokenizer(), "Q4_1")
+    call = [
+        "stage1", str(tiny_records(tmp_path / "data")), "--speech-encoder", str(encoder),
+        "--language-model", str(llm), "--recipe", "auto", "--threads", "1", "--max-steps", "1",
+        "--output", str(tmp_path / "stage1"),
+    ]  # fmt: skip
+    planned = run(*call, "--dry-run")
+    assert planned.exit_code == 0 and "language model: lora" in planned.output
+    trained = run(*call)
+    assert trained.exit_code == 0, trained.output
+    checkpoint = tmp_path / "stage1" / "checkpoint"
+    assert read_json(checkpoint / "config.json")["bases"] == {
+        "speech_encoder": str(encoder), "language_model": str(llm),
+    }  # fmt: skip
+    stored = {path.name for path in (checkpoint / "language_model").iterdir()}
+    assert stored == {"adapter_config.json", "adapter_model.safetensors"}
+    model, processor = load(checkpoint)
+    assert is_lora(model.language_model)
+    assert processor.tokenizer.chat_template == tiny_tokenizer().chat_template
 
 
 def files(folder: Path) -> set[Path]:

@@ -42,7 +42,10 @@ def stage1(
     manifest: ManifestPath,
     speech_encoder: Encoder,
     language_model: Annotated[
-        str, typer.Option(metavar="FOLDER_OR_HUB_ID", help="Any causal LM of transformers.")
+        str,
+        typer.Option(
+            metavar="FOLDER_OR_HUB_ID", help="Any causal LM of transformers, or a GGUF file."
+        ),
     ],
     output: Output,
     recipe: Annotated[
