@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from data_tools.manifest import Record, Turn
-from data_tools.speech import ANSWER_VOICE, HELD_OUT_VOICE, Voice, random_training_voice
+from data_tools.speech import HELD_OUT_VOICE, Clip, Voice, answered, random_training_voice
 
 VALIDATION_VOICES = 2  # seen voices for each held-out phrasing of validation
 READING_HELD_OUT = 20  # one clip of so many validates the vocoder
@@ -29,21 +29,6 @@ class Dialogue(Protocol):
     def turns(self) -> tuple[tuple[str, str], ...]: ...
     @property
     def split(self) -> str: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clip:
-    """One recording to make; path is relative to the data set's folder."""
-
-    path: str
-    text: str
-    voice: Voice
-
-
-def answered(folder: str, text: str) -> Clip:
-    """The text in the voice of the answers."""
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return Clip(path=f"audio/{folder}/{digest}.wav", text=text, voice=ANSWER_VOICE)
 
 
 @dataclass(frozen=True, kw_only=True)

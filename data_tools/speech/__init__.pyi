@@ -1,4 +1,5 @@
 from .augment_step import AugmentStep as AugmentStep
+from .augmentation import EFFECTS as EFFECTS
 from .augmentation import AugmentConfig as AugmentConfig
 from .augmentation import augment as augment
 from .augmentation import augment_rng as augment_rng
@@ -9,6 +10,12 @@ from .clips import can_be_said as can_be_said
 from .clips import faults as faults
 from .clips import measure as measure
 from .clips import spoken_letters as spoken_letters
+from .set_folder import Clip as Clip
+from .set_folder import answered as answered
+from .set_folder import claim as claim
+from .set_folder import engine_versions as engine_versions
+from .set_folder import fill as fill
+from .set_folder import hours_of as hours_of
 from .speak import SAMPLE_RATE as SAMPLE_RATE
 from .speak import InstalledEngines as InstalledEngines
 from .speak import TextToSpeech as TextToSpeech
