@@ -21,12 +21,13 @@ from pathlib import Path
 
 from data_tools.manifest import write_manifest
 from data_tools.nano.plan import (
+    LICENCE,
+    SOURCE,
     Dialogue,
     Spoken,
     file_name,
     plan,
     reading,
-    reading_record,
     text_record,
 )
 from data_tools.speech import (
@@ -37,6 +38,7 @@ from data_tools.speech import (
     engine_versions,
     fill,
     hours_of,
+    reading_record,
 )
 
 QUESTIONS = 15_000  # spoken question turns for training, about 9 h
@@ -87,7 +89,8 @@ def build_nano(
     clips = list({clip.path: clip for clip in [*asked_and_answered, *read]}.values())
     made = fill(folder, clips, workers=workers, make_tts=make_tts)
     write_manifest(folder / "text.jsonl", [text_record(dialogue) for dialogue in dialogues])
-    write_manifest(folder / "reading.jsonl", [reading_record(clip) for clip in read])
+    source = {"source": SOURCE, "licence": LICENCE}
+    write_manifest(folder / "reading.jsonl", [reading_record(clip, source) for clip in read])
     write_manifest(folder / "records.jsonl", [item.record() for item in spoken])
     return summary(folder, spoken, clips, made=made)
 

@@ -1,10 +1,8 @@
 """Who asks what in the nano's data set: its clips and records, before anything is spoken."""
 
 import hashlib
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +11,6 @@ from data_tools.manifest import Record, Turn
 from data_tools.speech import HELD_OUT_VOICE, Clip, Voice, answered, random_training_voice
 
 VALIDATION_VOICES = 2  # seen voices for each held-out phrasing of validation
-READING_HELD_OUT = 20  # one clip of so many validates the vocoder
 SOURCE = "nano_domain"
 LICENCE = "made by this project; speech by flite, festival and espeak-ng"
 
@@ -107,20 +104,6 @@ def reading(dialogues: Sequence[Dialogue]) -> list[Clip]:
         for question, _ in dialogue.turns
     ]
     return list({clip.path: clip for clip in clips}.values())
-
-
-def reading_record(clip: Clip) -> Record:
-    turns = (
-        Turn(role="user", text="Read this aloud."),
-        Turn(role="assistant", text=clip.text, speech=clip.path, voice=str(clip.voice)),
-    )
-    held_out = zlib.crc32(Path(clip.path).name.encode()) % READING_HELD_OUT == 0
-    return Record(
-        id=Path(clip.path).stem,
-        turns=turns,
-        split="validation" if held_out else "train",
-        provenance={"source": SOURCE, "licence": LICENCE},
-    )
 
 
 def text_record(dialogue: Dialogue) -> Record:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from data_tools.manifest import Record, Turn
 from data_tools.speech.augmentation import EFFECTS, augment
 from data_tools.speech.speak import SAMPLE_RATE, TextToSpeech
 from data_tools.speech.voices import ANSWER_VOICE, Voice
@@ -25,6 +26,7 @@ from omni.audio import save_wav
 from omni.files import write_text
 
 STATE = "state.json"
+READING_HELD_OUT = 20  # one clip of so many validates the vocoder
 WAV_HEADER_BYTES = 44
 BYTES_PER_SAMPLE = 2
 
@@ -46,6 +48,21 @@ def answered(folder: str, text: str) -> Clip:
     """The text in the voice of the answers; equal texts are one clip."""
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     return Clip(path=f"audio/{folder}/{digest}.wav", text=text, voice=ANSWER_VOICE)
+
+
+def reading_record(clip: Clip, provenance: dict[str, str]) -> Record:
+    """Of a clip in the voice of the answers that only reads a text aloud."""
+    turns = (
+        Turn(role="user", text="Read this aloud."),
+        Turn(role="assistant", text=clip.text, speech=clip.path, voice=str(clip.voice)),
+    )
+    held_out = zlib.crc32(Path(clip.path).name.encode()) % READING_HELD_OUT == 0
+    return Record(
+        id=Path(clip.path).stem,
+        turns=turns,
+        split="validation" if held_out else "train",
+        provenance=provenance,
+    )
 
 
 def fill(

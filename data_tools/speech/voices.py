@@ -17,18 +17,20 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "transformers": (),
     "openai": ("speed",),
     "command": (),
+    "piper": ("speed",),
+    "sound": ("seed",),
 }
 
 
 @dataclass(frozen=True)
 class Voice:
-    """engine: flite, espeak or festival, or one of `tts`. name: the engine's voice, for espeak its
-    accent, for `tts` a speaker that the model, server or program knows.
+    """engine: flite, espeak or festival, piper, sound, or one of `tts`. name: the engine's voice,
+    for espeak its language or accent, for `tts` a speaker that the model, server or program knows.
 
     parameters: (key, value) pairs. stretch: duration factor, 1 is the voice's own pace (flite and
     festival's diphone voices). f0: mean pitch in Hz (flite slt, awb, kal16; rms ignores it).
-    variant: espeak's FILE name such as f2. pitch: 0 to 99. speed: words per minute; for openai a
-    factor.
+    variant: espeak's FILE name such as f2. pitch: 0 to 99. speed: words per minute; for openai and
+    piper a factor. seed: draws a sound.
     """
 
     engine: str
@@ -108,9 +110,15 @@ def training_voices() -> dict[str, tuple[Voice, ...]]:
 
 
 def random_training_voice(rng: np.random.Generator) -> Voice:
-    """A voice by `TRAINING_SHARE`; the speakers of an engine take equal parts of its share."""
-    voices = training_voices()
-    engine = str(rng.choice(list(TRAINING_SHARE), p=list(TRAINING_SHARE.values())))
+    """A voice of `training_voices` by `TRAINING_SHARE`."""
+    return draw_voice(rng, training_voices(), TRAINING_SHARE)
+
+
+def draw_voice(
+    rng: np.random.Generator, voices: dict[str, tuple[Voice, ...]], shares: dict[str, float]
+) -> Voice:
+    """A voice by the shares of the engines; the speakers of an engine take equal parts of its."""
+    engine = str(rng.choice(list(shares), p=list(shares.values())))
     speakers = sorted({voice.name for voice in voices[engine]})
     speaker = str(rng.choice(speakers))
     choices = [voice for voice in voices[engine] if voice.name == speaker]

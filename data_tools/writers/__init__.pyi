@@ -6,4 +6,5 @@ from .base import WriterConfig as WriterConfig
 from .base import writer_config as writer_config
 from .respond import RespondStep as RespondStep
 from .rewrite import RewriteStep as RewriteStep
+from .spoken import spoken as spoken
 from .step import read_prompt as read_prompt

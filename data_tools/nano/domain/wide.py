@@ -103,9 +103,6 @@ def _two_turns(single: list[Dialogue]) -> Iterator[Dialogue]:
             yield Dialogue(
                 id=f"{FOLLOW_UPS}/{follow_up.key}/{template.key}",
                 skill=FOLLOW_UPS,
-                turns=(
-                    first,
-                    (sentence(template.text.format(x=follow_up.named)), follow_up.answer),
-                ),
+                turns=(first, (second, follow_up.answer)),
                 split=template.split,
             )
