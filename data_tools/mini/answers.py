@@ -5,6 +5,7 @@ What it says is kept where it is sound. Where a set's own answers show that it d
 honest.
 """
 
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from data_tools.manifest import Record, Turn
 from data_tools.mini.asks import Ask
 from data_tools.steps import run_step
-from data_tools.writers import RespondStep, WriterConfig
+from data_tools.writers import RespondStep, WriterConfig, spoken
 from omni.files import read_json, write_json
 
 FILE = "answers.json"  # question -> answer, "" where nothing that was said could be kept
@@ -39,8 +40,8 @@ def write_answers(
     """
     gold = {ask.turns[0][0]: ask.gold for ask in asks if not ask.turns[-1][1]}
     records = [
-        Record(id=f"{number:06}", turns=(Turn(role="user", text=question),))
-        for number, question in enumerate(gold)
+        Record(id=place_of(question), turns=(Turn(role="user", text=question),))
+        for question in gold
     ]
     step = RespondStep(writer=writer, prompt=prompt, max_words=10 * MAX_WORDS)
     (folder / JOURNAL).parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +54,12 @@ def write_answers(
     answers = {question: answer or "" for question, answer in kept.items()}
     write_json(folder / FILE, answers)
     return written(folder)
+
+
+def place_of(question: str) -> str:
+    """An id, by which questions of like length stand together and so share a batch."""
+    digest = hashlib.sha256(question.encode()).hexdigest()[:16]
+    return f"{len(question):03}-{digest}"
 
 
 def written(folder: Path) -> dict[str, str]:
@@ -84,8 +91,7 @@ def loops(words: Sequence[str]) -> bool:
 
 def knows(text: str, gold: str) -> bool:
     """Whether the answer names what the set names, in words."""
-    wanted = re.findall(r"[a-z0-9]+", gold.lower())
-    return (
-        bool(wanted)
-        and f" {' '.join(wanted)} " in f" {' '.join(re.findall(r'[a-z0-9]+', text.lower()))} "
+    said, wanted = (
+        " ".join(re.findall(r"[a-z]+", words.lower())) for words in (text, spoken(gold))
     )
+    return bool(wanted) and f" {wanted} " in f" {said} "

@@ -7,7 +7,7 @@ from itertools import cycle
 
 import numpy as np
 
-from data_tools.manifest import Record, Turn
+from data_tools.manifest import WRITTEN_TURNS, Record, Turn
 from data_tools.mini.asks import (
     KINDS,
     Ask,
@@ -73,13 +73,15 @@ class Spoken:
                 turns.append(
                     Turn(role="assistant", text=answer, speech=speech, voice=str(ANSWER_VOICE))
                 )
-        effect = {"effect": self.effect} if self.effect else {}
+        more = {"effect": self.effect} if self.effect else {}
+        if self.ask.written:
+            more[WRITTEN_TURNS] = str(self.ask.written)
         return Record(
             id=self.id,
             turns=tuple(turns),
             language=self.ask.language,
             split=self.split,
-            provenance=provenance(self.ask, written) | effect,
+            provenance=provenance(self.ask, written) | more,
         )
 
 

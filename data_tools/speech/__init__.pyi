@@ -33,5 +33,6 @@ from .voices import HELD_OUT_VOICE as HELD_OUT_VOICE
 from .voices import PARAMETERS as PARAMETERS
 from .voices import Voice as Voice
 from .voices import draw_voice as draw_voice
+from .voices import is_sound as is_sound
 from .voices import random_training_voice as random_training_voice
 from .voices import training_voices as training_voices

@@ -74,6 +74,11 @@ HELD_OUT_VOICE = Voice("flite", "rms")  # for testing only: never in `training_v
 TRAINING_SHARE = {"flite": 0.5, "festival": 0.25, "espeak": 0.25}  # by how natural they sound
 
 
+def is_sound(voice: str | None) -> bool:
+    """Whether what this voice makes is no speech, so that it has no text."""
+    return voice is not None and voice.startswith("sound-")
+
+
 @cache
 def training_voices() -> dict[str, tuple[Voice, ...]]:
     """The voices of the questions by engine, from which `random_training_voice` draws."""
