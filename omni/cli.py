@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omni.commands import Device, StoredDtype, command_line, without_garbage_collection
+from omni.commands import (
+    Device,
+    StoredDtype,
+    command_line,
+    register_fetching,
+    without_garbage_collection,
+)
 from omni.commands import register as register_conversion
 from omni.files import UserError, check_file, check_folder, friendly
 
@@ -253,6 +259,7 @@ def _print_info(info: "CheckpointInfo") -> None:
 
 
 register_conversion(app)
+register_fetching(app)
 
 if __name__ == "__main__":
     app()

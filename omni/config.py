@@ -42,6 +42,7 @@ class OmniConfig(PretrainedConfig):
     block_frames: attention of the speech encoder in blocks (see SpeechEncoder), None for whole.
     bases: where frozen parts come from when the checkpoint does not carry them:
         {"speech_encoder" | "language_model": hub id or folder}.
+    base_digests: what their weights were (see omni/checkpoint/named.py), by the names of `bases`.
     trained: which parts each stage trained, for `omni info`.
     """
 
@@ -62,6 +63,7 @@ class OmniConfig(PretrainedConfig):
         pad_to_window: bool = False,
         block_frames: int | None = None,
         bases: dict[str, str] | None = None,
+        base_digests: dict[str, str] | None = None,
         trained: dict[str, list[str]] | None = None,
         format_version: int = FORMAT_VERSION,
         **kwargs: Any,  # transformers' own
@@ -84,6 +86,7 @@ class OmniConfig(PretrainedConfig):
         self.pad_to_window = pad_to_window
         self.block_frames = block_frames
         self.bases = bases or {}
+        self.base_digests = base_digests or {}
         self.trained = trained or {}
         self.format_version = format_version
         if format_version > FORMAT_VERSION:

@@ -1,7 +1,17 @@
+from .bases import base_config as base_config
 from .bases import load_language_model as load_language_model
 from .bases import load_speech_encoder as load_speech_encoder
 from .bases import load_tokenizer as load_tokenizer
 from .extractors import load_units as load_units
 from .hub import push as push
+from .known import KNOWN as KNOWN
+from .known import MINI as MINI
+from .known import PYPI as PYPI
+from .known import KnownBase as KnownBase
+from .known import Package as Package
+from .known import PackagedFile as PackagedFile
+from .named import base_digest as base_digest
+from .named import is_here as is_here
+from .named import needed_bases as needed_bases
 from .pretrained import read_checkpoint as read_checkpoint
 from .saving import save_pretrained as save_pretrained

@@ -2,85 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     HubertModel,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    WhisperConfig,
 )
 
 from omni.about import LORA_BASE
-from omni.files import CheckpointError, check_weights, fetch, hub_name, load_weights, read_tensors
-from omni.foreign import StoredTensor, read_hubert, read_whisper
-from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig
+from omni.checkpoint.gguf_files import (
+    is_gguf,
+    read_gguf_config,
+    read_gguf_model,
+    read_gguf_tokenizer,
+)
+from omni.files import (
+    CheckpointError,
+    check_weights,
+    fetch,
+    hub_name,
+    load_weights,
+    on_this_machine,
+    read_tensors,
+)
+from omni.foreign import EncoderWeights, read_encoder, read_hubert
+from omni.speech_encoder import SpeechEncoder
 
 
-def load_speech_encoder(source: str, *, block_frames: int | None = None) -> SpeechEncoder:
+def load_speech_encoder(
+    source: str, *, block_frames: int | None = None, **hub: Any
+) -> SpeechEncoder:
     """A Whisper encoder of any size, float32.
 
-    source: openai-whisper's file (large-v3.pt) or name (large-v3), or a transformers folder or
-    hub id, whole Whisper models and encoders alone alike.
-    Raises CheckpointError for anything that is no Whisper encoder.
+    source: openai-whisper's file (large-v3.pt) or name (large-v3), a transformers folder or hub
+    id (whole Whisper models and encoders alone alike), or a CTranslate2 folder.
+    hub: HUB_KEYWORDS. Raises CheckpointError for anything that is no Whisper encoder.
     """
-    config, stored = encoder_tensors(source)
-    tensors = {k: v.read() if isinstance(v, StoredTensor) else v for k, v in stored.items()}
-    encoder = SpeechEncoder(config, block_frames=block_frames)
-    load_weights(encoder, {k: v.float() for k, v in tensors.items()}, where=source)
+    weights = encoder_weights(source, **hub)
+    tensors = {name: tensor.read().float() for name, tensor in weights.tensors.items()}
+    encoder = SpeechEncoder(weights.config, block_frames=block_frames)
+    load_weights(encoder, tensors, where=source)
     return encoder
 
 
-def encoder_tensors(
-    source: str, **hub: Any
-) -> tuple[SpeechEncoderConfig, Mapping[str, StoredTensor | Tensor]]:
-    """What `load_speech_encoder` builds its encoder from; hub: HUB_KEYWORDS."""
-    path = fetch(hub_name(source), **hub)
-    if path.is_file():
-        weights = read_whisper(path)
-        return weights.config, weights.tensors
-    return _read_transformers(path)
+def encoder_weights(source: str, **hub: Any) -> EncoderWeights:
+    """What `load_speech_encoder` builds its encoder from, still in its files."""
+    return read_encoder(fetch(hub_name(source), **hub))
 
 
-def _read_transformers(folder: Path) -> tuple[SpeechEncoderConfig, dict[str, Tensor]]:
-    try:
-        config = AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise _unreadable(folder, error) from None
-    if not isinstance(config, WhisperConfig):
-        raise CheckpointError(
-            f"{folder}: model_type is {config.model_type!r}, a Whisper encoder is needed"
-        )
-    tensors: dict[str, Tensor] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        tensors |= read_tensors(file)
-    if not tensors:
-        raise CheckpointError(f"{folder}: no .safetensors file; convert the weights to safetensors")
-    for prefix in ("model.encoder.", "encoder.", ""):
-        part = {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
-        if "conv1.weight" in part:
-            return SpeechEncoderConfig.from_whisper(config.to_dict()), part
-    raise CheckpointError(f"{folder}: no weight named conv1.weight; is this a Whisper model?")
-
-
-def load_language_model(source: str, *, base: str | None = None, **kwargs: Any) -> PreTrainedModel:
-    """Any causal LM of transformers, from a folder or hub id; LoRA folders bring their base.
+def load_language_model(
+    source: str, *, base: str | None = None, local_files_only: bool = False, **kwargs: Any
+) -> PreTrainedModel:
+    """Any causal LM of transformers, from a folder, hub id or GGUF file; LoRA folders bring theirs.
 
     base: of a LoRA folder that does not carry one; None takes the one that it names.
+    local_files_only: ask the hub for nothing.
     kwargs: dtype, device_map, attn_implementation, quantization_config of `from_pretrained`.
     Raises CheckpointError for anything missing, surplus or misshaped.
     """
-    path = fetch(source)
+    path = fetch(source, local_files_only=local_files_only)
+    if is_gguf(path):
+        return read_gguf_model(path, **kwargs)
     if (path / "adapter_config.json").is_file():
-        return _load_lora(path, base, **kwargs)
+        return _load_lora(path, base, local_files_only=local_files_only, **kwargs)
     kwargs = {name: value for name, value in kwargs.items() if value is not None}
     try:
         # Mismatches are not to be ignored: told by name below, instead of in a table.
@@ -129,10 +121,29 @@ def _load_lora(folder: Path, base: str | None, **kwargs: Any) -> PreTrainedModel
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """An LLM's tokenizer; the language_model/ of a checkpoint finds it one folder up."""
     path = fetch(source)
+    if is_gguf(path):
+        return read_gguf_tokenizer(path)
     if not (path / "tokenizer_config.json").is_file():
         above = path.resolve().parent
         path = above if (above / "tokenizer_config.json").is_file() else path
     return AutoTokenizer.from_pretrained(path)
+
+
+def base_config(source: str) -> PretrainedConfig:
+    """What a base says of its sizes: of the hub its config.json alone is fetched.
+
+    Raises CheckpointError where there is none.
+    """
+    path = on_this_machine(source)
+    if path is not None and is_gguf(path):
+        return read_gguf_config(path)
+    try:
+        return AutoConfig.from_pretrained(path or source)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"{source}: no configuration of a model ({reason}); give a folder or hub id of one"
+        ) from None
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:

@@ -13,6 +13,7 @@ import torch
 from transformers import GenerationConfig
 
 from omni.checkpoint.bases import load_language_model, load_speech_encoder
+from omni.checkpoint.named import require_bases, warn_of_other_weights
 from omni.config import OmniConfig
 from omni.devices import exact_device
 from omni.files import (
@@ -54,19 +55,22 @@ def read_checkpoint(
     folder = fetch(str(source), **hub)
     if config is None:
         config = _read_config(folder)
+    require_bases(folder, config, name=str(source))
     if dtype is None:
         dtype = torch.float32 if device_map in (None, "cpu") else "auto"
     named = config.bases.get("language_model")
     language_model = _part(
         folder, config, "language_model",
         lambda where: load_language_model(
-            where, base=named, dtype=dtype, device_map=device_map,
+            where, base=named, local_files_only=True, dtype=dtype, device_map=device_map,
             attn_implementation=attn_implementation, quantization_config=quantization_config,
         ),
     )  # fmt: skip
     speech_encoder = _part(
         folder, config, "speech_encoder",
-        lambda where: load_speech_encoder(where, block_frames=config.block_frames),
+        lambda where: load_speech_encoder(
+            where, block_frames=config.block_frames, local_files_only=True
+        ),
     )  # fmt: skip
     for what, found, told in (
         ("LLM width", language_model.config.get_text_config().hidden_size, config.hidden_size),
@@ -91,6 +95,7 @@ def read_checkpoint(
         model.vocoder = load_vocoder(folder / "vocoder").to(exact_device(language_model.device))
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
+    warn_of_other_weights(folder, config)
     model.read_from = ReadFrom(str(source), folder)
     return model.eval()
 

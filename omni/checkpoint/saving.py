@@ -12,7 +12,6 @@ tokenizer files, chat template, README.md (model card)
 from __future__ import annotations
 
 import copy
-import os
 import shutil
 from collections.abc import Mapping
 from fnmatch import fnmatch
@@ -25,9 +24,10 @@ from torch import Tensor
 from omni.about import NAME as CARD
 from omni.about import is_generated, write_card
 from omni.checkpoint.adapters import below_adapters, save_language_model
+from omni.checkpoint.named import base_digest
 from omni.checkpoint.touched import touched
 from omni.config import OmniConfig
-from omni.files import CheckpointError, read_json, replace_folder, write_tensors
+from omni.files import CheckpointError, link_or_copy, read_json, replace_folder, write_tensors
 from omni.language_model import is_lora
 from omni.processor import OmniProcessor
 from omni.speech_encoder import save_speech_encoder
@@ -143,6 +143,12 @@ def write_checkpoint(
             ("language_model", language_model, plain),
         )
     }
+    # A checkpoint's own digests stay: it may have been read on bases that are not quite those.
+    config.base_digests = {
+        base: config.base_digests.get(base) or base_digest(part, base)
+        for part, base in config.bases.items()
+        if not own[part]
+    }
     origin = model.read_from
     with replace_folder(folder) as aside:
         config.save_pretrained(aside)
@@ -251,13 +257,6 @@ def _bring_card(source: Path, aside: Path) -> None:
 
 def _copy(source: Path, target: Path, *, link: bool) -> None:
     if source.is_dir():
-        shutil.copytree(source, target, copy_function=_link if link else shutil.copy2)
+        shutil.copytree(source, target, copy_function=link_or_copy if link else shutil.copy2)
     elif source.is_file():
-        (_link if link else shutil.copy2)(source, target)
-
-
-def _link(source: str | Path, target: str | Path) -> None:
-    try:
-        os.link(Path(source).resolve(), target)
-    except OSError:  # another file system, or one without links
-        shutil.copy2(source, target)
+        (link_or_copy if link else shutil.copy2)(source, target)

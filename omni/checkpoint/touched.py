@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from omni.checkpoint.bases import encoder_tensors, load_language_model
+from omni.checkpoint.bases import encoder_weights, load_language_model
 from omni.files import CheckpointError, fetch
 from omni.foreign import StoredTensor, read_folder
 
@@ -34,7 +34,7 @@ def touched(name: str, base: str, module: nn.Module, weights: Mapping[str, Tenso
     """
     try:
         if name == "speech_encoder":
-            stored: Stored = encoder_tensors(base, local_files_only=True)[1]
+            stored: Stored = encoder_weights(base, local_files_only=True).tensors
         else:
             stored = _language_model_tensors(base, module, weights)
     except (CheckpointError, ImportError) as error:
@@ -70,7 +70,7 @@ def _language_model_tensors(base: str, module: Any, weights: Mapping[str, Tensor
     if stored.keys() == weights.keys() or (stored and is_quantised(module)):
         return stored
     # transformers renames the weights of some models as it reads them: let it.
-    return load_language_model(str(folder), dtype="auto").state_dict()
+    return load_language_model(base, dtype="auto", local_files_only=True).state_dict()
 
 
 def _is_plain(weight: Tensor) -> bool:

@@ -1,3 +1,4 @@
+from .bases import register_fetching as register_fetching
 from .convert import register as register
 from .device_options import DEVICE_HELP as DEVICE_HELP
 from .device_options import DTYPE_NAMES as DTYPE_NAMES

@@ -73,14 +73,21 @@ def convert_llama_omni(
 @app.command("whisper")
 @friendly
 def convert_whisper(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="For instance large-v3.pt.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SRC",
+            help="A file of openai-whisper, such as large-v3.pt, or a folder of transformers or "
+            "CTranslate2 (faster-whisper).",
+        ),
+    ],
     target: Target,
 ) -> None:
-    """The encoder of an openai-whisper checkpoint."""
+    """The encoder of a Whisper."""
     _check_new(target)
-    from omni.foreign import read_whisper
+    from omni.foreign import read_encoder
 
-    _write(read_whisper(file), target)
+    _write(read_encoder(source), target)
 
 
 @app.command("vocoder")

@@ -15,9 +15,11 @@ from .folders import replace_folder as replace_folder
 from .folders import write_json as write_json
 from .folders import write_tensors as write_tensors
 from .hub import HUB_KEYWORDS as HUB_KEYWORDS
-from .hub import OPENAI_NAMES as OPENAI_NAMES
+from .hub import bases_folder as bases_folder
 from .hub import fetch as fetch
 from .hub import hub_name as hub_name
+from .hub import is_hub_id as is_hub_id
+from .hub import on_this_machine as on_this_machine
 from .memory import cache_folder as cache_folder
 from .memory import recall as recall
 from .memory import remember as remember
@@ -29,6 +31,7 @@ from .share import ALONE as ALONE
 from .share import Share as Share
 from .writing import check_file as check_file
 from .writing import check_folder as check_folder
+from .writing import link_or_copy as link_or_copy
 from .writing import replace_file as replace_file
 from .writing import write_bytes as write_bytes
 from .writing import write_text as write_text

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from omni.files.folders import CheckpointError
+from omni.files.memory import cache_folder
 
 OPENAI_NAMES = (
     "tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en",
@@ -14,31 +16,62 @@ OPENAI_NAMES = (
 
 # What transformers' `from_pretrained` says of a hub id, in huggingface_hub's words.
 HUB_KEYWORDS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
+# Of these, the ones by which a user asks for the hub's own, not for the copy that was fetched.
+_OF_THE_HUB = ("revision", "cache_dir", "force_download")
 
 
 def fetch(source: str, **hub: Any) -> Path:
-    """A local folder or file as it is; anything else is a hub id, fetched by huggingface_hub.
+    """A local folder or file as it is; anything else is a hub id: what `omni fetch-bases` has
+    fetched of it, else what huggingface_hub gives.
 
     hub: HUB_KEYWORDS, for a hub id. Raises CheckpointError if it is neither.
     """
     path = Path(source).expanduser()
     if path.exists():
         return path
-    if source.startswith((".", "/", "~")) or source.count("/") != 1:
+    if not is_hub_id(source):
         raise CheckpointError(
             f"{source}: no such file or folder, and no hub id (OWNER/NAME) either; check the path"
         )
+    put_by = on_this_machine(source)
+    if put_by is not None and not any(hub.get(name) for name in _OF_THE_HUB):
+        return put_by
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(source, **hub))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        if hub.get("local_files_only"):
+            raise CheckpointError(
+                f"{source}: not on this machine, and nothing is downloaded unasked; run: "
+                f"omni fetch-bases {source}"
+            ) from None
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(
             f"{source}: not a local folder, and the hub did not give it ({reason}); check the name "
             "and the network, or download it yourself and give the folder"
         ) from None
+
+
+def on_this_machine(source: str) -> Path | None:
+    """A file or folder of that path, or what `omni fetch-bases` has put by for that hub id."""
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    fetched = bases_folder() / source
+    return fetched if not path.is_absolute() and (fetched / "config.json").is_file() else None
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether a name reads as OWNER/NAME, and is no path."""
+    return not source.startswith((".", "/", "~")) and source.count("/") == 1
+
+
+def bases_folder() -> Path:
+    """Where fetched bases lie, as OWNER/NAME: $OMNI_BASES, or in the user's cache folder."""
+    named = os.environ.get("OMNI_BASES")
+    return Path(named).expanduser() if named else cache_folder() / "bases"
 
 
 def hub_name(source: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,14 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 aside, then rename."""
     write_bytes(path, text.encode())
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """The same content by another name, without its space where the disk allows."""
+    try:
+        os.link(Path(source).resolve(), target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
 
 
 def check_file(path: str | Path) -> None:

@@ -1,3 +1,5 @@
+from .encoder import read_encoder as read_encoder
+from .encoder import read_encoder_config as read_encoder_config
 from .export import ENCODER_FILE as ENCODER_FILE
 from .export import read_export as read_export
 from .hubert import read_hubert as read_hubert
@@ -7,4 +9,5 @@ from .stream import Progress as Progress
 from .stream import StoredTensor as StoredTensor
 from .stream import read_folder as read_folder
 from .vocoder import read_vocoder as read_vocoder
+from .whisper import EncoderWeights as EncoderWeights
 from .whisper import read_whisper as read_whisper

@@ -44,8 +44,12 @@ class EncoderWeights:
     def write(self, folder: str | Path, progress: Progress | None = None) -> None:
         """The folder that `load_speech_encoder` reads; aside first, then renamed."""
         with replace_folder(folder) as aside:
-            write_encoder_config(self.config, aside)
-            write_safetensors(aside / "model.safetensors", self.tensors, progress)
+            self.write_into(aside, progress)
+
+    def write_into(self, folder: Path, progress: Progress | None = None) -> None:
+        """The same files in a folder that is there."""
+        write_encoder_config(self.config, folder)
+        write_safetensors(folder / "model.safetensors", self.tensors, progress)
 
 
 def openai_name(name: str) -> str:

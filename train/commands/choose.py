@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoModelForCausalLM, PretrainedConfig
 
+from omni.checkpoint import base_config
 from omni.files import UserError, read_json
 from train.stages import STAGE1, STAGE2, Stage1, Stage2
 
@@ -31,7 +32,7 @@ def choose_stage1(
         raise UserError(f"train_llm={train_llm!r}: must be one of {', '.join(LANGUAGE_MODEL)}")
     tuned = train_llm or LANGUAGE_MODEL[0]
     if name == AUTO:
-        small = count(meta_language_model(model_config(language_model))) < SMALL
+        small = count(meta_language_model(base_config(language_model))) < SMALL
         name = "nano" if small else {"full": "published"}.get(tuned, tuned)
     elif train_llm is None:
         return name, _named(STAGE1, name)()
@@ -57,18 +58,6 @@ def _named(table: dict, name: str):
     if name not in table:
         raise UserError(f"recipe={name!r}: must be {AUTO} or one of {', '.join(table)}")
     return table[name]
-
-
-def model_config(source: str) -> PretrainedConfig:
-    """What a folder or hub id of transformers says of its sizes; no weights are fetched."""
-    path = Path(source).expanduser()
-    try:
-        return AutoConfig.from_pretrained(path if path.exists() else source)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{source}: no configuration of a model ({str(error).splitlines()[0]}); give a folder "
-            "or hub id of one"
-        ) from None
 
 
 def meta_language_model(config: PretrainedConfig) -> nn.Module:

@@ -17,9 +17,10 @@ from torch import nn
 
 from data_tools.manifest import Manifest
 from omni.audio import FRAME_RATE, SAMPLES_PER_FRAME
+from omni.checkpoint import base_config
 from omni.config import OmniConfig
-from omni.files import OPENAI_NAMES, UserError
-from omni.foreign import read_whisper
+from omni.files import UserError, hub_name, on_this_machine
+from omni.foreign import read_encoder_config
 from omni.language_model import add_lora
 from omni.model import OmniForConditionalGeneration
 from omni.speech_encoder import SpeechEncoderConfig
@@ -33,7 +34,7 @@ from train.bases import (
     build_tokenizer,
     llama_config,
 )
-from train.commands.choose import count, meta_language_model, model_config
+from train.commands.choose import count, meta_language_model
 from train.data import Example, examples
 from train.loop import Freeze, LoopConfig, process_count
 from train.stages import LearnsToListen, Stage1, Stage2, VocoderRecipe
@@ -162,7 +163,7 @@ def plan_stage1(
     """Of `omni-train stage1`; of the bases nothing but their configurations is read."""
     config = OmniConfig(
         audio_config=encoder_config(speech_encoder).to_whisper(),
-        text_config=model_config(language_model),
+        text_config=base_config(language_model),
         speech_adapter=asdict(recipe.adapter),
         prompt=asdict(recipe.prompt),
     )
@@ -210,11 +211,11 @@ def plan_stage2(checkpoint: str | Path, manifest: Manifest, recipe: Stage2) -> P
 
 
 def encoder_config(source: str) -> SpeechEncoderConfig:
-    """Sizes of a Whisper encoder: of openai-whisper's file or name, a folder or a hub id."""
-    if Path(source).expanduser().is_file():
-        return read_whisper(Path(source).expanduser()).config
-    name = f"openai/whisper-{source}" if source in OPENAI_NAMES else source
-    return SpeechEncoderConfig.from_whisper(model_config(name).to_dict())
+    """Sizes of a Whisper encoder: of whatever `load_speech_encoder` takes."""
+    name = hub_name(source)
+    if (path := on_this_machine(name)) is not None:
+        return read_encoder_config(path)
+    return SpeechEncoderConfig.from_whisper(base_config(name).to_dict())
 
 
 def _parts(**children: nn.Module) -> list[Part]:
