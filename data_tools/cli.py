@@ -113,7 +113,7 @@ def mini(
     for name in ("answers", "reading"):
         typer.echo(f"{name:<14} {made.hours.get(name, 0.0):21.2f} h")
     if made.unanswered:
-        typer.echo(f"{made.unanswered} records have no answer; a --writer can give them one")
+        typer.echo(f"{made.unanswered} records have no answer and are to be repeated; see --writer")
     typer.echo(f"{folder / 'records.jsonl'}: {made.clips} clips, {made.made_clips} of them new")
 
 

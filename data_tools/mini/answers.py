@@ -18,7 +18,7 @@ from omni.files import read_json, write_json
 
 FILE = "answers.json"  # question -> answer, "" where nothing that was said could be kept
 JOURNAL = ".steps/answers.jsonl"
-PROMPT = "{instruction}"  # as it will be heard: the question, and nothing around it
+PROMPT = "{instruction} Answer in one short sentence."
 MAX_WORDS = 36  # about 13 s
 SENTENCES = 2
 HONEST = (
@@ -26,9 +26,15 @@ HONEST = (
     "I am not sure about that.",
     "I am sorry, I do not know the answer.",
 )
-HONEST_PART = 3  # of so many questions that it doesn't know, one is kept
+HONEST_PART = 5  # of so many questions that it doesn't know, one is kept
 REPEATED = 3  # words in a row that stand twice are a loop
 FEWEST = 2  # words
+# A model that speaks of itself, or waits for the question that it has.
+ASIDE = re.compile(
+    r"\b(?:chatbot|language model|an ai|as an assistant|smollm|hugging face|any confusion)\b|"
+    r"\bready to (?:help|assist)|your question|^sorry\b|i'm sorry|how can i (?:help|assist)",
+    re.IGNORECASE,
+)
 
 
 def write_answers(
@@ -76,7 +82,7 @@ def sound(answer: str, gold: Sequence[str] = ()) -> str | None:
         sentences.pop()
     text = " ".join(sentences)
     words = re.findall(r"[a-z']+", text.lower())
-    if not FEWEST <= len(words) <= MAX_WORDS or loops(words):
+    if not FEWEST <= len(words) <= MAX_WORDS or loops(words) or ASIDE.search(text):
         return ""
     if gold and not any(knows(text, answer) for answer in gold):
         return None

@@ -9,6 +9,7 @@ import numpy as np
 
 from data_tools.mini.everyday import EVERYDAY
 from data_tools.mini.grammar import Talk, name, sentences
+from data_tools.mini.ideas import IDEAS
 from data_tools.mini.refusals import (
     HELD_OUT_LANGUAGES,
     HELD_OUT_SOUNDS,
@@ -123,6 +124,12 @@ def open_asks(questions: Sequence[OpenQuestion]) -> Iterator[Ask]:
         )
 
 
+def ideas(*, seed: int) -> Iterator[Ask]:
+    """Our own questions for a language model."""
+    for talk in IDEAS:
+        yield from talked(talk, "open", seed=seed)
+
+
 def everyday(*, seed: int) -> Iterator[Ask]:
     for talk in (*EVERYDAY, *REQUESTS):
         yield from talked(talk, "everyday", seed=seed)
@@ -220,17 +227,29 @@ def repeats(asks: Sequence[Ask], *, seed: int) -> Iterator[Ask]:
             continue
         drawn = rng.integers(3 * len(REPEAT_AFTER_ME))
         aloud = ask.split == "train" and drawn < len(REPEAT_AFTER_ME)
-        if aloud:
-            prefix = REPEAT_AFTER_ME[drawn]
-            turns, form = ((f"{prefix} {text}", text),), name(prefix)
-        else:
-            turns, form = ((ASK_TO_REPEAT, READY), (text, text)), "written"
-        yield replace(
-            ask,
-            kind="repeat",
-            skill="repeat",
-            template=f"repeat/{form}",
-            turns=turns,
-            written=0 if aloud else 1,
-            gold=(),
-        )
+        yield repeated_after(ask, text, REPEAT_AFTER_ME[drawn]) if aloud else to_repeat(ask, text)
+
+
+def to_repeat(ask: Ask, text: str) -> Ask:
+    """The words of an ask, after it was said in writing that they are to be repeated."""
+    return replace(
+        ask,
+        kind="repeat",
+        skill="repeat",
+        template="repeat/written",
+        turns=((ASK_TO_REPEAT, READY), (text, text)),
+        written=1,
+        gold=(),
+    )
+
+
+def repeated_after(ask: Ask, text: str, prefix: str) -> Ask:
+    """The words of an ask, with the wish in the same breath."""
+    return replace(
+        ask,
+        kind="repeat",
+        skill="repeat",
+        template=f"repeat/{name(prefix)}",
+        turns=((f"{prefix} {text}", text),),
+        gold=(),
+    )

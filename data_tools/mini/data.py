@@ -59,7 +59,7 @@ class Summary:
     """What lies in the folder afterwards; made_clips of the clips are new.
 
     records: split -> kind -> how many. unanswered: that wait for a language model, or that it
-    could not answer.
+    could not answer, and that are to be repeated until it does.
     """
 
     records: dict[str, dict[str, int]]
@@ -172,14 +172,14 @@ def text_record(ask: Ask, known: Written) -> Record | None:
     for said, answer in ask.turns:
         answer = answer or known.get(said, "")
         if not said or not answer:
-            return None
+            return None  # a sound has no words
         turns += [Turn(role="user", text=said), Turn(role="assistant", text=answer)]
     return Record(
         id=ask.id,
         turns=tuple(turns),
         language=ask.language,
         split=ask.split,
-        provenance=provenance(ask, known) | {"licence": ask.licence},
+        provenance=provenance(ask) | {"licence": ask.licence},
     )
 
 
@@ -188,11 +188,13 @@ def summary(
 ) -> Summary:
     records: dict[str, Counter[str]] = {}
     for item in spoken:
-        records.setdefault(item.split, Counter())[item.ask.kind] += 1
+        records.setdefault(item.split, Counter())[item.said(known).kind] += 1
     return Summary(
         records={split: dict(counts) for split, counts in records.items()},
         hours=hours_of(folder, clips),
         clips=len(clips),
         made_clips=made,
-        unanswered=sum(len(item.answers(known)) < len(item.ask.turns) for item in spoken),
+        unanswered=sum(
+            item.ask.kind != "repeat" and item.said(known).kind == "repeat" for item in spoken
+        ),
     )

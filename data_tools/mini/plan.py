@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 
 import numpy as np
@@ -13,11 +13,13 @@ from data_tools.mini.asks import (
     Ask,
     domain,
     everyday,
+    ideas,
     not_speech,
     once_more,
     open_asks,
     other_languages,
     repeats,
+    to_repeat,
     unknown,
 )
 from data_tools.mini.texts import OpenQuestion
@@ -25,6 +27,7 @@ from data_tools.mini.voices import Voices
 from data_tools.speech import ANSWER_VOICE, EFFECTS, Clip, Voice, answered
 
 SHARES = {"domain": 0.25, "open": 0.20, "everyday": 0.17, "refuse": 0.08, "repeat": 0.30}
+OPEN_SHARES = {"sets": 0.5, "ideas": 0.5}
 ONCE_MORE = 0.06  # of everyday talk
 REFUSE_SHARES = {"sound": 0.4, "language": 0.25, "unknown": 0.35}
 VALIDATION_PART, TEST_PART = 40, 60  # one of so many questions; tests are spoken by every voice
@@ -43,16 +46,24 @@ class Spoken:
     split: str
     effect: str = ""
 
+    def said(self, written: Written) -> Ask:
+        """The ask as it can be learnt: what nobody has answered is to be repeated."""
+        question, answer = self.ask.turns[-1]
+        if answer:
+            return self.ask
+        if question in written:
+            return replace(self.ask, turns=((question, written[question]),))
+        return to_repeat(self.ask, question)
+
     def question_clips(self) -> Iterator[Clip]:
         for number, (said, _) in enumerate(self.ask.turns):
             if number >= self.ask.written:
-                path = f"audio/questions/{self.split}/{self.id}.{number}.wav"
+                spoken = number - self.ask.written
+                path = f"audio/questions/{self.split}/{self.id}.{spoken}.wav"
                 yield Clip(path=path, text=said, voice=self.voice, effect=self.effect)
 
     def answers(self, written: Written) -> list[str]:
-        """As far as there are any."""
-        found = (answer or written.get(said, "") for said, answer in self.ask.turns)
-        return [answer for answer in found if answer]
+        return [answer for _, answer in self.said(written).turns]
 
     def clips(self, written: Written) -> Iterator[Clip]:
         yield from self.question_clips()
@@ -60,33 +71,33 @@ class Spoken:
             yield answered("answers", answer)
 
     def record(self, written: Written) -> Record:
-        """Without its answer, while nobody has written one."""
-        clips = {clip.path.rsplit(".", 2)[1]: clip for clip in self.question_clips()}
+        ask = self.said(written)
+        clips = iter(self.question_clips())
         turns: list[Turn] = []
-        answers = iter(self.answers(written))
-        for number, (said, _) in enumerate(self.ask.turns):
-            clip = clips.get(str(number))
+        for number, (said, answer) in enumerate(ask.turns):
+            clip = next(clips) if number >= ask.written else None
             voice = None if clip is None else str(clip.voice)
-            turns.append(Turn(role="user", text=said, speech=clip and clip.path, voice=voice))
-            if (answer := next(answers, None)) is not None:
-                speech = answered("answers", answer).path
-                turns.append(
-                    Turn(role="assistant", text=answer, speech=speech, voice=str(ANSWER_VOICE))
-                )
+            speech = answered("answers", answer).path
+            turns += [
+                Turn(role="user", text=said, speech=clip and clip.path, voice=voice),
+                Turn(role="assistant", text=answer, speech=speech, voice=str(ANSWER_VOICE)),
+            ]
         more = {"effect": self.effect} if self.effect else {}
-        if self.ask.written:
-            more[WRITTEN_TURNS] = str(self.ask.written)
+        if ask.written:
+            more[WRITTEN_TURNS] = str(ask.written)
+        if not self.ask.turns[-1][1] and ask.kind != "repeat":
+            more["answered_by"] = "a language model"
         return Record(
             id=self.id,
             turns=tuple(turns),
-            language=self.ask.language,
+            language=ask.language,
             split=self.split,
-            provenance=provenance(self.ask, written) | more,
+            provenance=provenance(ask) | more,
         )
 
 
-def provenance(ask: Ask, written: Written) -> dict[str, str]:
-    found = {
+def provenance(ask: Ask) -> dict[str, str]:
+    return {
         "kind": ask.kind,
         "skill": ask.skill,
         "template": ask.template,
@@ -94,9 +105,6 @@ def provenance(ask: Ask, written: Written) -> dict[str, str]:
         "source": ask.source,
         "licence": f"{ask.licence}; {SPEECH}",
     }
-    if not ask.turns[-1][1]:
-        found["answered_by"] = "a language model" if ask.turns[-1][0] in written else "nobody yet"
-    return found
 
 
 def pools(
@@ -105,7 +113,13 @@ def pools(
     """Of every kind all there is, in an order drawn by the seed."""
     made: dict[str, list[Ask]] = {
         "domain": shuffled(domain(), seed),
-        "open": shuffled(open_asks(questions), seed),
+        "open": mixed(
+            {
+                "sets": shuffled(open_asks(questions), seed),
+                "ideas": in_turn(ideas(seed=seed), seed),
+            },
+            OPEN_SHARES,
+        ),
         "everyday": in_turn(everyday(seed=seed), seed),
     }
     others = [*made["domain"], *made["everyday"]]
