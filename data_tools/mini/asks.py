@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 
 import numpy as np
@@ -130,9 +131,10 @@ def ideas(*, seed: int) -> Iterator[Ask]:
         yield from talked(talk, "open", seed=seed)
 
 
-def everyday(*, seed: int) -> Iterator[Ask]:
-    for talk in (*EVERYDAY, *REQUESTS):
-        yield from talked(talk, "everyday", seed=seed)
+@cache
+def everyday(*, seed: int) -> tuple[Ask, ...]:
+    talks = (*EVERYDAY, *REQUESTS)
+    return tuple(ask for talk in talks for ask in talked(talk, "everyday", seed=seed))
 
 
 def talked(talk: Talk, kind: str, *, seed: int) -> Iterator[Ask]:

@@ -113,7 +113,6 @@ WANT_FRAMES = (
     "I need {core}.",
     "Can you give me {core}?",
 )
-HESITATIONS = ("um", "uh", "hey", "so", "okay", "well", "please")
 TIMES_AS_MANY = 5  # wide templates for each of the plain ones
 
 
@@ -186,11 +185,6 @@ def templates(skill: str, wording: Wording, plain: tuple[str, ...]) -> list[Temp
 def asked(template: str) -> str:
     """A template's words and slots: equal for templates that sound alike."""
     return " ".join(re.findall(r"[a-z']+|\{\w+\}", template.lower()))
-
-
-def core_of(template: str) -> frozenset[str]:
-    """Its words without hesitations and courtesy, to tell how much two templates share."""
-    return frozenset(word for word in asked(template).split() if word not in HESITATIONS)
 
 
 def digest(*parts: str) -> bytes:
