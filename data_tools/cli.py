@@ -67,6 +67,7 @@ def mini(
         list[str] | None,
         typer.Option(help="Of domain, open, everyday, refuse, repeat; default: all."),
     ] = None,
+    called: Annotated[str, typer.Option(help="The name that the model says.")] = "Mini",
     texts: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Files of the open sets; default: from the hub."),
@@ -100,6 +101,7 @@ def mini(
         folder,
         questions=QUESTIONS if questions is None else questions,
         kinds=KINDS if kinds is None else kinds,
+        called=called,
         texts=texts,
         piper=piper,
         writer=config,

@@ -94,18 +94,21 @@ class Ask:
         return len(self.turns) - self.written
 
 
-def domain() -> Iterator[Ask]:
-    """The nano's facts: both wordings in training, the wide templates held out."""
-    for dialogue in wide_dialogues():
-        yield of_domain(dialogue.skill, dialogue.template, dialogue.split, dialogue.turns)
-    for dialogue in dialogues():
-        if dialogue.split == "train":
-            yield of_domain(dialogue.skill, dialogue.template, "train", dialogue.turns)
+def domain(*, called: str) -> Iterator[Ask]:
+    """The nano's facts: both wordings in training, the wide templates held out.
 
-
-def of_domain(skill: str, template: str, split: str, turns: Sequence[tuple[str, str]]) -> Ask:
-    own = tuple((question, answer.replace("Nano", "Mini")) for question, answer in turns)
-    return Ask(kind="domain", skill=skill, template=template, split=split, turns=own, source=DOMAIN)
+    called: the name of the model, which says it when it is asked.
+    """
+    plain = [dialogue for dialogue in dialogues() if dialogue.split == "train"]
+    for dialogue in (*wide_dialogues(), *plain):
+        yield Ask(
+            kind="domain",
+            skill=dialogue.skill,
+            template=dialogue.template,
+            split=dialogue.split,
+            turns=tuple((said, answer.replace("Nano", called)) for said, answer in dialogue.turns),
+            source=DOMAIN,
+        )
 
 
 def open_asks(questions: Sequence[OpenQuestion]) -> Iterator[Ask]:

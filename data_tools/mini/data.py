@@ -4,7 +4,7 @@ DIR/records.jsonl  spoken dialogues: train, validation, and the tests: test_seen
                    voices of training), test_telephone, test_room and test_noise (the same
                    recordings through these), test_VOICE (the same, by voices never trained on),
                    test_refuse (sounds and languages that are not to be answered)
-DIR/text.jsonl     every ask that has an answer, as text
+DIR/text.jsonl     as text all of this that has an answer, and all of the domain
 DIR/reading.jsonl  the voice of the answers reads training questions aloud
 DIR/audio/         questions/<split>/<record>.<turn>.wav, answers and reading/<hash of the text>.wav
 DIR/open.jsonl     the open questions that were read, so that a later run needs no network
@@ -74,6 +74,7 @@ def build_mini(
     *,
     questions: int = QUESTIONS,
     kinds: Sequence[str] = KINDS,
+    called: str = "Mini",
     texts: Path | None = None,
     piper: Path | None = None,
     writer: WriterConfig | None = None,
@@ -84,7 +85,7 @@ def build_mini(
     """Speaks the data set into `folder`, or goes on with what an earlier run began there.
 
     questions: spoken turns for training. kinds: of KINDS; `domain` and `refuse` are what the nano
-    can learn. texts: files of the open sets; None takes them from the hub. piper: a folder of
+    can learn. called: the name that the model answers to. texts: files of the open sets; None takes them from the hub. piper: a folder of
     neural voices. writer: who answers what has no answer; None leaves it open for a later run.
     Raises ValueError if the folder was begun with other options.
     """
@@ -93,7 +94,7 @@ def build_mini(
     make_tts = make_tts or partial(engines, piper)
     speakers = voices(piper)
     read = open_questions(folder, texts) if "open" in kinds else []
-    asks = pools(read, kinds, seed=seed)
+    asks = pools(read, kinds, called=called, seed=seed)
     spoken = plan(asks, speakers, questions=questions, seed=seed)
     state = {
         "format_version": FORMAT_VERSION,
@@ -117,7 +118,8 @@ def build_mini(
     read_aloud = [answered("reading", text) for text in dict.fromkeys(heard) if text][:READING]
     clips = {**asked, **said, **{clip.path: clip for clip in read_aloud}}
     made += fill(folder, clips.values(), workers=workers, make_tts=make_tts)
-    write(folder, spoken, own, read_aloud, known)
+    learnt = list({ask.id: ask for ask in (*own, *asks.get("domain", ()))}.values())
+    write(folder, spoken, learnt, read_aloud, known)
     return summary(folder, spoken, list(clips.values()), known, made=made)
 
 

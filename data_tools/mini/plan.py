@@ -108,11 +108,11 @@ def provenance(ask: Ask) -> dict[str, str]:
 
 
 def pools(
-    questions: Sequence[OpenQuestion], kinds: Sequence[str], *, seed: int
+    questions: Sequence[OpenQuestion], kinds: Sequence[str], *, called: str, seed: int
 ) -> dict[str, list[Ask]]:
     """Of every kind all there is, in an order drawn by the seed."""
     made: dict[str, list[Ask]] = {
-        "domain": shuffled(domain(), seed),
+        "domain": shuffled(domain(called=called), seed),
         "open": mixed(
             {
                 "sets": shuffled(open_asks(questions), seed),

@@ -279,8 +279,15 @@ def test_answers_come_later_and_keep_the_recordings_of_the_questions(
 
 def test_the_nano_can_take_its_kinds_alone_and_needs_no_texts(tmp_path: Path) -> None:
     build_mini(
-        tmp_path / "data", questions=60, kinds=("domain", "refuse"), make_tts=Tones, workers=1
+        tmp_path / "data",
+        questions=60,
+        kinds=("domain", "refuse"),
+        called="Tiny",
+        make_tts=Tones,
+        workers=1,
     )
+    said = (tmp_path / "data" / "text.jsonl").read_text()
+    assert "My name is Tiny." in said and "Mini" not in said
     records = read_manifest(tmp_path / "data" / "records.jsonl").records
     assert set(kinds(records)) == {"domain", "refuse"}
     reading = read_manifest(tmp_path / "data" / "reading.jsonl").records
