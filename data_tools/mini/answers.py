@@ -31,7 +31,7 @@ REPEATED = 3  # words in a row that stand twice are a loop
 FEWEST = 2  # words
 # A model that speaks of itself, or waits for the question that it has.
 ASIDE = re.compile(
-    r"\b(?:chatbot|language model|an ai|as an assistant|smollm|hugging face|any confusion)\b|"
+    r"\b(?:chatbot|language model|ai|as an assistant|smollm|hugging face|any confusion)\b|"
     r"\bready to (?:help|assist)|your question|^sorry\b|i'm sorry|how can i (?:help|assist)",
     re.IGNORECASE,
 )

@@ -85,8 +85,9 @@ def build_mini(
     """Speaks the data set into `folder`, or goes on with what an earlier run began there.
 
     questions: spoken turns for training. kinds: of KINDS; `domain` and `refuse` are what the nano
-    can learn. called: the name that the model answers to. texts: files of the open sets; None takes them from the hub. piper: a folder of
-    neural voices. writer: who answers what has no answer; None leaves it open for a later run.
+    can learn. called: the name that the model answers to. texts: files of the open sets; None
+    takes them from the hub. piper: a folder of neural voices. writer: who answers what has no
+    answer; None leaves it open for a later run.
     Raises ValueError if the folder was begun with other options.
     """
     folder = Path(folder)
