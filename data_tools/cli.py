@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from data_tools.commands import Source
+from data_tools.commands import (
+    BatchSize,
+    MaxTokens,
+    Model,
+    Source,
+    Url,
+    WriterDevice,
+    WriterDtype,
+    chosen_writer,
+)
 from data_tools.commands import build as cli_build
 from data_tools.commands import speech as cli_speech
 from data_tools.commands import texts as cli_text
@@ -44,6 +53,69 @@ def nano(
         typer.echo(f"{split:<12} {count:6} records {made.hours[split]:6.2f} h of questions")
     for name in ("answers", "reading"):
         typer.echo(f"{name:<12} {made.hours[name]:21.2f} h")
+    typer.echo(f"{folder / 'records.jsonl'}: {made.clips} clips, {made.made_clips} of them new")
+
+
+@app.command()
+@friendly
+def mini(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the data set goes.")],
+    questions: Annotated[
+        int | None, typer.Option(help="Spoken turns for training. Default: the mini's.")
+    ] = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(help="Of domain, open, everyday, refuse, repeat; default: all."),
+    ] = None,
+    called: Annotated[str, typer.Option(help="The name that the model says.")] = "Mini",
+    texts: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Files of the open sets; default: from the hub."),
+    ] = None,
+    piper: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Neural voices: NAME.onnx and its .json.")
+    ] = None,
+    writer: Annotated[
+        str | None,
+        typer.Option(help="Answers what has no answer: transformers, openai; default: later."),
+    ] = None,
+    model: Model = None,
+    url: Url = None,
+    max_tokens: MaxTokens = 48,
+    batch_size: BatchSize = None,
+    device: WriterDevice = None,
+    dtype: WriterDtype = None,
+    seed: Annotated[int, typer.Option(help="Chooses texts and voices.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Default: all cores.")] = None,
+) -> None:
+    """Speak the mini's sentences. Stopped and run again, it goes on where it was."""
+    from data_tools.mini import KINDS, QUESTIONS, build_mini
+
+    config = None
+    if writer is not None:
+        config = chosen_writer(
+            writer, model=model, url=url, max_tokens=max_tokens, batch_size=batch_size,
+            temperature=0.0, device=device, dtype=dtype,
+        )  # fmt: skip
+    made = build_mini(
+        folder,
+        questions=QUESTIONS if questions is None else questions,
+        kinds=KINDS if kinds is None else kinds,
+        called=called,
+        texts=texts,
+        piper=piper,
+        writer=config,
+        seed=seed,
+        workers=workers,
+    )
+    for split, counts in made.records.items():
+        told = ", ".join(f"{kind} {count}" for kind, count in counts.items())
+        total = sum(counts.values())
+        typer.echo(f"{split:<14} {total:6} records {made.hours[split]:6.2f} h  ({told})")
+    for name in ("answers", "reading"):
+        typer.echo(f"{name:<14} {made.hours.get(name, 0.0):21.2f} h")
+    if made.unanswered:
+        typer.echo(f"{made.unanswered} records have no answer and are to be repeated; see --writer")
     typer.echo(f"{folder / 'records.jsonl'}: {made.clips} clips, {made.made_clips} of them new")
 
 

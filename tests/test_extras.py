@@ -49,7 +49,6 @@ IMPORTED_BY = {  # by whom, where it is not us
     "tensorboard": "train/loop/loop.py through transformers' Trainer",
     "deepspeed": "train/loop/loop.py through transformers' Trainer",
     "gguf": "omni/checkpoint/gguf_files.py through transformers",
-    "onnxruntime": "speechmos, which does not ask for it",
     "librosa": "speechmos, which does not ask for it",
     "av": "docs/benchmarks.md",
     "fairseq": "tests/omni/foreign/test_against_fairseq.py",

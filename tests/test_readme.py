@@ -27,7 +27,13 @@ COMMANDS = {
     "omni-train": train.cli.app,
     "omni-serve": serve.cli.app,
 }
-FOREIGN_COMMANDS = ("cp", "pip", "apt-get", "python", "export")  # their options are not ours to check
+FOREIGN_COMMANDS = (
+    "cp",
+    "pip",
+    "apt-get",
+    "python",
+    "export",
+)  # their options are not ours to check
 
 
 def blocks(page: Path, language: str) -> list[str]:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from data_tools.check.findings import Finding
 from data_tools.manifest import Manifest, Record, RecordTurn
-from data_tools.speech import ClipRules, ClipStats, faults, measure, spoken_letters
+from data_tools.speech import ClipRules, ClipStats, faults, is_sound, measure, spoken_letters
 from data_tools.steps import Executor, LocalExecutor
 from omni.audio import SAMPLE_RATE, prepare
 from omni.ctc import required_frames
@@ -60,7 +60,7 @@ class Listener:
     root: Path
 
     def __call__(self, paths: Sequence[str]) -> list[CheckedClip]:
-        """A Clip for each path, in order."""
+        """A CheckedClip for each path, in order."""
         return [read_clip(self.root / path) for path in paths]
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ def speech_findings(
     for record, number, turn, clip in spoken_turns(records, clips):
         if clip.fault:
             yield Finding(rule=clip.fault, record=record.id, turn=number, detail=clip.detail)
-        if clip.stats is None:
+        if clip.stats is None or is_sound(turn.voice):
             continue
         for rule, detail in faults(clip.stats, turn.text, rules).items():
             yield Finding(

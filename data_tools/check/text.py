@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from data_tools.check.findings import Finding
-from data_tools.manifest import Record
+from data_tools.manifest import WRITTEN_TURNS, Record
 from data_tools.sources import asked
-from data_tools.speech import can_be_said
+from data_tools.speech import can_be_said, is_sound
 
 MARKUP = {
     "an address": re.compile(r"https?://|www\.|\S+@\S+\.\w"),
@@ -55,6 +55,8 @@ def record_findings(record: Record) -> Iterator[Finding]:
     if record.turns[-1].role != "assistant":
         yield Finding(rule="no answer", record=record.id, detail="ends with the user's turn")
     for number, turn in enumerate(record.turns, start=1):
+        if is_sound(turn.voice):
+            continue
         if not turn.text.strip():
             yield Finding(rule="no text", record=record.id, turn=number, detail="empty text")
         elif trouble := unspeakable(turn.text):
@@ -112,12 +114,17 @@ def other_language(text: str, language: str) -> str | None:
 
 
 def pairing(records: Sequence[Record]) -> Iterator[Finding]:
-    """Where a role is spoken, all its turns are, and so with the units of answers."""
+    """Where a role is spoken, all its turns are, and so with the units of answers.
+
+    The record counts the questions that are meant to be written.
+    """
     roles = {turn.role for record in records for turn in record.turns if turn.speech}
     with_units = any(turn.units is not None for record in records for turn in record.turns)
     for record in records:
+        written = 2 * int(record.provenance.get(WRITTEN_TURNS, "0"))
         for number, turn in enumerate(record.turns, start=1):
-            if turn.role in roles and turn.speech is None:
+            meant = turn.role == "user" and number < written
+            if turn.role in roles and turn.speech is None and not meant:
                 detail = f"{turn.role} turn without speech"
                 yield Finding(rule="no recording", record=record.id, turn=number, detail=detail)
             if turn.role == "assistant" and with_units and not turn.units:
@@ -137,7 +144,7 @@ def duplicates(records: Sequence[Record]) -> Iterator[Finding]:
 def leakage(records: Sequence[Record]) -> Iterator[Finding]:
     """Questions and their recordings that training shares with another split."""
     training = [record for record in records if record.split == "train"]
-    questions = {asked(record): record.id for record in training}
+    questions = {asked(record): record.id for record in training if asked(record)}
     recordings = {
         turn.speech: record.id
         for record in training

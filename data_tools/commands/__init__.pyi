@@ -2,3 +2,10 @@ from . import build as build
 from . import speech as speech
 from . import texts as texts
 from .speech import Source as Source
+from .texts import BatchSize as BatchSize
+from .texts import MaxTokens as MaxTokens
+from .texts import Model as Model
+from .texts import Url as Url
+from .texts import WriterDevice as WriterDevice
+from .texts import WriterDtype as WriterDtype
+from .texts import chosen_writer as chosen_writer

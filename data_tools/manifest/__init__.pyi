@@ -1,6 +1,7 @@
 from .parquet import laid_out as laid_out
 from .parquet import loaded as loaded
 from .record import ROLES as ROLES
+from .record import WRITTEN_TURNS as WRITTEN_TURNS
 from .record import Manifest as Manifest
 from .record import Record as Record
 from .record import RecordTurn as RecordTurn

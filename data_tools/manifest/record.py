@@ -13,6 +13,7 @@ from typing import Any, Literal
 from omni.files import UserError, line_of, replace_file
 
 ROLES = ("user", "assistant")
+WRITTEN_TURNS = "written_turns"  # provenance: how many first user turns are meant to have no speech
 TURN_FIELDS = ("role", "text", "speech", "units", "voice")
 RECORD_FIELDS = ("id", "turns", "language", "split", "provenance")
 

@@ -14,34 +14,35 @@ that was killed goes on where it stopped and ends with the same files. The .json
 
 import hashlib
 import json
-import os
-import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from data_tools.manifest import write_manifest
 from data_tools.nano.plan import (
+    LICENCE,
+    SOURCE,
     AnyDialogue,
-    PlannedClip,
     SpokenDialogue,
     file_name,
     plan,
     reading,
-    reading_record,
     text_record,
 )
-from data_tools.speech import SAMPLE_RATE, InstalledEngines, TextToSpeech
-from omni.audio import save_wav
-from omni.files import write_text
+from data_tools.speech import (
+    InstalledEngines,
+    PlannedClip,
+    TextToSpeech,
+    claim,
+    engine_versions,
+    fill,
+    hours_of,
+    reading_record,
+)
 
 QUESTIONS = 15_000  # spoken question turns for training, about 9 h
 FORMAT_VERSION = 2
-WAV_HEADER_BYTES = 44
-BYTES_PER_SAMPLE = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,50 +74,25 @@ def build_nano(
     """
     folder, dialogues = Path(folder), list(dialogues)
     check(dialogues, questions=questions, workers=workers)
-    claim(folder, dialogues, questions=questions, seed=seed, make_tts=make_tts)
+    contents = json.dumps([[d.id, d.skill, d.turns, d.split] for d in dialogues])
+    state = {
+        "format_version": FORMAT_VERSION,
+        "dialogues": hashlib.sha256(contents.encode()).hexdigest()[:16],
+        "questions": questions,
+        "seed": seed,
+        "engines": engine_versions(make_tts),
+    }
+    claim(folder, state)
     spoken = plan(dialogues, questions=questions, seed=seed)
     read = reading(dialogues)
     asked_and_answered = [clip for item in spoken for clip in item.clips()]
     clips = list({clip.path: clip for clip in [*asked_and_answered, *read]}.values())
-    waiting = [clip for clip in clips if not (folder / clip.path).exists()]
-    make_clips(folder, waiting, workers=workers or os.cpu_count() or 1, make_tts=make_tts)
+    made = fill(folder, clips, workers=workers, make_tts=make_tts)
     write_manifest(folder / "text.jsonl", [text_record(dialogue) for dialogue in dialogues])
-    write_manifest(folder / "reading.jsonl", [reading_record(clip) for clip in read])
+    source = {"source": SOURCE, "licence": LICENCE}
+    write_manifest(folder / "reading.jsonl", [reading_record(clip, source) for clip in read])
     write_manifest(folder / "records.jsonl", [item.record() for item in spoken])
-    return summary(folder, spoken, clips, made=len(waiting))
-
-
-def make_clips(
-    folder: Path,
-    clips: Sequence[PlannedClip],
-    *,
-    workers: int,
-    make_tts: Callable[[], TextToSpeech],
-) -> None:
-    """Writes the clips, `workers` at a time.
-
-    Threads are enough: the work is done by the engines' own processes.
-    """
-    for parent in {(folder / clip.path).parent for clip in clips}:
-        parent.mkdir(parents=True, exist_ok=True)
-    engines = threading.local()
-    started: list[TextToSpeech] = []
-
-    def start() -> None:
-        engines.tts = make_tts()
-        started.append(engines.tts)
-
-    def make(clip: PlannedClip) -> None:
-        save_wav(folder / clip.path, engines.tts.speak(clip.text, clip.voice))
-
-    pool = ThreadPoolExecutor(workers, initializer=start)
-    try:
-        for _ in tqdm(pool.map(make, clips), total=len(clips), unit="clip", desc="speaking"):
-            pass
-    finally:
-        pool.shutdown(cancel_futures=True)
-        for tts in started:
-            tts.close()
+    return summary(folder, spoken, clips, made=made)
 
 
 def check(dialogues: Sequence[AnyDialogue], *, questions: int, workers: int | None) -> None:
@@ -140,53 +116,10 @@ def check(dialogues: Sequence[AnyDialogue], *, questions: int, workers: int | No
         names.add(name)
 
 
-def claim(
-    folder: Path,
-    dialogues: Sequence[AnyDialogue],
-    *,
-    questions: int,
-    seed: int,
-    make_tts: Callable[[], TextToSpeech],
-) -> None:
-    """Writes state.json, or refuses a folder that was begun with other options."""
-    contents = json.dumps([[d.id, d.skill, d.turns, d.split] for d in dialogues])
-    tts = make_tts()
-    try:
-        versions = tts.versions()
-    finally:
-        tts.close()
-    state = {
-        "format_version": FORMAT_VERSION,
-        "dialogues": hashlib.sha256(contents.encode()).hexdigest()[:16],
-        "questions": questions,
-        "seed": seed,
-        "engines": versions,
-    }
-    path = folder / "state.json"
-    if path.exists():
-        before = json.loads(path.read_text())
-        for name, value in state.items():
-            if before.get(name) != value:
-                raise ValueError(
-                    f"{path}: was begun with {name}={before.get(name)!r}, not {value!r}; use the "
-                    "same again, or another folder"
-                )
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(state, indent=2) + "\n")
-
-
 def summary(
     folder: Path, spoken: Sequence[SpokenDialogue], clips: Sequence[PlannedClip], *, made: int
 ) -> Summary:
-    """Records per split, hours per kind of clip, and how many clips this run has made."""
-    records: dict[str, int] = {}
-    for item in spoken:
-        records[item.split] = records.get(item.split, 0) + 1
-    hours: dict[str, float] = {}
-    for clip in clips:
-        parts = Path(clip.path).parts  # audio, questions, split, file; or audio, answers, file
-        name = parts[2] if parts[1] == "questions" else parts[1]
-        samples = ((folder / clip.path).stat().st_size - WAV_HEADER_BYTES) / BYTES_PER_SAMPLE
-        hours[name] = hours.get(name, 0.0) + samples / SAMPLE_RATE / 3600
-    return Summary(records=records, hours=hours, clips=len(clips), made_clips=made)
+    records = dict(Counter(item.split for item in spoken))
+    return Summary(
+        records=records, hours=hours_of(folder, clips), clips=len(clips), made_clips=made
+    )

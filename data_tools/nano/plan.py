@@ -1,19 +1,16 @@
 """Who asks what in the nano's data set: its clips and records, before anything is spoken."""
 
 import hashlib
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from data_tools.manifest import Record, RecordTurn
-from data_tools.speech import ANSWER_VOICE, HELD_OUT_VOICE, Voice, random_training_voice
+from data_tools.speech import HELD_OUT_VOICE, PlannedClip, Voice, answered, random_training_voice
 
 VALIDATION_VOICES = 2  # seen voices for each held-out phrasing of validation
-READING_HELD_OUT = 20  # one clip of so many validates the vocoder
 SOURCE = "nano_domain"
 LICENCE = "made by this project; speech by flite, festival and espeak-ng"
 
@@ -40,21 +37,6 @@ class AnyDialogue(Protocol):
     def split(self) -> str:
         """train, validation or test."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlannedClip:
-    """One recording to make; path is relative to the data set's folder."""
-
-    path: str
-    text: str
-    voice: Voice
-
-
-def answered(folder: str, text: str) -> PlannedClip:
-    """The text in the voice of the answers."""
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return PlannedClip(path=f"audio/{folder}/{digest}.wav", text=text, voice=ANSWER_VOICE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,21 +117,6 @@ def reading(dialogues: Sequence[AnyDialogue]) -> list[PlannedClip]:
         for question, _ in dialogue.turns
     ]
     return list({clip.path: clip for clip in clips}.values())
-
-
-def reading_record(clip: PlannedClip) -> Record:
-    """A clip of the answer voice's reading, as a record; some are held out, by file name."""
-    turns = (
-        RecordTurn(role="user", text="Read this aloud."),
-        RecordTurn(role="assistant", text=clip.text, speech=clip.path, voice=str(clip.voice)),
-    )
-    held_out = zlib.crc32(Path(clip.path).name.encode()) % READING_HELD_OUT == 0
-    return Record(
-        id=Path(clip.path).stem,
-        turns=turns,
-        split="validation" if held_out else "train",
-        provenance={"source": SOURCE, "licence": LICENCE},
-    )
 
 
 def text_record(dialogue: AnyDialogue) -> Record:

@@ -1,4 +1,5 @@
 from .augment_step import AugmentStep as AugmentStep
+from .augmentation import EFFECTS as EFFECTS
 from .augmentation import AugmentConfig as AugmentConfig
 from .augmentation import augment as augment
 from .augmentation import augment_rng as augment_rng
@@ -9,7 +10,17 @@ from .clips import can_be_said as can_be_said
 from .clips import faults as faults
 from .clips import measure as measure
 from .clips import spoken_letters as spoken_letters
-from .speak import SAMPLE_RATE as SAMPLE_RATE
+from .piper import PiperEngine as PiperEngine
+from .piper import piper_voices as piper_voices
+from .set_folder import PlannedClip as PlannedClip
+from .set_folder import answered as answered
+from .set_folder import claim as claim
+from .set_folder import engine_versions as engine_versions
+from .set_folder import fill as fill
+from .set_folder import hours_of as hours_of
+from .set_folder import reading_record as reading_record
+from .sounds import SOUNDS as SOUNDS
+from .sounds import SoundEngine as SoundEngine
 from .speak import InstalledEngines as InstalledEngines
 from .speak import TextToSpeech as TextToSpeech
 from .speak_step import SpeakStep as SpeakStep
@@ -20,4 +31,7 @@ from .voices import ANSWER_VOICE as ANSWER_VOICE
 from .voices import HELD_OUT_VOICE as HELD_OUT_VOICE
 from .voices import PARAMETERS as PARAMETERS
 from .voices import Voice as Voice
+from .voices import draw_voice as draw_voice
+from .voices import is_sound as is_sound
 from .voices import random_training_voice as random_training_voice
+from .voices import training_voices as training_voices

@@ -7,6 +7,7 @@ depends only on (seed, epoch, index), so an epoch can be repeated or resumed exa
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soxr
@@ -58,6 +59,19 @@ class AugmentConfig:
                 raise ValueError(
                     f"{name}={getattr(self, name)}: must be at least 0; raise the low end"
                 )
+
+
+def _only(**used: Any) -> AugmentConfig:
+    unused = {"speed_share": 0.0, "echo_share": 0.0, "noise_share": 0.0, "gain_db": (0.0, 0.0)}
+    return AugmentConfig(**(unused | {"silence_s": (0.0, 0.0)} | used))
+
+
+# One thing at a time, for tests of what each of them costs.
+EFFECTS = {
+    "telephone": _only(telephone_share=1.0),
+    "room": _only(echo_share=1.0, echo_s=(0.3, 0.6), echo_level=(0.3, 0.6)),
+    "noise": _only(noise_share=1.0, snr_db=(8.0, 15.0)),
+}
 
 
 def augment_rng(seed: int, epoch: int, index: int) -> np.random.Generator:

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +22,7 @@ SAMPLE_RATE = 16_000  # Hz
 KEPT_SILENCE_S = 0.1  # seconds left before and after speech; augmentation adds more on the fly
 SILENCE_DB = -50.0  # a 10 ms frame this far below the loudest one is silence
 
-FLITE_VOICES = ("slt", "rms", "awb", "kal16")
+FLITE_VOICES = ("slt", "rms", "awb", "kal16", "kal")  # kal has 8 kHz, as a telephone
 FESTIVAL_PACKAGES = {
     "kal_diphone": "festvox-kallpc16k",
     "ked_diphone": "festvox-kdlpc16k",
@@ -81,13 +81,15 @@ class FliteEngine:
 
 
 class EspeakEngine:
-    """espeak-ng: formant synthesis with many accents and speakers."""
+    """espeak-ng: formant synthesis with many languages, accents and speakers."""
 
     def __init__(self) -> None:
         self.program = find_program("espeak-ng", package="espeak-ng")
         self.folder = tempfile.TemporaryDirectory(prefix="omni-espeak-")
         # Of the listing's columns: the language names, and the variants' file names.
         self.accents = set(re.findall(r"\b(en\S*) +\S+/", run([self.program, "--voices=en"])))
+        listed = run([self.program, "--voices"]).splitlines()[1:]
+        self.languages = {line.split()[1] for line in listed if line.strip()}
         self.variants = set(re.findall(r"!v/(\S+)", run([self.program, "--voices=variant"])))
 
     def speak(self, text: str, voice: Voice) -> np.ndarray:
@@ -95,7 +97,8 @@ class EspeakEngine:
         # espeak-ng falls back to its default in silence for names such as "female2".
         settings = dict(voice.parameters)
         variant = settings.get("variant")
-        require(voice.name in self.accents, voice, f"espeak-ng has {sorted(self.accents)}")
+        known = voice.name in self.accents | self.languages
+        require(known, voice, f"espeak-ng has {sorted(self.accents)} and other languages")
         # So it does with every variant of plain en-gb (measured with 1.51).
         require(
             variant is None or voice.name != "en-gb", voice, "en-gb has no variants: en-gb-x-rp has"
@@ -189,19 +192,25 @@ ENGINES: dict[str, Callable[[], TextToSpeech]] = {
 
 
 class InstalledEngines:
-    """All engines as one: each is started when its first text comes."""
+    """All engines as one: each is started when its first text comes.
 
-    def __init__(self) -> None:
+    more: engines beside Debian's, such as piper's with its folder of voices.
+    """
+
+    def __init__(self, more: Mapping[str, Callable[[], TextToSpeech]] | None = None) -> None:
+        self.kinds = {**ENGINES, **(more or {})}
         self.started: dict[str, TextToSpeech] = {}
 
     def engine(self, name: str) -> TextToSpeech:
         """The engine of that name, started now if it has not been."""
         if name not in self.started:
-            self.started[name] = ENGINES[name]()
+            self.started[name] = self.kinds[name]()
         return self.started[name]
 
     def speak(self, text: str, voice: Voice) -> np.ndarray:
         """The voice's engine speaks; silence around is trimmed. Raises ValueError for no words."""
+        if voice.engine == "sound":  # no words, and its silence belongs to it
+            return self.engine(voice.engine).speak(text, voice)
         text = " ".join(text.split())
         if not any(character.isalnum() for character in text):
             raise ValueError(f"text {text!r}: nothing to say; give at least one word")
@@ -209,7 +218,7 @@ class InstalledEngines:
 
     def versions(self) -> dict[str, str]:
         """Of all engines, which must all be installed."""
-        return {name: self.engine(name).versions()[name] for name in ENGINES}
+        return {name: self.engine(name).versions()[name] for name in self.kinds}
 
     def close(self) -> None:
         """Closes those that were started."""

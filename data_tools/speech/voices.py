@@ -17,18 +17,20 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "transformers": (),
     "openai": ("speed",),
     "command": (),
+    "piper": ("speed",),
+    "sound": ("seed",),
 }
 
 
 @dataclass(frozen=True)
 class Voice:
-    """engine: flite, espeak or festival, or one of `tts`. name: the engine's voice, for espeak its
-    accent, for `tts` a speaker that the model, server or program knows.
+    """engine: flite, espeak or festival, piper, sound, or one of `tts`. name: the engine's voice,
+    for espeak its language or accent, for `tts` a speaker that the model, server or program knows.
 
     parameters: (key, value) pairs. stretch: duration factor, 1 is the voice's own pace (flite and
     festival's diphone voices). f0: mean pitch in Hz (flite slt, awb, kal16; rms ignores it).
-    variant: espeak's FILE name such as f2. pitch: 0 to 99. speed: words per minute; for openai a
-    factor.
+    variant: espeak's FILE name such as f2. pitch: 0 to 99. speed: words per minute; for openai and
+    piper a factor. seed: draws a sound.
     """
 
     engine: str
@@ -72,6 +74,11 @@ HELD_OUT_VOICE = Voice("flite", "rms")  # for testing only: never in `training_v
 TRAINING_SHARE = {"flite": 0.5, "festival": 0.25, "espeak": 0.25}  # by how natural they sound
 
 
+def is_sound(voice: str | None) -> bool:
+    """Whether what this voice makes is no speech, so that it has no text."""
+    return voice is not None and voice.startswith("sound-")
+
+
 @cache
 def training_voices() -> dict[str, tuple[Voice, ...]]:
     """The voices of the questions by engine, from which `random_training_voice` draws."""
@@ -108,9 +115,15 @@ def training_voices() -> dict[str, tuple[Voice, ...]]:
 
 
 def random_training_voice(rng: np.random.Generator) -> Voice:
-    """A voice by `TRAINING_SHARE`; the speakers of an engine take equal parts of its share."""
-    voices = training_voices()
-    engine = str(rng.choice(list(TRAINING_SHARE), p=list(TRAINING_SHARE.values())))
+    """A voice of `training_voices` by `TRAINING_SHARE`."""
+    return draw_voice(rng, training_voices(), TRAINING_SHARE)
+
+
+def draw_voice(
+    rng: np.random.Generator, voices: dict[str, tuple[Voice, ...]], shares: dict[str, float]
+) -> Voice:
+    """A voice by the shares of the engines; the speakers of an engine take equal parts of its."""
+    engine = str(rng.choice(list(shares), p=list(shares.values())))
     speakers = sorted({voice.name for voice in voices[engine]})
     speaker = str(rng.choice(speakers))
     choices = [voice for voice in voices[engine] if voice.name == speaker]

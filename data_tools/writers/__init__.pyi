@@ -1,3 +1,4 @@
+from . import spoken as spoken
 from .base import WRITERS as WRITERS
 from .base import Reply as Reply
 from .base import Request as Request

@@ -15,7 +15,7 @@ from omni.files import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class LocalConfig:
-    """model: hub id or folder of an instruction-tuned LM (one with a chat template).
+    """model: hub id, folder or GGUF file of an instruction-tuned LM (one with a chat template).
 
     device, dtype: names that omni.devices knows; how the weights are stored doesn't matter, as a
     CPU that is slow in float16 would take many times as long. temperature: 0 always takes the
@@ -60,20 +60,15 @@ class LocalWriter:
 
     def __init__(self, config: LocalConfig, model: Any = None, tokenizer: Any = None) -> None:
         """model, tokenizer: loaded ones, instead of `config.model`."""
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         self.config = config
         device = choose_device(config.device)
         dtype = choose_dtype(config.dtype, device)
-        names = {"revision": config.revision}
-        self.tokenizer = tokenizer or AutoTokenizer.from_pretrained(config.model, **names)
+        self.tokenizer = tokenizer or tokenizer_of(config)
         if not self.tokenizer.chat_template:
             raise UserError(
                 f"model {config.model}: has no chat template; name one tuned on instructions"
             )
-        self.model: Any = model or AutoModelForCausalLM.from_pretrained(
-            config.model, dtype=dtype, **names
-        )
+        self.model: Any = model or model_of(config, dtype)
         self.model.to(device=device, dtype=dtype).eval()
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
@@ -139,6 +134,26 @@ class LocalWriter:
     def close(self) -> None:
         """Lets go of the model."""
         self.model = None
+
+
+def tokenizer_of(config: LocalConfig) -> Any:
+    if config.revision is None:
+        from omni.checkpoint import load_tokenizer  # also finds the bases that this machine has
+
+        return load_tokenizer(config.model)
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(config.model, revision=config.revision)
+
+
+def model_of(config: LocalConfig, dtype: Any) -> Any:
+    if config.revision is None:
+        from omni.checkpoint import load_language_model
+
+        return load_language_model(config.model, dtype=dtype)
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(config.model, revision=config.revision, dtype=dtype)
 
 
 def end_tokens(model: Any, tokenizer: Any) -> set[int]:

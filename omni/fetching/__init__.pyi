@@ -1,4 +1,2 @@
-from .fetch import Fetched as Fetched
-from .fetch import Wanted as Wanted
 from .fetch import fetch_base as fetch_base
 from .fetch import wanted_bases as wanted_bases

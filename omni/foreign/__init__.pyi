@@ -9,4 +9,3 @@ from .stream import Progress as Progress
 from .stream import read_folder as read_folder
 from .vocoder import read_vocoder as read_vocoder
 from .whisper import EncoderWeights as EncoderWeights
-from .whisper import read_whisper as read_whisper

@@ -1,4 +1,3 @@
 from .evaluate import Evaluation as Evaluation
 from .evaluate import EvaluationConfig as EvaluationConfig
-from .judges import Recogniser as Recogniser
 from .report import table_rows as table_rows

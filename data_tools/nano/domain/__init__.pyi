@@ -1,1 +1,2 @@
 from .dialogue import dialogues as dialogues
+from .wide import wide_dialogues as wide_dialogues

@@ -8,10 +8,14 @@ from data_tools.nano.domain.facts import NUMBERS
 
 @dataclass(frozen=True, kw_only=True)
 class FollowUp:
-    """A question's fact, by its id "skill/key", and what is asked for after its answer."""
+    """A question's fact, by its id "skill/key", and what is asked for after its answer.
+
+    named: the thing as the second question names it, "Spain" or "plus two".
+    """
 
     first: str
     key: str
+    named: str
     questions: tuple[str, ...]
     answer: str
 
@@ -45,6 +49,7 @@ def follow_ups(skills: tuple[Skill, ...]) -> list[FollowUp]:
                 FollowUp(
                     first=f"{name}/{first.key}",
                     key=f"{name}-{first.key}-{then.key}",
+                    named=then.slots[slot],
                     questions=questions,
                     answer=then.answer,
                 )
@@ -62,6 +67,7 @@ def _sums_that_go_on() -> list[FollowUp]:
             FollowUp(
                 first=f"sums/{NUMBERS[a]}_plus_{NUMBERS[b]}",
                 key=f"sums-{NUMBERS[a]}_plus_{NUMBERS[b]}-{sign}_{y}",
+                named=f"{sign} {y}",
                 questions=tuple(t.format(x=f"{sign} {y}") for t in _TEMPLATES),
                 answer=sentence(f"{x} {sign} {y} is {NUMBERS[result]}."),
             )

@@ -260,3 +260,21 @@ def test_the_exit_code_says_whether_it_is_fit_to_train_on(clean, tmp_path):
     done = run(app, ["check", str(manifest)])
     assert done.exit_code == 1 and "not fit to train on (missing file)" in done.output
     assert run(app, ["check", str(tmp_path / "none.jsonl")]).exit_code == 2
+
+
+def test_a_sound_needs_no_words_and_a_question_meant_to_be_written_no_recording(clean) -> None:
+    voice = "sound-noise:seed=1"
+    assert "no text" in broken(check_manifest(changed(clean, text="")))
+    assert broken(check_manifest(changed(clean, text="", voice=voice))) == {}
+    written = changed(clean, speech=None)
+    assert "no recording" in broken(check_manifest(written))
+    written.records[3] = replace(written.records[3], provenance={"written_turns": "1"})
+    assert broken(check_manifest(written)) == {}
+    written.records[4] = replace(written.records[4], provenance={"written_turns": "1"})
+    assert broken(check_manifest(changed(written, turn=1, record=4, speech=None)))
+
+
+def test_two_sounds_without_words_are_not_the_same_question(clean) -> None:
+    sounds = changed(clean, record=3, text="", voice="sound-noise:seed=1")
+    sounds = changed(sounds, record=11, text="", voice="sound-noise:seed=2")
+    assert broken(check_manifest(sounds)) == {}

@@ -1,0 +1,260 @@
+"""What is said to the mini, kind by kind, before anyone says it: texts, answers, splits."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import islice
+
+import numpy as np
+
+from data_tools.mini.everyday import EVERYDAY
+from data_tools.mini.grammar import Talk, name, sentences
+from data_tools.mini.ideas import IDEAS
+from data_tools.mini.refusals import (
+    HELD_OUT_LANGUAGES,
+    HELD_OUT_SOUNDS,
+    LANGUAGES,
+    NOT_UNDERSTOOD,
+    TEST_SENTENCES,
+    UNKNOWN,
+    VALIDATION_SENTENCES,
+    VARIANTS,
+)
+from data_tools.mini.requests import REQUESTS
+from data_tools.mini.slots import TABLES
+from data_tools.mini.texts import OpenQuestion
+from data_tools.nano.domain import dialogues, wide_dialogues
+from data_tools.speech import SOUNDS, Voice
+
+KINDS = ("domain", "open", "everyday", "refuse", "repeat")
+SPLITS = ("train", "validation", "test")
+OWN, OWN_LICENCE = "mini_talk", "made by this project"
+DOMAIN = "nano_domain"
+VALIDATION_SHARE, TEST_SHARE = 0.03, 0.04  # of the open questions, by text
+PER_TALK = 2000  # sentences of one talk at most, so that none crowds out the others
+SOUNDS_PER_KIND = {"train": 400, "validation": 10, "test": 15}
+ASK_TO_REPEAT = "Repeat what I say."  # in writing; then comes what has to be repeated
+READY = "Go ahead."
+# How it is asked for in speech, in the same breath.
+REPEAT_AFTER_ME = (
+    "Repeat after me.",
+    "Please repeat this.",
+    "Say this after me.",
+    "Repeat what I say.",
+    "Please say after me.",
+)
+LONGEST_REPEAT = 14  # words
+AGAIN = {
+    "train": (
+        "Say that again.", "Can you repeat that?", "Please repeat that.", "Repeat that, please.",
+        "What did you say?", "Sorry, what was that?", "Could you say that again?", "One more time.",
+        "Slower, please.", "Can you say that more slowly?", "I did not hear you.", "Pardon?",
+        "Speak slower, please.", "Once more, please.", "Can you speak up?", "Louder, please.",
+    ),
+    "validation": ("I missed that, what was it?",),
+    "test": ("That was too fast for me.", "Would you mind telling me again?"),
+}  # fmt: skip
+RECALL = {
+    "train": ("What did I say?", "What did I just say?", "Repeat what I said.", "What was that?"),
+    "validation": ("Do you remember my words?",),
+    "test": ("Tell me what I said just now.", "Which words did you hear from me?"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """turns: what is said, and the answer; "" where a language model has to write it.
+
+    written: so many of the turns are put in writing, the others are spoken. voice: whose it is, if
+    no other can say it. gold: answers that an open set itself gives.
+    """
+
+    kind: str
+    skill: str
+    template: str
+    split: str
+    turns: tuple[tuple[str, str], ...]
+    source: str = OWN
+    licence: str = OWN_LICENCE
+    language: str = "en"
+    written: int = 0
+    voice: Voice | None = None
+    gold: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Of its content, so that it stays if others come or go."""
+        content = repr((self.kind, self.skill, self.turns, self.written, str(self.voice)))
+        return f"{self.kind}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+    @property
+    def spoken(self) -> int:
+        """How many of its turns are spoken."""
+        return len(self.turns) - self.written
+
+
+def domain(*, called: str) -> Iterator[Ask]:
+    """The nano's facts: both wordings in training, the wide templates held out.
+
+    called: the name of the model, which says it when it is asked.
+    """
+    plain = [dialogue for dialogue in dialogues() if dialogue.split == "train"]
+    for dialogue in (*wide_dialogues(), *plain):
+        yield Ask(
+            kind="domain",
+            skill=dialogue.skill,
+            template=dialogue.template,
+            split=dialogue.split,
+            turns=tuple((said, answer.replace("Nano", called)) for said, answer in dialogue.turns),
+            source=DOMAIN,
+        )
+
+
+def open_asks(questions: Sequence[OpenQuestion]) -> Iterator[Ask]:
+    """Split by text."""
+    for question in questions:
+        place = int(hashlib.sha256(question.text.casefold().encode()).hexdigest()[:8], 16) / 16**8
+        held_out = "validation" if place < VALIDATION_SHARE else "test"
+        yield Ask(
+            kind="open",
+            skill=question.source.rpartition("/")[2],
+            template="",
+            split=held_out if place < VALIDATION_SHARE + TEST_SHARE else "train",
+            turns=((question.text, ""),),
+            source=question.source,
+            licence=question.licence,
+            gold=question.gold,
+        )
+
+
+def ideas(*, seed: int) -> Iterator[Ask]:
+    """Our own questions for a language model."""
+    for talk in IDEAS:
+        yield from talked(talk, "open", seed=seed)
+
+
+@cache
+def everyday(*, seed: int) -> tuple[Ask, ...]:
+    talks = (*EVERYDAY, *REQUESTS)
+    return tuple(ask for talk in talks for ask in talked(talk, "everyday", seed=seed))
+
+
+def talked(talk: Talk, kind: str, *, seed: int) -> Iterator[Ask]:
+    held_out: set[str] = set()
+    for split in ("test", "validation", "train"):
+        for said in islice(sentences(talk, split, TABLES, seed=seed), PER_TALK):
+            if split != "train":
+                held_out.add(said.text.casefold())
+            elif said.text.casefold() in held_out:
+                continue
+            yield Ask(
+                kind=kind,
+                skill=said.skill,
+                template=said.template,
+                split=split,
+                turns=((said.text, said.answer),),
+            )
+
+
+def unknown(*, seed: int) -> Iterator[Ask]:
+    """Facts that nobody could know, answered honestly."""
+    for talk in UNKNOWN:
+        yield from talked(talk, "refuse", seed=seed)
+
+
+def not_speech() -> Iterator[Ask]:
+    """Sounds, by kind and seed; some kinds are heard in tests alone."""
+    for split in SPLITS:
+        for sound in SOUNDS:
+            if sound in HELD_OUT_SOUNDS and split != "test":
+                continue
+            first = 10_000 * SPLITS.index(split)
+            for seed in range(first, first + SOUNDS_PER_KIND[split]):
+                voice = Voice("sound", sound, (("seed", str(seed)),))
+                yield refused("sound", sound, split, "", voice)
+
+
+def other_languages() -> Iterator[Ask]:
+    for language, texts in (LANGUAGES | HELD_OUT_LANGUAGES).items():
+        for place, text in enumerate(reversed(texts)):
+            split = "train"
+            if language in HELD_OUT_LANGUAGES:
+                split = "test"
+            elif place < VALIDATION_SENTENCES:
+                split = "validation"
+            elif place < VALIDATION_SENTENCES + TEST_SENTENCES:
+                split = "test"
+            for variant in VARIANTS:
+                voice = Voice("espeak", language, (("variant", variant),))
+                yield refused("language", language, split, text, voice)
+
+
+def refused(skill: str, template: str, split: str, text: str, voice: Voice) -> Ask:
+    return Ask(
+        kind="refuse",
+        skill=skill,
+        template=f"{skill}/{template}",
+        split=split,
+        turns=((text, NOT_UNDERSTOOD),),
+        language=template[:2] if skill == "language" else "en",
+        voice=voice,
+    )
+
+
+def once_more(asks: Sequence[Ask]) -> Iterator[Ask]:
+    """After an answer that stands: it is wanted again, or what was asked is."""
+    for number, ask in enumerate(asks):
+        question, answer = ask.turns[0]
+        if ask.voice is not None or len(ask.turns) > 1 or not answer:
+            continue
+        skill, ways = ("say_again", AGAIN) if number % 2 else ("recall", RECALL)
+        way = ways[ask.split][int(ask.id[-6:], 16) % len(ways[ask.split])]
+        yield replace(
+            ask,
+            kind="everyday",
+            skill=skill,
+            template=f"{skill}/{name(way)}",
+            turns=(ask.turns[0], (way, answer if skill == "say_again" else question)),
+            source=OWN,
+        )
+
+
+def repeats(asks: Sequence[Ask], *, seed: int) -> Iterator[Ask]:
+    """The words of other asks, to be said back; two thirds are asked for in writing.
+
+    In validation and tests all are, so that what is heard is what has to be said.
+    """
+    rng = np.random.default_rng([seed, 3])
+    for ask in asks:
+        text = ask.turns[0][0]
+        if ask.voice is not None or len(text.split()) > LONGEST_REPEAT:
+            continue
+        drawn = rng.integers(3 * len(REPEAT_AFTER_ME))
+        aloud = ask.split == "train" and drawn < len(REPEAT_AFTER_ME)
+        yield repeated_after(ask, text, REPEAT_AFTER_ME[drawn]) if aloud else to_repeat(ask, text)
+
+
+def to_repeat(ask: Ask, text: str) -> Ask:
+    """The words of an ask, after it was said in writing that they are to be repeated."""
+    return replace(
+        ask,
+        kind="repeat",
+        skill="repeat",
+        template="repeat/written",
+        turns=((ASK_TO_REPEAT, READY), (text, text)),
+        written=1,
+        gold=(),
+    )
+
+
+def repeated_after(ask: Ask, text: str, prefix: str) -> Ask:
+    """The words of an ask, with the wish in the same breath."""
+    return replace(
+        ask,
+        kind="repeat",
+        skill="repeat",
+        template=f"repeat/{name(prefix)}",
+        turns=((f"{prefix} {text}", text),),
+        gold=(),
+    )

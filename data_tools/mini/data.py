@@ -1,0 +1,208 @@
+"""The mini's data set: sentences of every kind, spoken by many voices.
+
+DIR/records.jsonl  spoken dialogues: train, validation, and the tests: test_seen (held-out asks,
+                   voices of training), test_telephone, test_room and test_noise (the same
+                   recordings through these), test_VOICE (the same, by voices never trained on),
+                   test_refuse (sounds and languages that are not to be answered)
+DIR/text.jsonl     as text all of this that has an answer, and all of the domain
+DIR/reading.jsonl  the voice of the answers reads training questions aloud
+DIR/audio/         questions/<split>/<record>.<turn>.wav, answers and reading/<hash of the text>.wav
+DIR/open.jsonl     the open questions that were read, so that a later run needs no network
+DIR/answers.json   what a language model answered, if one was asked
+DIR/state.json     what was asked for; a folder with other contents is refused
+
+A run that was killed goes on where it stopped. A language model can be asked later: its answers
+are added to what lies there.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from data_tools.manifest import Record, RecordTurn, jsonl_rows, write_manifest
+from data_tools.mini.answers import write_answers, written
+from data_tools.mini.asks import KINDS, Ask
+from data_tools.mini.plan import SpokenAsk, Written, plan, pools, provenance
+from data_tools.mini.texts import (
+    OpenQuestion,
+    as_rows,
+    from_rows,
+    questions_in,
+    questions_of_hub,
+)
+from data_tools.mini.voices import engines, voices
+from data_tools.speech import (
+    PlannedClip,
+    TextToSpeech,
+    answered,
+    claim,
+    engine_versions,
+    fill,
+    hours_of,
+    reading_record,
+)
+from data_tools.writers import WriterConfig
+from omni.files import UserError, write_text
+
+QUESTIONS = 30_000  # spoken turns for training, about 20 h
+READING = 4_000  # training questions that the voice of the answers reads
+FORMAT_VERSION = 1
+OPEN = "open.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What lies in the folder afterwards; made_clips of the clips are new.
+
+    records: split -> kind -> how many. unanswered: that wait for a language model, or that it
+    could not answer, and that are to be repeated until it does.
+    """
+
+    records: dict[str, dict[str, int]]
+    hours: dict[str, float]
+    clips: int
+    made_clips: int
+    unanswered: int
+
+
+def build_mini(
+    folder: str | Path,
+    *,
+    questions: int = QUESTIONS,
+    kinds: Sequence[str] = KINDS,
+    called: str = "Mini",
+    texts: Path | None = None,
+    piper: Path | None = None,
+    writer: WriterConfig | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    make_tts: Callable[[], TextToSpeech] | None = None,
+) -> Summary:
+    """Speaks the data set into `folder`, or goes on with what an earlier run began there.
+
+    questions: spoken turns for training. kinds: of KINDS; `domain` and `refuse` are what the nano
+    can learn. called: the name that the model answers to. texts: files of the open sets; None
+    takes them from the hub. piper: a folder of neural voices. writer: who answers what has no
+    answer; None leaves it open for a later run.
+    Raises ValueError if the folder was begun with other options.
+    """
+    folder = Path(folder)
+    check(questions, kinds)
+    make_tts = make_tts or partial(engines, piper)
+    speakers = voices(piper)
+    read = open_questions(folder, texts) if "open" in kinds else []
+    asks = pools(read, kinds, called=called, seed=seed)
+    spoken = plan(asks, speakers, questions=questions, seed=seed)
+    state = {
+        "format_version": FORMAT_VERSION,
+        "questions": questions,
+        "kinds": list(kinds),
+        "seed": seed,
+        "contents": contents(spoken),
+        "engines": engine_versions(make_tts),
+    }
+    claim(folder, state)
+    if read:
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in as_rows(read))
+        write_text(folder / OPEN, "".join(lines))
+    # What is asked first: it is there before a language model has begun.
+    asked = {clip.path: clip for item in spoken for clip in item.question_clips()}
+    made = fill(folder, asked.values(), workers=workers, make_tts=make_tts)
+    own = list({item.ask.id: item.ask for item in spoken}.values())
+    known = written(folder) if writer is None else write_answers(folder, own, writer)
+    said = {clip.path: clip for item in spoken for clip in item.clips(known)}
+    heard = [ask.turns[0][0] for ask in own if ask.split == "train" and ask.language == "en"]
+    read_aloud = [answered("reading", text) for text in dict.fromkeys(heard) if text][:READING]
+    clips = {**asked, **said, **{clip.path: clip for clip in read_aloud}}
+    made += fill(folder, clips.values(), workers=workers, make_tts=make_tts)
+    learnt = list({ask.id: ask for ask in (*own, *asks.get("domain", ()))}.values())
+    write(folder, spoken, learnt, read_aloud, known)
+    return summary(folder, spoken, list(clips.values()), known, made=made)
+
+
+def check(questions: int, kinds: Sequence[str]) -> None:
+    if questions < 1:
+        raise ValueError(f"questions={questions}: must be at least 1; the default is {QUESTIONS}")
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown or not kinds:
+        raise ValueError(f"kinds={list(kinds)}: must be some of {', '.join(KINDS)}")
+
+
+def open_questions(folder: Path, texts: Path | None) -> list[OpenQuestion]:
+    """From files, from an earlier run, or from the hub."""
+    if texts is not None:
+        return questions_in(texts)
+    if (folder / OPEN).is_file():
+        return from_rows(row for _, row in jsonl_rows(folder / OPEN))
+    try:
+        return questions_of_hub()
+    except UserError as error:
+        raise UserError(
+            f"{error}; or give a folder of these files with --texts, or other kinds with --kinds"
+        ) from None
+
+
+def contents(spoken: Iterable[SpokenAsk]) -> str:
+    """A digest of all that is said, and of who says it."""
+    digest = hashlib.sha256()
+    for item in spoken:
+        line = [item.id, item.split, str(item.voice), item.ask.turns, item.ask.template]
+        digest.update(json.dumps(line).encode())
+    return digest.hexdigest()[:16]
+
+
+def write(
+    folder: Path,
+    spoken: Sequence[SpokenAsk],
+    asks: Sequence[Ask],
+    read: Sequence[PlannedClip],
+    known: Written,
+) -> None:
+    texts = [record for ask in asks if (record := text_record(ask, known)) is not None]
+    write_manifest(folder / "text.jsonl", texts)
+    source = {"source": "mini", "licence": "as of the texts in records.jsonl"}
+    write_manifest(folder / "reading.jsonl", [reading_record(clip, source) for clip in read])
+    write_manifest(folder / "records.jsonl", [item.record(known) for item in spoken])
+
+
+def text_record(ask: Ask, known: Written) -> Record | None:
+    """None for an ask without words, or without an answer."""
+    turns: list[RecordTurn] = []
+    for said, answer in ask.turns:
+        answer = answer or known.get(said, "")
+        if not said or not answer:
+            return None  # a sound has no words
+        turns += [RecordTurn(role="user", text=said), RecordTurn(role="assistant", text=answer)]
+    return Record(
+        id=ask.id,
+        turns=tuple(turns),
+        language=ask.language,
+        split=ask.split,
+        provenance=provenance(ask) | {"licence": ask.licence},
+    )
+
+
+def summary(
+    folder: Path,
+    spoken: Sequence[SpokenAsk],
+    clips: Sequence[PlannedClip],
+    known: Written,
+    *,
+    made: int,
+) -> Summary:
+    records: dict[str, Counter[str]] = {}
+    for item in spoken:
+        records.setdefault(item.split, Counter())[item.said(known).kind] += 1
+    return Summary(
+        records={split: dict(counts) for split, counts in records.items()},
+        hours=hours_of(folder, clips),
+        clips=len(clips),
+        made_clips=made,
+        unanswered=sum(
+            item.ask.kind != "repeat" and item.said(known).kind == "repeat" for item in spoken
+        ),
+    )
