@@ -18,6 +18,7 @@ from train.commands.options import (
     Epochs,
     Frames,
     Fsdp,
+    LanguageModel,
     LearningRate,
     ManifestPath,
     MaxSteps,
@@ -25,6 +26,7 @@ from train.commands.options import (
     Restart,
     Seed,
     Threads,
+    Variants,
     changed,
     found_frames,
     set_up,
@@ -41,9 +43,7 @@ def register(app: typer.Typer) -> None:
 def stage1(
     manifest: ManifestPath,
     speech_encoder: Encoder,
-    language_model: Annotated[
-        str, typer.Option(metavar="FOLDER_OR_HUB_ID", help="Any causal LM of transformers.")
-    ],
+    language_model: LanguageModel,
     output: Output,
     recipe: Annotated[
         str,
@@ -56,15 +56,12 @@ def stage1(
     train_llm: Annotated[
         str | None, typer.Option(help="Of the LLM: lora, full or frozen; default: the recipe's.")
     ] = None,
-    variants: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Encode each question once clean and so many times augmented, and keep that in "
-            "--frames; default: the recipe's.",
-        ),
-    ] = None,
+    variants: Variants = None,
     frames: Frames = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="To begin with: what `omni-train align` left."),
+    ] = None,
     text_share: Annotated[
         float | None, typer.Option(min=0, max=0.9, help="Share of questions put in writing.")
     ] = None,
@@ -121,6 +118,7 @@ def stage1(
         recipe=chosen,
         output=output,
         cache=found_frames(frames, manifest.parent),
+        adapter=adapter,
         restart=restart,
     )
     tell(result, output / "checkpoint")
