@@ -22,6 +22,7 @@ from train.commands import (
     print_report,
     set_up,
 )
+from train.commands import alignment as cli_alignment
 from train.commands import bases as cli_bases
 from train.commands import stages as cli_stages
 
@@ -110,6 +111,7 @@ def units(
         typer.echo(path)
 
 
+cli_alignment.register(app)
 cli_stages.register(app)
 
 

@@ -1,3 +1,4 @@
+from . import alignment as alignment
 from . import bases as bases
 from . import stages as stages
 from .options import DryRun as DryRun

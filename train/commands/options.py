@@ -45,6 +45,18 @@ DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Tell what would be trained, steps and memory; write nothing."),
 ]
+LanguageModel = Annotated[
+    str,
+    typer.Option(metavar="FOLDER_OR_HUB_ID", help="Any causal LM of transformers, or a GGUF file."),
+]
+Variants = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Encode each question once clean and so many times augmented, and keep that in "
+        "--frames; default: the recipe's.",
+    ),
+]
 Frames = Annotated[
     Path | None,
     typer.Option(

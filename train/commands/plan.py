@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import soundfile
@@ -37,7 +37,7 @@ from train.bases import (
 from train.commands.choose import count, meta_language_model
 from train.data import Example, examples
 from train.loop import Freeze, LoopConfig, process_count
-from train.stages import LearnsToListen, Stage1, Stage2, VocoderRecipe
+from train.stages import Align, LearnsToListen, Stage1, Stage2, VocoderRecipe
 from train.voice import UnitClip
 
 SPLITS = ("train", "validation")
@@ -189,6 +189,19 @@ def plan_stage1(
         loop=recipe.loop,
         activations=round(positions * per_position),
     )
+
+
+def plan_align(
+    manifest: Manifest, recipe: Align, *, speech_encoder: str, language_model: str
+) -> Plan:
+    """Of `omni-train align`: stage 1's with a frozen LLM, of which nothing but a table is held."""
+    frozen = replace(recipe.hearing, language_model="frozen", loop=recipe.loop)
+    plan = plan_stage1(
+        manifest, frozen, speech_encoder=speech_encoder, language_model=language_model
+    )
+    positions = recipe.loop.batch_size * _longest(_examples(manifest)[0], frozen.adapter.stack)
+    vocabulary = model_config(language_model).vocab_size
+    return replace(plan, activations=round(positions * (LOGIT * vocabulary)))
 
 
 def plan_stage2(checkpoint: str | Path, manifest: Manifest, recipe: Stage2) -> Plan:

@@ -7,30 +7,32 @@ from typing import Annotated
 
 import typer
 
-from omni.commands import Device, Dtype, add_commands
+from omni.commands import Device
+from omni.commands import Dtype
+from omni.commands import add_commands
 from omni.files import UserError
-from train.commands.options import (
-    Accumulate,
-    BatchSize,
-    Deepspeed,
-    DryRun,
-    Encoder,
-    Epochs,
-    Frames,
-    Fsdp,
-    LearningRate,
-    ManifestPath,
-    MaxSteps,
-    Output,
-    Restart,
-    Seed,
-    Threads,
-    changed,
-    found_frames,
-    set_up,
-    tell,
-    tell_plan,
-)
+from train.commands.options import Accumulate
+from train.commands.options import BatchSize
+from train.commands.options import Deepspeed
+from train.commands.options import DryRun
+from train.commands.options import Encoder
+from train.commands.options import Epochs
+from train.commands.options import Frames
+from train.commands.options import Fsdp
+from train.commands.options import LanguageModel
+from train.commands.options import LearningRate
+from train.commands.options import ManifestPath
+from train.commands.options import MaxSteps
+from train.commands.options import Output
+from train.commands.options import Restart
+from train.commands.options import Seed
+from train.commands.options import Threads
+from train.commands.options import Variants
+from train.commands.options import changed
+from train.commands.options import found_frames
+from train.commands.options import set_up
+from train.commands.options import tell
+from train.commands.options import tell_plan
 
 
 def register(app: typer.Typer) -> None:
@@ -41,12 +43,7 @@ def register(app: typer.Typer) -> None:
 def stage1(
     manifest: ManifestPath,
     speech_encoder: Encoder,
-    language_model: Annotated[
-        str,
-        typer.Option(
-            metavar="FOLDER_OR_HUB_ID", help="Any causal LM of transformers, or a GGUF file."
-        ),
-    ],
+    language_model: LanguageModel,
     output: Output,
     recipe: Annotated[
         str,
@@ -59,15 +56,12 @@ def stage1(
     train_llm: Annotated[
         str | None, typer.Option(help="Of the LLM: lora, full or frozen; default: the recipe's.")
     ] = None,
-    variants: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Encode each question once clean and so many times augmented, and keep that in "
-            "--frames; default: the recipe's.",
-        ),
-    ] = None,
+    variants: Variants = None,
     frames: Frames = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="To begin with: what `omni-train align` left."),
+    ] = None,
     text_share: Annotated[
         float | None, typer.Option(min=0, max=0.9, help="Share of questions put in writing.")
     ] = None,
@@ -124,6 +118,7 @@ def stage1(
         recipe=chosen,
         output=output,
         cache=found_frames(frames, manifest.parent),
+        adapter=adapter,
         restart=restart,
     )
     tell(result, output / "checkpoint")
@@ -182,7 +177,8 @@ def stage2(
     from train.commands.plan import plan_stage2
     from train.loop import from_first
     from train.stages import train_stage2
-    from train.voice import join_voice, unit_count
+    from train.voice import join_voice
+    from train.voice import unit_count
 
     extractor = manifest.parent / "units"
     if voice is not None:

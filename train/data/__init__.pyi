@@ -3,6 +3,7 @@ from .batches import Dialogues as Dialogues
 from .batches import Example as Example
 from .batches import Prepared as Prepared
 from .batches import examples as examples
+from .batches import mask_spans as mask_spans
 from .batches import on_device as on_device
 from .batches import recordings_of as recordings_of
 from .feasible import Limits as Limits

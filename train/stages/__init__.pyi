@@ -1,9 +1,12 @@
+from .align import Align as Align
+from .align import train_align as train_align
 from .recipes import BASES as BASES
 from .recipes import STAGE1 as STAGE1
 from .recipes import STAGE2 as STAGE2
 from .recipes import UNITS as UNITS
 from .recipes import VOCODER as VOCODER
 from .recipes import VocoderRecipe as VocoderRecipe
+from .recipes import align_recipe as align_recipe
 from .recipes import nano_bases as nano_bases
 from .recipes import nano_stage1 as nano_stage1
 from .recipes import nano_stage2 as nano_stage2

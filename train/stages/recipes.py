@@ -15,6 +15,7 @@ from omni.speech_encoder import SpeechEncoderConfig
 from omni.vocoder import HifiGanConfig, NsfConfig
 from train.bases import NANO_PROMPT, SmallLlama
 from train.loop import LoopConfig
+from train.stages.align import Align
 from train.stages.stage1 import Lora, Stage1
 from train.stages.stage2 import Stage2
 
@@ -200,6 +201,21 @@ def lora_stage1() -> Stage1:
 def frozen_stage1() -> Stage1:
     """The adapter alone, the LLM as it is; SLAM-ASR's rate (Ma et al. 2024, arXiv 2402.08846)."""
     return replace(published_stage1(), loop=_published_loop(1e-4), language_model="frozen")
+
+
+def align_recipe(hearing: Stage1) -> Align:
+    """The adapter of that stage 1; no LLM runs, so two cores do some 60 questions a second."""
+    return Align(
+        hearing=hearing,
+        loop=LoopConfig(
+            epochs=8,
+            batch_size=32,
+            learning_rate=1.5e-3,
+            weight_decay=0.01,
+            save_steps=500,
+            eval_steps=500,
+        ),
+    )
 
 
 def published_stage2(width: int, heads: int, ffn: int) -> Stage2:

@@ -49,6 +49,7 @@ from train.loop import (
     share,
     train,
 )
+from train.stages.aligned import load_adapter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,16 +217,22 @@ def train_stage1(
     recipe: Stage1,
     output: Path,
     cache: Path | None = None,
+    adapter: Path | None = None,
     restart: bool = False,
 ) -> dict[str, float]:
     """Train on the split "train"; leave the model in `output/checkpoint`.
 
-    cache: where encoded questions lie, default `output/frames`. Resumes from what `output` holds;
-    restart: removes that first. Raises UserError if it holds a run of something else.
+    cache: where encoded questions lie, default `output/frames`. adapter: an aligned one to begin
+    with, as `train_align` leaves it; None begins with a random one. Resumes from what `output`
+    holds; restart: removes that first. Raises UserError if it holds a run of something else.
     Returns the loss and the share of exact answers of the split "validation", if there is one.
     """
     check_installed(recipe.loop)
     model, processor = join_bases(speech_encoder, language_model, recipe, seed=recipe.loop.seed)
+    aligned: dict[str, str] = {}
+    if adapter is not None:
+        load_adapter(adapter, model)
+        aligned["speech_adapter"] = weights_digest(model.speech_adapter)
     run = begin_run(
         output,
         "stage1",
@@ -236,6 +243,7 @@ def train_stage1(
                 "speech_encoder": weights_digest(model.speech_encoder),
                 "language_model": weights_digest(model.language_model),
                 "tokenizer": tokenizer_digest(processor.tokenizer),
+                **aligned,
             },
         },
         product="checkpoint",

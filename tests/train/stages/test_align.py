@@ -1,0 +1,175 @@
+"""Alignment: an adapter that names what it hears, and stage 1 that begins with it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from data_tools.manifest.record import Manifest, Record, RecordTurn, read_manifest, write_manifest
+from omni.audio import save_wav
+from omni.checkpoint.bases import load_speech_encoder
+from omni.files.errors import UserError
+from omni.prompt import SPEECH, PromptConfig
+from omni.speech_adapter import SpeechAdapterConfig
+from omni.speech_encoder import save_speech_encoder
+from tests.tiny import tiny_bases, tiny_tokenizer
+from train.loop.loop import LoopConfig
+from train.stages.align import Align, token_ids, train_align
+from train.stages.stage1 import Stage1, train_stage1
+
+torch.set_num_threads(1)
+LOOP = LoopConfig(epochs=1, batch_size=4, learning_rate=3e-3, device="cpu", dtype="float32")
+HEARING = Stage1(
+    adapter=SpeechAdapterConfig(stack=2, hidden=64),
+    prompt=PromptConfig(speech_line=SPEECH),
+    loop=LOOP,
+    cached_variants=0,
+)
+RECIPE = Align(
+    hearing=HEARING, loop=replace(LOOP, epochs=500, learning_rate=1e-2), frame_masking=0.0
+)
+TEXTS = ("yes", "no", "one", "two")
+TONES = (150, 600, 1800, 4500)  # Hz: an untrained encoder tells these apart
+Ended = tuple[Path, dict[str, float]]
+
+
+def tone(hertz: float, seconds: float) -> np.ndarray:
+    time = np.arange(int(16_000 * seconds)) / 16_000
+    return (0.3 * np.sin(2 * np.pi * hertz * time)).astype(np.float32)
+
+
+def spoken(folder: Path, seconds: float = 2.0) -> Manifest:
+    """Four questions to learn, and the same four for validation: can it say what it has heard?"""
+    (folder / "audio").mkdir(parents=True)
+    records = []
+    for number, text in enumerate(TEXTS):
+        path = f"audio/{number}.wav"
+        save_wav(folder / path, tone(TONES[number], seconds))
+        turns = (
+            RecordTurn(role="user", text=f"{text.title()}!", speech=path),
+            RecordTurn(role="assistant", text="Fine."),
+        )
+        for split in ("train", "validation"):
+            records.append(Record(id=f"{split}-{number}", turns=turns, split=split))
+    write_manifest(folder / "records.jsonl", records)
+    return read_manifest(folder / "records.jsonl")
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    return spoken(tmp_path_factory.mktemp("data") / "spoken")
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    encoder, llm = tiny_bases(tmp_path_factory.mktemp("bases"))
+    return {"speech_encoder": encoder, "language_model": llm}
+
+
+@pytest.fixture(scope="module")
+def aligned(
+    manifest: Manifest, bases: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Ended:
+    output = tmp_path_factory.mktemp("align")
+    return output, train_align(manifest, **bases, recipe=RECIPE, output=output)
+
+
+def test_a_word_has_one_spelling() -> None:
+    tokenizer = tiny_tokenizer()
+    assert token_ids("What's the time?", tokenizer) == token_ids("what's  the time", tokenizer)
+    assert tokenizer.decode(token_ids("Yes, one!", tokenizer)).strip() == "yes one"
+
+
+def test_the_adapter_learns_to_name_what_it_hears(
+    manifest: Manifest,
+    bases: dict[str, str],
+    aligned: Ended,
+    tmp_path: Path,
+) -> None:
+    _, after = aligned
+    brief = replace(RECIPE, loop=replace(RECIPE.loop, epochs=1))
+    before = train_align(manifest, **bases, recipe=brief, output=tmp_path)
+    assert before["eval_wer"] >= 0.75
+    assert after["eval_wer"] == 0.0 and after["eval_loss"] < 0.5 * before["eval_loss"]
+
+
+def test_stage_1_begins_with_the_aligned_adapter(
+    manifest: Manifest,
+    bases: dict[str, str],
+    aligned: Ended,
+    tmp_path: Path,
+) -> None:
+    folder = aligned[0] / "speech_adapter"
+    still = replace(
+        HEARING, language_model="frozen", loop=replace(LOOP, learning_rate=1e-12, max_steps=1)
+    )
+    for name, adapter in (("aligned", folder), ("random", None)):
+        train_stage1(manifest, **bases, recipe=still, output=tmp_path / name, adapter=adapter)
+    before = load_file(folder / "speech_adapter.safetensors")
+    weights = {
+        name: load_file(tmp_path / name / "checkpoint" / "speech_adapter.safetensors")
+        for name in ("aligned", "random")
+    }
+    for key, value in before.items():
+        torch.testing.assert_close(weights["aligned"][key].float(), value, rtol=1e-3, atol=1e-3)
+    assert (
+        weights["random"]["linear1.weight"].float() - before["linear1.weight"]
+    ).abs().max() > 0.1
+
+
+def test_another_adapter_is_another_run(
+    manifest: Manifest,
+    bases: dict[str, str],
+    aligned: Ended,
+    tmp_path: Path,
+) -> None:
+    short = replace(HEARING, loop=replace(LOOP, max_steps=1))
+    train_stage1(manifest, **bases, recipe=short, output=tmp_path)
+    with pytest.raises(UserError, match=r"speech_adapter"):
+        train_stage1(
+            manifest, **bases, recipe=short, output=tmp_path, adapter=aligned[0] / "speech_adapter"
+        )
+
+
+def test_an_adapter_of_another_size_or_other_bases_is_refused(
+    manifest: Manifest,
+    bases: dict[str, str],
+    aligned: Ended,
+    tmp_path: Path,
+) -> None:
+    folder = aligned[0] / "speech_adapter"
+    larger = replace(HEARING, adapter=SpeechAdapterConfig(stack=2, hidden=65))
+    with pytest.raises(UserError, match="align with the same recipe"):
+        train_stage1(manifest, **bases, recipe=larger, output=tmp_path / "a", adapter=folder)
+    encoder = load_speech_encoder(bases["speech_encoder"])
+    with torch.no_grad():
+        encoder.conv1.weight += 0.1
+    save_speech_encoder(encoder, tmp_path / "encoder")
+    others = bases | {"speech_encoder": str(tmp_path / "encoder")}
+    with pytest.raises(UserError, match="another speech encoder"):
+        train_stage1(manifest, **others, recipe=HEARING, output=tmp_path / "b", adapter=folder)
+
+
+def test_questions_that_are_too_short_for_their_texts_are_refused(
+    bases: dict[str, str], tmp_path: Path
+) -> None:
+    hurried = spoken(tmp_path / "data", seconds=0.05)
+    with pytest.raises(UserError, match=r"3 of 4 questions have more tokens than positions"):
+        train_align(hurried, **bases, recipe=RECIPE, output=tmp_path / "out")
+
+
+def test_a_finished_alignment_is_not_done_again(
+    manifest: Manifest, bases: dict[str, str], aligned: Ended
+) -> None:
+    output, result = aligned
+    weights = output / "speech_adapter" / "speech_adapter.safetensors"
+    written = weights.stat().st_mtime_ns
+    assert train_align(manifest, **bases, recipe=RECIPE, output=output) == result
+    assert weights.stat().st_mtime_ns == written
+    other = replace(RECIPE, frame_masking=0.2)
+    with pytest.raises(UserError, match=r"recipe\.frame_masking"):
+        train_align(manifest, **bases, recipe=other, output=output)
+    assert np.isfinite(result["eval_loss"])

@@ -1,0 +1,97 @@
+"""`omni-train align`: the speech adapter before stage 1, without running the LLM."""
+
+# As in cli.py, heavy imports stand inside the commands.
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from omni.commands import Device, Dtype, add_commands
+from train.commands.options import (
+    Accumulate,
+    BatchSize,
+    DryRun,
+    Encoder,
+    Epochs,
+    Frames,
+    LanguageModel,
+    LearningRate,
+    ManifestPath,
+    MaxSteps,
+    Output,
+    Restart,
+    Seed,
+    Threads,
+    Variants,
+    changed,
+    found_frames,
+    set_up,
+    tell,
+    tell_plan,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `omni-train`."""
+    add_commands(app, align)
+
+
+def align(
+    manifest: ManifestPath,
+    speech_encoder: Encoder,
+    language_model: LanguageModel,
+    output: Output,
+    recipe: Annotated[str, typer.Option(help="Of stage 1, whose adapter it is.")] = "auto",
+    variants: Variants = None,
+    frames: Frames = None,
+    threads: Threads = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    epochs: Epochs = None,
+    max_steps: MaxSteps = None,
+    batch_size: BatchSize = None,
+    accumulate: Accumulate = None,
+    learning_rate: LearningRate = None,
+    seed: Seed = None,
+    restart: Restart = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Before stage 1: the adapter learns to say the question in the LLM's own token embeddings.
+
+    The LLM does not run, so it is cheap. The adapter goes to DIR/speech_adapter, for `stage1
+    --adapter`.
+    """
+    set_up(threads)
+    from data_tools.manifest import read_manifest
+    from data_tools.speech import AugmentConfig
+    from train.commands.choose import choose_stage1
+    from train.commands.plan import plan_align
+    from train.stages import align_recipe, train_align
+
+    name, hearing = choose_stage1(recipe, language_model)
+    if variants is not None:
+        augmentation = hearing.augmentation or (AugmentConfig() if variants else None)
+        hearing = replace(hearing, cached_variants=variants, augmentation=augmentation)
+    chosen = align_recipe(hearing)
+    loop = changed(
+        chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
+        batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate, seed=seed,
+    )  # fmt: skip
+    # Questions are encoded, and augmented, as stage 1 with the same seed does it.
+    hearing = replace(hearing, loop=replace(hearing.loop, seed=loop.seed, device=loop.device))
+    chosen = replace(chosen, hearing=hearing, loop=loop)
+    dialogues = read_manifest(manifest)
+    typer.echo(f"recipe: {name}'s adapter")
+    bases = {"speech_encoder": speech_encoder, "language_model": language_model}
+    if dry_run:
+        tell_plan(plan_align(dialogues, chosen, **bases), output)
+        return
+    result = train_align(
+        dialogues,
+        **bases,
+        recipe=chosen,
+        output=output,
+        cache=found_frames(frames, manifest.parent),
+        restart=restart,
+    )
+    tell(result, output / "speech_adapter")

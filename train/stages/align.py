@@ -1,0 +1,257 @@
+"""Alignment: the speech adapter learns to say, in the LLM's own token embeddings, what was asked.
+
+A CTC loss (Graves et al. 2006) compares the adapter's positions with the embeddings of the tokens
+of the question's transcript. The LLM itself does not run, so a step costs a hundredth of stage 1's,
+and stage 1 begins with an adapter that is no stranger to the LLM.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+from transformers import EvalPrediction, PreTrainedTokenizerBase
+
+from data_tools.manifest import Manifest
+from omni.ctc import best_labels, collapse, ctc_loss, infeasible, initial_collapse_state
+from omni.files import (
+    UserError,
+    need,
+)
+from omni.frame_cache import CLEAN
+from omni.metrics import word_error_rate
+from omni.prompt import IGNORE
+from omni.speech_adapter import SpeechAdapter
+from omni.values import Frames
+from train.data import Ears, Example, data_of, examples, mask_spans, plain, tokenizer_digest
+from train.loop import Freeze, Item, LoopConfig, Weights, begin_run, check_installed, part_of, train
+from train.stages.aligned import bases_of, embedding_table, write_adapter
+from train.stages.stage1 import Stage1, join_bases, make_ears
+
+
+@dataclass(frozen=True, kw_only=True)
+class Align:
+    """What is aligned, on what, for how long.
+
+    hearing: stage 1's recipe: its adapter, and how questions come in; frame_masking: share of
+    encoder frames that an example does not hear.
+    """
+
+    hearing: Stage1
+    loop: LoopConfig
+    frame_masking: float = 0.1
+
+
+def token_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """A transcript as tokens: lower case, words alone, with the space before each word.
+
+    What a recording says has no capitals and no marks, and a word has one spelling this way.
+    """
+    words = re.sub(r"[^\w' ]", " ", text.lower()).split()
+    return tokenizer(" " + " ".join(words), add_special_tokens=False)["input_ids"]  # type: ignore[return-value]
+
+
+class LearnsToName(nn.Module):
+    """The adapter with CTC over the rows of an embedding table, and a blank of its own.
+
+    embeddings: [V, H], the LLM's, of the tokens that may be said.
+    """
+
+    embeddings: Tensor
+
+    def __init__(self, speech_adapter: SpeechAdapter, embeddings: Tensor) -> None:
+        super().__init__()
+        self.speech_adapter = speech_adapter
+        self.register_buffer("embeddings", embeddings.float(), persistent=False)
+        self.blank = nn.Parameter(embeddings.float().mean(0))
+        # Products of an untrained adapter and small embeddings tell no two tokens apart.
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(len(embeddings) + 1))
+
+    def forward(
+        self,
+        encoder_frames: Tensor,
+        encoder_lengths: Tensor,
+        labels: Tensor,
+        label_lengths: Tensor,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> dict[str, Tensor]:
+        """[B, F, D], [B], [B, L], [B] -> the mean loss per token (of all batches of a step, if
+        their number is given) and the best row [B, P] of each position; V is the blank."""
+        heard = self.speech_adapter(Frames(encoder_frames, encoder_lengths))
+        table = torch.cat([self.embeddings, self.blank[None]])
+        logits = self.log_scale.exp() * heard.values @ table.T + self.bias
+        log_probs = Frames(F.log_softmax(logits.float(), dim=-1), heard.lengths)
+        loss = ctc_loss(log_probs, labels.clamp(min=0), label_lengths, num_items_in_batch)
+        if self.training:
+            return {"loss": loss}
+        return {"loss": loss, "best": best_labels(log_probs)}
+
+
+class Transcripts(Dataset[dict[str, Tensor]]):
+    """Encoder frames of each question and the rows of its tokens; by int clean and unmasked."""
+
+    def __init__(
+        self,
+        items: Sequence[Example],
+        rows: Sequence[Sequence[int]],
+        ears: Ears,
+        *,
+        frame_masking: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self._items, self._rows, self._ears = items, rows, ears
+        self._masking, self._seed = frame_masking, seed
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Bytes of each recording; enough to sort by."""
+        return [item.recordings[-1].stat().st_size for item in self._items]
+
+    def __getitem__(self, item: Item | int) -> dict[str, Tensor]:
+        place = item if isinstance(item, Item) else Item(0, item)
+        variant = self._ears.variant(place) if isinstance(item, Item) else CLEAN
+        frames = self._ears.hear(self._items[place.index].recordings[-1], variant)
+        if isinstance(item, Item) and self._masking:
+            rng = np.random.default_rng((self._seed, place.epoch, place.index))
+            frames = mask_spans(frames, self._masking, rng)
+        return {"frames": frames, "rows": torch.tensor(self._rows[place.index])}
+
+
+def collate(examples: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Pad frames and rows to the longest of the batch."""
+    frames = [example["frames"] for example in examples]
+    rows = [example["rows"] for example in examples]
+    pad = nn.utils.rnn.pad_sequence
+    return {
+        "encoder_frames": pad(frames, batch_first=True),
+        "encoder_lengths": torch.tensor([len(row) for row in frames]),
+        "labels": pad(rows, batch_first=True, padding_value=IGNORE),
+        "label_lengths": torch.tensor([len(row) for row in rows]),
+    }
+
+
+def train_align(
+    manifest: Manifest,
+    *,
+    speech_encoder: str,
+    language_model: str,
+    recipe: Align,
+    output: Path,
+    cache: Path | None = None,
+    restart: bool = False,
+) -> dict[str, float]:
+    """Train the adapter on the split "train"; leave it in `output/speech_adapter`.
+
+    cache: where encoded questions lie, default `output/frames`; stage 1 reads it too. Resumes from
+    what `output` holds; restart: removes that first. Raises UserError if it holds a run of
+    something else, or if more than a hundredth of the questions are said in fewer positions than
+    they have tokens. Returns the loss and the word error rate of the split "validation", if there
+    is one: of the best tokens, no LLM involved.
+    """
+    check_installed(recipe.loop)
+    need("jiwer", "train", "the adapter's validation")
+    hearing = replace(recipe.hearing, cached_variants=recipe.hearing.cached_variants or 0)
+    model, processor = join_bases(speech_encoder, language_model, hearing, seed=recipe.loop.seed)
+    bases = bases_of(model)
+    run = begin_run(
+        output,
+        "align",
+        {
+            "data": data_of(manifest, "train", "validation"),
+            "recipe": plain(recipe),
+            "bases": bases | {"tokenizer": tokenizer_digest(processor.tokenizer)},
+        },
+        product="speech_adapter",
+        also_writes=("checkpoint-*", "runs"),
+        shared=("frames",),
+        restart=restart,
+        names={**model.config.bases, "data": str(manifest.root)},
+    )
+    if run.result is not None:
+        return run.result
+    tokenizer = processor.tokenizer
+    training = spoken(examples(manifest, "train"))
+    held_out = any(record.split == "validation" for record in manifest.records)
+    validation = spoken(examples(manifest, "validation")) if held_out else []
+    ears = make_ears(model, processor, training, validation, hearing, cache or output / "frames")
+    said = [token_ids(item.question.text, tokenizer) for item in (*training, *validation)]
+    vocabulary = sorted({token for tokens in said for token in tokens})
+    row_of = {token: row for row, token in enumerate(vocabulary)}
+    rows = [[row_of[token] for token in tokens] for tokens in said]
+    _check_lengths(training, rows, ears)
+    table = embedding_table(model)[torch.tensor(vocabulary)].clone()
+    adapter = model.speech_adapter
+    module = LearnsToName(adapter, table)
+    width, hidden = model.speech_encoder.width, model.config.hidden_size
+    del model  # the LLM's memory is the training's now
+    blank = len(vocabulary)
+
+    def words(labels: np.ndarray, *, collapsed: bool) -> str:
+        start = initial_collapse_state(blank)
+        kept = [int(label) for label in labels if label >= 0]
+        tokens = kept if collapsed else collapse(kept, start, blank)[0]
+        return str(tokenizer.decode([vocabulary[row] for row in tokens]))
+
+    def errors(prediction: EvalPrediction) -> dict[str, float]:
+        heard = [words(row, collapsed=False) for row in prediction.predictions]
+        true = [words(row, collapsed=True) for row in prediction.label_ids]
+        return {"wer": word_error_rate(true, heard, normaliser="basic").rate}
+
+    def finish(weights: Weights) -> None:
+        trained = SpeechAdapter(hearing.adapter, input_width=width, output_width=hidden)
+        trained.load_state_dict(part_of(weights, "speech_adapter"))
+        write_adapter(output / "speech_adapter", trained, bases)
+
+    dataset = Transcripts(
+        training, rows, ears, frame_masking=recipe.frame_masking, seed=recipe.loop.seed
+    )
+    result = train(
+        module,
+        config=recipe.loop,
+        output=output,
+        dataset=dataset,
+        lengths=dataset.lengths,
+        collate=collate,
+        count=lambda batch: int(batch["label_lengths"].sum()),
+        validation=Transcripts(validation, rows[len(training) :], ears) if validation else None,
+        metrics=errors,
+        freeze=Freeze(("speech_adapter", "blank", "log_scale", "bias")),
+        finish=finish,
+    )
+    return run.finish(result)
+
+
+def spoken(items: Sequence[Example]) -> list[Example]:
+    """Those whose last question is a recording with words. Raises UserError if there is none."""
+    heard = [
+        item for item in items if item.question.speech is not None and item.question.text.strip()
+    ]
+    if not heard:
+        raise UserError("align: no question is spoken; give recordings with their transcripts")
+    return heard
+
+
+def _check_lengths(items: Sequence[Example], rows: Sequence[Sequence[int]], ears: Ears) -> None:
+    """Refuse data whose questions are longer than their recordings can say."""
+    pairs = [
+        (item.id, row, ears.positions(ears.hear(item.recordings[-1], CLEAN)))
+        for item, row in zip(items, rows, strict=False)
+    ]
+    bad = infeasible(pairs)
+    if len(bad) > len(pairs) // 100:
+        raise UserError(
+            f"{len(bad)} of {len(pairs)} questions have more tokens than positions, {bad[0].key} "
+            f"first ({bad[0].needed} and {bad[0].available}); check that recordings and texts "
+            "belong together"
+        )

@@ -1,0 +1,71 @@
+"""An aligned adapter on disk: its weights, and the bases between which it was aligned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import Tensor
+
+from omni.files import (
+    UserError,
+    build_config,
+    load_weights,
+    read_json,
+    read_tensors,
+    replace_folder,
+    write_json,
+    write_tensors,
+)
+from omni.frame_cache import weights_digest
+from omni.model import OmniForConditionalGeneration
+from omni.speech_adapter import SpeechAdapter, SpeechAdapterConfig
+
+WEIGHTS = "speech_adapter.safetensors"
+CONFIG = "config.json"
+
+
+def embedding_table(model: OmniForConditionalGeneration) -> Tensor:
+    """[vocabulary, H]: the LLM's input embeddings, without a gradient."""
+    weight = model.get_input_embeddings().weight
+    assert isinstance(weight, Tensor)
+    return weight.detach()
+
+
+def bases_of(model: OmniForConditionalGeneration) -> dict[str, str]:
+    """Digests of what an adapter lies between: the encoder, and the LLM's embeddings."""
+    return {
+        "speech_encoder": weights_digest(model.speech_encoder),
+        "embeddings": weights_digest(model.get_input_embeddings()),
+    }
+
+
+def write_adapter(folder: Path, adapter: SpeechAdapter, bases: Mapping[str, str]) -> None:
+    """The adapter and what it was aligned to; aside first, then renamed."""
+    with replace_folder(folder) as aside:
+        write_json(aside / CONFIG, {"adapter": asdict(adapter.config), "bases": dict(bases)})
+        write_tensors(aside / WEIGHTS, adapter.state_dict())
+
+
+def load_adapter(folder: Path, model: OmniForConditionalGeneration) -> None:
+    """Put an aligned adapter into a model of the same bases.
+
+    Raises UserError if it is of another size, or was aligned to another encoder or LLM.
+    """
+    record = read_json(folder / CONFIG)
+    config = build_config(
+        SpeechAdapterConfig, record.get("adapter"), where=f"{folder}/{CONFIG}: adapter"
+    )
+    if config != model.config.adapter:
+        raise UserError(
+            f"{folder}: an adapter of {config}, the recipe has {model.config.adapter}; align with "
+            "the same recipe"
+        )
+    for name, digest in bases_of(model).items():
+        if record["bases"].get(name) != digest:
+            raise UserError(
+                f"{folder}: aligned to another {name.replace('_', ' ')} than the given one; align "
+                "with the same bases"
+            )
+    load_weights(model.speech_adapter, read_tensors(folder / WEIGHTS), where=str(folder / WEIGHTS))
