@@ -1,10 +1,10 @@
 from .parquet import laid_out as laid_out
 from .parquet import loaded as loaded
-from .record import Manifest as Manifest
 from .record import ROLES as ROLES
+from .record import WRITTEN_TURNS as WRITTEN_TURNS
+from .record import Manifest as Manifest
 from .record import Record as Record
 from .record import RecordTurn as RecordTurn
-from .record import WRITTEN_TURNS as WRITTEN_TURNS
 from .record import jsonl_rows as jsonl_rows
 from .record import read_folder as read_folder
 from .record import read_manifest as read_manifest

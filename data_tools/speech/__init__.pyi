@@ -1,6 +1,6 @@
 from .augment_step import AugmentStep as AugmentStep
-from .augmentation import AugmentConfig as AugmentConfig
 from .augmentation import EFFECTS as EFFECTS
+from .augmentation import AugmentConfig as AugmentConfig
 from .augmentation import augment as augment
 from .augmentation import augment_rng as augment_rng
 from .augmentation import load_augmented as load_augmented

@@ -1,7 +1,7 @@
 from . import spoken as spoken
+from .base import WRITERS as WRITERS
 from .base import Reply as Reply
 from .base import Request as Request
-from .base import WRITERS as WRITERS
 from .base import WriterConfig as WriterConfig
 from .base import writer_config as writer_config
 from .respond import RespondStep as RespondStep

@@ -5,9 +5,9 @@ from .bases import load_tokenizer as load_tokenizer
 from .extractors import load_units as load_units
 from .hub import push as push
 from .known import KNOWN as KNOWN
-from .known import KnownBase as KnownBase
 from .known import MINI as MINI
 from .known import PYPI as PYPI
+from .known import KnownBase as KnownBase
 from .known import Package as Package
 from .known import PackagedFile as PackagedFile
 from .named import base_digest as base_digest

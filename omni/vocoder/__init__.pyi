@@ -3,10 +3,10 @@ from .base import SourceState as SourceState
 from .base import Vocoder as Vocoder
 from .base import vocode as vocode
 from .chunking import AUTO as AUTO
-from .chunking import ChunkSchedule as ChunkSchedule
-from .chunking import Fixed as Fixed
 from .chunking import RIGHT_CONTEXT_SETTING as RIGHT_CONTEXT_SETTING
 from .chunking import SETTING as SETTING
+from .chunking import ChunkSchedule as ChunkSchedule
+from .chunking import Fixed as Fixed
 from .chunking import Whole as Whole
 from .chunking import parse_schedule as parse_schedule
 from .chunking import stored_right_context as stored_right_context
@@ -25,8 +25,8 @@ from .nsf import NsfVocoder as NsfVocoder
 from .source import MAX_F0 as MAX_F0
 from .source import MIN_F0 as MIN_F0
 from .source import frame_phases as frame_phases
-from .streaming import AudioChunk as AudioChunk
 from .streaming import CROSSFADE_MS as CROSSFADE_MS
+from .streaming import AudioChunk as AudioChunk
 from .streaming import StreamContext as StreamContext
-from .streaming import StreamState as StreamState
 from .streaming import StreamingVocoder as StreamingVocoder
+from .streaming import StreamState as StreamState

@@ -7,32 +7,32 @@ from typing import Annotated
 
 import typer
 
-from omni.commands import Device
-from omni.commands import Dtype
-from omni.commands import add_commands
+from omni.commands import Device, Dtype, add_commands
 from omni.files import UserError
-from train.commands.options import Accumulate
-from train.commands.options import BatchSize
-from train.commands.options import Deepspeed
-from train.commands.options import DryRun
-from train.commands.options import Encoder
-from train.commands.options import Epochs
-from train.commands.options import Frames
-from train.commands.options import Fsdp
-from train.commands.options import LanguageModel
-from train.commands.options import LearningRate
-from train.commands.options import ManifestPath
-from train.commands.options import MaxSteps
-from train.commands.options import Output
-from train.commands.options import Restart
-from train.commands.options import Seed
-from train.commands.options import Threads
-from train.commands.options import Variants
-from train.commands.options import changed
-from train.commands.options import found_frames
-from train.commands.options import set_up
-from train.commands.options import tell
-from train.commands.options import tell_plan
+from train.commands.options import (
+    Accumulate,
+    BatchSize,
+    Deepspeed,
+    DryRun,
+    Encoder,
+    Epochs,
+    Frames,
+    Fsdp,
+    LanguageModel,
+    LearningRate,
+    ManifestPath,
+    MaxSteps,
+    Output,
+    Restart,
+    Seed,
+    Threads,
+    Variants,
+    changed,
+    found_frames,
+    set_up,
+    tell,
+    tell_plan,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -177,8 +177,7 @@ def stage2(
     from train.commands.plan import plan_stage2
     from train.loop import from_first
     from train.stages import train_stage2
-    from train.voice import join_voice
-    from train.voice import unit_count
+    from train.voice import join_voice, unit_count
 
     extractor = manifest.parent / "units"
     if voice is not None:
