@@ -136,11 +136,13 @@ def ideas(*, seed: int) -> Iterator[Ask]:
 
 @cache
 def everyday(*, seed: int) -> tuple[Ask, ...]:
+    """All everyday talk: what has its own answers, and requests."""
     talks = (*EVERYDAY, *REQUESTS)
     return tuple(ask for talk in talks for ask in talked(talk, "everyday", seed=seed))
 
 
 def talked(talk: Talk, kind: str, *, seed: int) -> Iterator[Ask]:
+    """The sentences of one talk as asks; no sentence of training is in a held-out split."""
     held_out: set[str] = set()
     for split in ("test", "validation", "train"):
         for said in islice(sentences(talk, split, TABLES, seed=seed), PER_TALK):
@@ -176,6 +178,7 @@ def not_speech() -> Iterator[Ask]:
 
 
 def other_languages() -> Iterator[Ask]:
+    """Sentences in languages that are not to be answered, in several voices each."""
     for language, texts in (LANGUAGES | HELD_OUT_LANGUAGES).items():
         for place, text in enumerate(reversed(texts)):
             split = "train"
@@ -191,6 +194,7 @@ def other_languages() -> Iterator[Ask]:
 
 
 def refused(skill: str, template: str, split: str, text: str, voice: Voice) -> Ask:
+    """An ask that is answered by not having understood; text: "" for a sound."""
     return Ask(
         kind="refuse",
         skill=skill,
@@ -215,7 +219,7 @@ def once_more(asks: Sequence[Ask]) -> Iterator[Ask]:
             kind="everyday",
             skill=skill,
             template=f"{skill}/{name(way)}",
-            turns=(ask.turns[0], (way, answer if skill == "say_again" else question)),
+            turns=((question, answer), (way, answer if skill == "say_again" else question)),
             source=OWN,
         )
 

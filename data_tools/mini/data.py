@@ -125,6 +125,7 @@ def build_mini(
 
 
 def check(questions: int, kinds: Sequence[str]) -> None:
+    """Raises ValueError for a count below 1 and for kinds that are none of KINDS."""
     if questions < 1:
         raise ValueError(f"questions={questions}: must be at least 1; the default is {QUESTIONS}")
     unknown = [kind for kind in kinds if kind not in KINDS]
@@ -162,6 +163,7 @@ def write(
     read: Sequence[PlannedClip],
     known: Written,
 ) -> None:
+    """Write the three manifests; read: clips that only read a text aloud."""
     texts = [record for ask in asks if (record := text_record(ask, known)) is not None]
     write_manifest(folder / "text.jsonl", texts)
     source = {"source": "mini", "licence": "as of the texts in records.jsonl"}
@@ -194,6 +196,7 @@ def summary(
     *,
     made: int,
 ) -> Summary:
+    """Records per split and kind, hours, clips, and how many asks nobody has answered."""
     records: dict[str, Counter[str]] = {}
     for item in spoken:
         records.setdefault(item.split, Counter())[item.said(known).kind] += 1

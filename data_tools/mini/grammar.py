@@ -34,6 +34,7 @@ class Talk:
     answers: tuple[str, ...] = ()
 
     def patterns(self, split: str) -> tuple[str, ...]:
+        """The patterns of a split: train, validation or test."""
         return {"train": self.ways, "validation": self.validation, "test": self.test}[split]
 
 

@@ -56,6 +56,7 @@ class SpokenAsk:
         return to_repeat(self.ask, question)
 
     def question_clips(self) -> Iterator[PlannedClip]:
+        """A clip for each turn that is spoken, none for those in writing."""
         for number, (said, _) in enumerate(self.ask.turns):
             if number >= self.ask.written:
                 spoken = number - self.ask.written
@@ -63,14 +64,17 @@ class SpokenAsk:
                 yield PlannedClip(path=path, text=said, voice=self.voice, effect=self.effect)
 
     def answers(self, written: Written) -> list[str]:
+        """Every answer as it can be learnt, in order."""
         return [answer for _, answer in self.said(written).turns]
 
     def clips(self, written: Written) -> Iterator[PlannedClip]:
+        """All clips of the record; answers that are equal share one."""
         yield from self.question_clips()
         for answer in self.answers(written):
             yield answered("answers", answer)
 
     def record(self, written: Written) -> Record:
+        """The manifest record of these clips."""
         ask = self.said(written)
         clips = iter(self.question_clips())
         turns: list[RecordTurn] = []
@@ -97,6 +101,7 @@ class SpokenAsk:
 
 
 def provenance(ask: Ask) -> dict[str, str]:
+    """Where a record comes from: kind, skill, template, dialogue, source and licence."""
     return {
         "kind": ask.kind,
         "skill": ask.skill,
@@ -143,6 +148,7 @@ def pools(
 
 
 def shuffled(asks: Iterable[Ask], seed: int) -> list[Ask]:
+    """All of them, in an order drawn by the seed."""
     found = list(asks)
     return [found[place] for place in np.random.default_rng([seed, 1]).permutation(len(found))]
 

@@ -164,6 +164,7 @@ def fits(row: Mapping[str, Any], text_set: TextSet) -> bool:
 
 
 def field(row: Mapping[str, Any], names: Sequence[str]) -> str:
+    """The first of these fields that is a text. Raises UserError if there is none."""
     for name in names:
         if isinstance(row.get(name), str):
             return row[name].strip()
@@ -171,6 +172,7 @@ def field(row: Mapping[str, Any], names: Sequence[str]) -> str:
 
 
 def golden(row: Mapping[str, Any], text_set: TextSet) -> tuple[str, ...]:
+    """The set's own answers to the row's question; none if the set has no answers."""
     return tuple(str(answer) for name in text_set.answers for answer in row.get(name) or ())
 
 
@@ -222,4 +224,13 @@ def as_rows(questions: Iterable[OpenQuestion]) -> Iterator[dict[str, Any]]:
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]]) -> list[OpenQuestion]:
-    return [OpenQuestion(**{**row, "gold": tuple(row["gold"])}) for row in rows]
+    """The questions that `as_rows` wrote."""
+    return [
+        OpenQuestion(
+            text=row["text"],
+            gold=tuple(row["gold"]),
+            source=row["source"],
+            licence=row["licence"],
+        )
+        for row in rows
+    ]

@@ -1,5 +1,6 @@
 """Who asks: many voices for training, and several that are only heard in tests."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -40,6 +41,7 @@ class Voices:
     held_out: dict[str, Voice]
 
     def draw(self, rng: np.random.Generator) -> Voice:
+        """A voice of training: first an engine by its share, then one of its voices."""
         return draw_voice(rng, self.training, self.shares)
 
 
@@ -80,7 +82,7 @@ def voices(piper: Path | None = None) -> Voices:
 
 def engines(piper: Path | None = None) -> TextToSpeech:
     """All that the voices and the sounds need, as one engine."""
-    more = {"sound": SoundEngine}
+    more: dict[str, Callable[[], TextToSpeech]] = {"sound": SoundEngine}
     if piper is not None:
         more["piper"] = partial(PiperEngine, piper)
     return InstalledEngines(more)

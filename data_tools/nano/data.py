@@ -119,6 +119,7 @@ def check(dialogues: Sequence[AnyDialogue], *, questions: int, workers: int | No
 def summary(
     folder: Path, spoken: Sequence[SpokenDialogue], clips: Sequence[PlannedClip], *, made: int
 ) -> Summary:
+    """Records per split, hours per kind of clip, and how many clips this run has made."""
     records = dict(Counter(item.split for item in spoken))
     return Summary(
         records=records, hours=hours_of(folder, clips), clips=len(clips), made_clips=made

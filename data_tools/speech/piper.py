@@ -4,6 +4,9 @@ A folder holds NAME.onnx and NAME.onnx.json for every voice, as they are publish
 then `piper-NAME`. Nothing of the GPL program piper is used: espeak-ng is called, not linked.
 """
 
+# pyright: reportMissingImports=false
+# onnxruntime: the extra `voices` has it, which the checks may run without.
+
 import json
 import re
 import unicodedata
@@ -47,6 +50,7 @@ class PiperVoice:
 
     @cached_property
     def session(self) -> Any:
+        """The running model. Its graph is read from the file at the first use."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -89,6 +93,7 @@ class PiperEngine:
         self.voices = {name: PiperVoice(folder / f"{name}.onnx") for name in piper_voices(folder)}
 
     def speak(self, text: str, voice: Voice) -> np.ndarray:
+        """As `TextToSpeech`, with speed. Raises ValueError for a voice that the folder lacks."""
         require(voice.name in self.voices, voice, f"the folder holds {', '.join(self.voices)}")
         model = self.voices[voice.name]
         speed = voice.number("speed") if voice.parameters else 1.0
@@ -113,7 +118,9 @@ class PiperEngine:
         )
 
     def versions(self) -> dict[str, str]:
+        """{"piper": the names of its voices}: other files speak differently."""
         return {"piper": ", ".join(self.voices)}
 
     def close(self) -> None:
+        """Lets go of its models."""
         self.voices.clear()

@@ -122,6 +122,7 @@ def through(waveform: np.ndarray, clip: PlannedClip) -> np.ndarray:
 
 
 def engine_versions(make_tts: Callable[[], TextToSpeech]) -> dict[str, str]:
+    """Engine -> version of all that `make_tts` needs; its engines are closed again."""
     tts = make_tts()
     try:
         return tts.versions()

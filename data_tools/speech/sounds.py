@@ -24,6 +24,7 @@ class SoundEngine:
     """Draws each sound from its seed; there is nothing to start and nothing to end."""
 
     def speak(self, text: str, voice: Voice) -> np.ndarray:
+        """The sound that the seed draws. Raises ValueError for another name, or for a text."""
         if voice.name not in SOUNDS:
             raise ValueError(f"voice {voice}: sounds are {', '.join(SOUNDS)}")
         if text:
@@ -37,10 +38,11 @@ class SoundEngine:
         return (sound * (10 ** (level / 20) / peak)).astype(np.float32)
 
     def versions(self) -> dict[str, str]:
+        """{"sound": ...}; another numpy may draw other sounds."""
         return {"sound": f"1, numpy {version('numpy').split('.')[0]}"}
 
     def close(self) -> None:
-        pass
+        """Holds nothing."""
 
 
 def noise(rng: np.random.Generator, samples: int) -> np.ndarray:
@@ -144,6 +146,7 @@ def note(rng: np.random.Generator, hertz: float, samples: int, *, slow: bool = F
 
 
 def click(rng: np.random.Generator, samples: int, *, decay_s: float) -> np.ndarray:
+    """Noise that dies away: a key, a drum, a thing put down."""
     return rng.standard_normal(samples) * np.exp(-seconds(samples) / decay_s)
 
 

@@ -43,7 +43,7 @@ class TextToSpeech(Protocol):
         ...
 
     def versions(self) -> dict[str, str]:
-        """Executor -> version, because another version speaks differently."""
+        """Engine -> version, because another version speaks differently."""
         ...
 
     def close(self) -> None:

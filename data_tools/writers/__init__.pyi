@@ -1,4 +1,3 @@
-from . import spoken as spoken
 from .base import WRITERS as WRITERS
 from .base import Reply as Reply
 from .base import Request as Request
@@ -6,4 +5,5 @@ from .base import WriterConfig as WriterConfig
 from .base import writer_config as writer_config
 from .respond import RespondStep as RespondStep
 from .rewrite import RewriteStep as RewriteStep
+from .spoken_text import spoken as spoken
 from .step import read_prompt as read_prompt

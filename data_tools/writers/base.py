@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from data_tools.steps import LeftOut
-from data_tools.writers.spoken import full_sentences
+from data_tools.writers.spoken_text import full_sentences
 from omni.files import UserError, appending, build_strictly, digest_of, read_lines
 
 Task = Literal["rewrite", "respond"]

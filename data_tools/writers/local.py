@@ -137,6 +137,7 @@ class LocalWriter:
 
 
 def tokenizer_of(config: LocalConfig) -> Any:
+    """The model's tokenizer: at its revision, or as this machine has it."""
     if config.revision is None:
         from omni.checkpoint import load_tokenizer  # also finds the bases that this machine has
 
@@ -147,6 +148,7 @@ def tokenizer_of(config: LocalConfig) -> Any:
 
 
 def model_of(config: LocalConfig, dtype: Any) -> Any:
+    """The model: at its revision, or as this machine has it."""
     if config.revision is None:
         from omni.checkpoint import load_language_model
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from data_tools.manifest import Record, RecordTurn
 from data_tools.steps import LeftOut
 from data_tools.writers.base import ChatMessage, Reply, Request
-from data_tools.writers.spoken import first_sentences
+from data_tools.writers.spoken_text import first_sentences
 from data_tools.writers.step import PROMPTS, TextStep, filled, open_writer, read_prompt, replies_to
 
 MAX_WORDS = 100  # about 37 s; the published set's responses last 19 s on average

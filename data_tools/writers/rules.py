@@ -13,7 +13,7 @@ from typing import Any
 
 from data_tools.steps import LeftOut
 from data_tools.writers.base import Reply, Request, Writer
-from data_tools.writers.spoken import holds_code, spoken
+from data_tools.writers.spoken_text import holds_code, spoken
 from omni.files import UserError
 
 FILLERS = ("Hey,", "So,", "Um,", "Uh,", "Well,", "Okay,", "Hi there,", "Alright,")

@@ -10,7 +10,7 @@ from typing import Any
 
 from data_tools.writers.base import CachedWriter, Reply, Request, Writer, WriterConfig
 from data_tools.writers.rules import RulesConfig
-from data_tools.writers.spoken import spoken
+from data_tools.writers.spoken_text import spoken
 from omni.files import UserError
 
 PROMPTS = Path(__file__).parent / "prompts"

@@ -200,7 +200,7 @@ def plan_align(
         manifest, frozen, speech_encoder=speech_encoder, language_model=language_model
     )
     positions = recipe.loop.batch_size * _longest(_examples(manifest)[0], frozen.adapter.stack)
-    vocabulary = model_config(language_model).vocab_size
+    vocabulary = base_config(language_model).vocab_size
     return replace(plan, activations=round(positions * (LOGIT * vocabulary)))
 
 

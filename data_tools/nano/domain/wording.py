@@ -136,6 +136,7 @@ class Wording:
     test: tuple[str, ...]
 
     def framed(self) -> Iterator[str]:
+        """Every core in every frame of its kind, as templates."""
         for cores, frames in (
             (self.questions, QUESTION_FRAMES),
             (self.clauses, CLAUSE_FRAMES),
@@ -188,4 +189,5 @@ def asked(template: str) -> str:
 
 
 def digest(*parts: str) -> bytes:
+    """A hash of the parts in their order, to sort by."""
     return hashlib.sha256("/".join(parts).encode()).digest()

@@ -15,7 +15,7 @@ from data_tools.writers.numbers import (
     ordinal,
     year,
 )
-from data_tools.writers.spoken import first_sentences, holds_code, spoken
+from data_tools.writers.spoken_text import first_sentences, holds_code, spoken
 
 ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
