@@ -29,7 +29,7 @@ from train.stages.stage1 import join_bases
 from train.voice.kmeans import read_frame_units
 from train.voice.labels import clips, make_units
 
-COMMANDS = ("lm", "encoder", "units", "vocoder", "stage1", "stage2", "evaluate", "nano")
+COMMANDS = ("lm", "encoder", "units", "vocoder", "align", "stage1", "stage2", "evaluate", "nano")
 
 
 def run(*arguments: str):
@@ -204,6 +204,7 @@ def test_dry_runs_tell_what_would_be_trained_and_write_nothing(tmp_path: Path) -
         "encoder": [manifest, "--recipe", "nano", "--width", "64"],
         "units": [manifest, "--speech-encoder", encoder, "--recipe", "nano"],
         "vocoder": [str(tmp_path / "units"), "--recipe", "hifigan"],
+        "align": [manifest, *bases, "--recipe", "frozen"],
         "stage1": [manifest, *bases, "--recipe", "frozen"],
     }
     before = files(tmp_path)
@@ -213,7 +214,7 @@ def test_dry_runs_tell_what_would_be_trained_and_write_nothing(tmp_path: Path) -
         assert result.exit_code == 0, result.output
         told[command] = result.output
     assert files(tmp_path) == before
-    assert "examples: 8 train, 3 validation" in told["stage1"]
+    assert all("examples: 8 train, 3 validation" in told[c] for c in ("align", "stage1"))
     assert "steps: 3 of 8 x 4 x 1 examples" in told["stage1"]
     start, _ = join_bases(encoder, language_model, frozen_stage1(), seed=1)
     for part in ("speech_encoder", "speech_adapter", "language_model"):
@@ -221,7 +222,7 @@ def test_dry_runs_tell_what_would_be_trained_and_write_nothing(tmp_path: Path) -
         (line,) = (line for line in told["stage1"].splitlines() if line.startswith(part))
         assert f" {count:,} parameters" in line
         assert line.endswith("frozen") == (part != "speech_adapter")
-    assert all("per process (weights " in told[c] for c in ("lm", "encoder", "vocoder", "stage1"))
+    assert all("per process (weights " in told[c] for c in calls if c != "units")
     assert "500 units of layer 1" in told["units"]
 
 

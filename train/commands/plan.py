@@ -37,7 +37,7 @@ from train.bases import (
 from train.commands.choose import count, meta_language_model
 from train.data import Example, examples
 from train.loop import Freeze, LoopConfig, process_count
-from train.stages import Align, LearnsToListen, Stage1, Stage2, VocoderRecipe
+from train.stages import Align, LearnsToListen, Stage1, Stage2, VocoderRecipe, spoken
 from train.voice import UnitClip
 
 SPLITS = ("train", "validation")
@@ -194,14 +194,23 @@ def plan_stage1(
 def plan_align(
     manifest: Manifest, recipe: Align, *, speech_encoder: str, language_model: str
 ) -> Plan:
-    """Of `omni-train align`: stage 1's with a frozen LLM, of which nothing but a table is held."""
+    """Of `omni-train align`: stage 1's with a frozen LLM, of which nothing but a table is held.
+
+    Only the questions that `spoken` keeps count.
+    """
     frozen = replace(recipe.hearing, language_model="frozen", loop=recipe.loop)
     plan = plan_stage1(
         manifest, frozen, speech_encoder=speech_encoder, language_model=language_model
     )
-    positions = recipe.loop.batch_size * _longest(_examples(manifest)[0], frozen.adapter.stack)
+    training, validation = spoken(manifest)
+    positions = recipe.loop.batch_size * _longest(training, frozen.adapter.stack)
     vocabulary = base_config(language_model).vocab_size
-    return replace(plan, activations=round(positions * (LOGIT * vocabulary)))
+    return replace(
+        plan,
+        examples=len(training),
+        validation=len(validation),
+        activations=positions * LOGIT * vocabulary,
+    )
 
 
 def plan_stage2(checkpoint: str | Path, manifest: Manifest, recipe: Stage2) -> Plan:

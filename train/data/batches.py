@@ -29,13 +29,14 @@ class Example:
     """One answer to learn, and the dialogue that leads to it.
 
     id: record id and number of the answer, "capitals-france-1.0#0"; turns: history, question,
-    answer; recordings: of the spoken user turns among them, in order.
+    answer; recordings: of the spoken user turns among them, in order; language: the record's.
     """
 
     id: str
     turns: tuple[RecordTurn, ...]
     recordings: tuple[Path, ...]
     skill: str
+    language: str
 
     @property
     def question(self) -> RecordTurn:
@@ -76,6 +77,7 @@ def examples(manifest: Manifest, *splits: str) -> list[Example]:
                     turns=turns,
                     recordings=tuple(manifest.audio_path(turn) for turn in spoken),
                     skill=record.provenance.get("skill", ""),
+                    language=record.language,
                 )
             )
     if not found:

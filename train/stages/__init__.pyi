@@ -1,4 +1,5 @@
 from .align import Align as Align
+from .align import spoken as spoken
 from .align import train_align as train_align
 from .recipes import BASES as BASES
 from .recipes import STAGE1 as STAGE1

@@ -7,7 +7,9 @@ and stage 1 begins with an adapter that is no stranger to the LLM.
 
 from __future__ import annotations
 
+import logging
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +23,7 @@ from transformers import EvalPrediction, PreTrainedTokenizerBase
 
 from data_tools.manifest import Manifest
 from omni.ctc import best_labels, collapse, ctc_loss, infeasible, initial_collapse_state
-from omni.files import (
-    UserError,
-    need,
-)
+from omni.files import UserError, need
 from omni.frame_cache import CLEAN
 from omni.metrics import word_error_rate
 from omni.prompt import IGNORE
@@ -34,6 +33,8 @@ from train.data import Ears, Example, data_of, examples, mask_spans, plain, toke
 from train.loop import Freeze, Item, LoopConfig, Weights, begin_run, check_installed, part_of, train
 from train.stages.aligned import bases_of, embedding_table, write_adapter
 from train.stages.stage1 import Stage1, join_bases, make_ears
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +154,7 @@ def train_align(
 ) -> dict[str, float]:
     """Train the adapter on the split "train"; leave it in `output/speech_adapter`.
 
+    What is learnt, and what the split "validation" measures, is told by `spoken`.
     cache: where encoded questions lie, default `output/frames`; stage 1 reads it too. Resumes from
     what `output` holds; restart: removes that first. Raises UserError if it holds a run of
     something else, or if more than a hundredth of the questions are said in fewer positions than
@@ -181,9 +183,7 @@ def train_align(
     if run.result is not None:
         return run.result
     tokenizer = processor.tokenizer
-    training = spoken(examples(manifest, "train"))
-    held_out = any(record.split == "validation" for record in manifest.records)
-    validation = spoken(examples(manifest, "validation")) if held_out else []
+    training, validation = spoken(manifest)
     ears = make_ears(model, processor, training, validation, hearing, cache or output / "frames")
     said = [token_ids(item.question.text, tokenizer) for item in (*training, *validation)]
     vocabulary = sorted({token for tokens in said for token in tokens})
@@ -232,14 +232,41 @@ def train_align(
     return run.finish(result)
 
 
-def spoken(items: Sequence[Example]) -> list[Example]:
-    """Those whose last question is a recording with words. Raises UserError if there is none."""
-    heard = [
+def spoken(manifest: Manifest) -> tuple[list[Example], list[Example]]:
+    """Training and validation: answers to a recording with words, in the main language.
+
+    The main language is that of most of these in training. Those in others are left out, and
+    counted in a line of the log: an LLM that isn't to understand them has no words for them.
+    Raises UserError if training has none.
+    """
+    held_out = any(record.split == "validation" for record in manifest.records)
+    training = _transcribed(examples(manifest, "train"))
+    validation = _transcribed(examples(manifest, "validation")) if held_out else []
+    if not training:
+        raise UserError(
+            f"{manifest.root}: no question for training is spoken; give recordings with their "
+            "transcripts"
+        )
+    (main, _), *_ = Counter(item.language for item in training).most_common()
+    others = Counter(item.language for item in (*training, *validation) if item.language != main)
+    if others:
+        log.info(
+            "%d questions are not in the main language, %s, and are left out: %s",
+            others.total(),
+            main,
+            ", ".join(f"{count} {language}" for language, count in others.most_common()),
+        )
+    return (
+        [item for item in training if item.language == main],
+        [item for item in validation if item.language == main],
+    )
+
+
+def _transcribed(items: Sequence[Example]) -> list[Example]:
+    """Those whose last question is a recording with words; a sound has none."""
+    return [
         item for item in items if item.question.speech is not None and item.question.text.strip()
     ]
-    if not heard:
-        raise UserError("align: no question is spoken; give recordings with their transcripts")
-    return heard
 
 
 def _check_lengths(items: Sequence[Example], rows: Sequence[Sequence[int]], ears: Ears) -> None:

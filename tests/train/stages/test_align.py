@@ -17,7 +17,7 @@ from omni.speech_adapter import SpeechAdapterConfig
 from omni.speech_encoder import save_speech_encoder
 from tests.tiny import tiny_bases, tiny_tokenizer
 from train.loop.loop import LoopConfig
-from train.stages.align import Align, token_ids, train_align
+from train.stages.align import Align, spoken, token_ids, train_align
 from train.stages.stage1 import Stage1, train_stage1
 
 torch.set_num_threads(1)
@@ -41,7 +41,7 @@ def tone(hertz: float, seconds: float) -> np.ndarray:
     return (0.3 * np.sin(2 * np.pi * hertz * time)).astype(np.float32)
 
 
-def spoken(folder: Path, seconds: float = 2.0) -> Manifest:
+def tones(folder: Path, seconds: float = 2.0) -> Manifest:
     """Four questions to learn, and the same four for validation: can it say what it has heard?"""
     (folder / "audio").mkdir(parents=True)
     records = []
@@ -60,7 +60,7 @@ def spoken(folder: Path, seconds: float = 2.0) -> Manifest:
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    return spoken(tmp_path_factory.mktemp("data") / "spoken")
+    return tones(tmp_path_factory.mktemp("data") / "spoken")
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,42 @@ def test_a_word_has_one_spelling() -> None:
     tokenizer = tiny_tokenizer()
     assert token_ids("What's the time?", tokenizer) == token_ids("what's  the time", tokenizer)
     assert tokenizer.decode(token_ids("Yes, one!", tokenizer)).strip() == "yes one"
+
+
+def asked(
+    number: int, text: str, language: str, split: str = "train", speech: str | None = None
+) -> Record:
+    turns = (
+        RecordTurn(role="user", text=text, speech=speech),
+        RecordTurn(role="assistant", text="Fine."),
+    )
+    return Record(id=f"{split}-{number}", turns=turns, language=language, split=split)
+
+
+def test_what_is_no_speech_of_the_main_language_is_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    records = [
+        asked(0, "Wie spät ist es?", "de", speech="0.wav"),
+        *(asked(number, "", "fr", speech="sound.wav") for number in (1, 2, 3)),
+        *(asked(number, "Bonjour.", "fr") for number in (4, 5)),
+        asked(6, "What's that?", "en", speech="6.wav"),
+        asked(7, "Yes!", "en", speech="7.wav"),
+        asked(0, "Hola.", "es", "validation", speech="8.wav"),
+        asked(1, "No.", "en", "validation", speech="9.wav"),
+    ]
+    with caplog.at_level("INFO"):
+        training, validation = spoken(Manifest(records=records, root=tmp_path))
+    assert [item.question.text for item in training] == ["What's that?", "Yes!"]
+    assert [item.question.text for item in validation] == ["No."]
+    assert "2 questions are not in the main language, en, and are left out: 1 de, 1 es" in (
+        caplog.text
+    )
+
+
+def test_data_without_a_spoken_question_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no question for training is spoken; give recordings"):
+        spoken(Manifest(records=[asked(0, "Yes!", "en")], root=tmp_path))
 
 
 def test_the_adapter_learns_to_name_what_it_hears(
@@ -156,7 +192,7 @@ def test_an_adapter_of_another_size_or_other_bases_is_refused(
 def test_questions_that_are_too_short_for_their_texts_are_refused(
     bases: dict[str, str], tmp_path: Path
 ) -> None:
-    hurried = spoken(tmp_path / "data", seconds=0.05)
+    hurried = tones(tmp_path / "data", seconds=0.05)
     with pytest.raises(UserError, match=r"3 of 4 questions have more tokens than positions"):
         train_align(hurried, **bases, recipe=RECIPE, output=tmp_path / "out")
 
