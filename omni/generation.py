@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from transformers import GenerationConfig
-from transformers.utils.generic import ModelOutput
+
+# Documented under this name, if not marked as exported.
+from transformers.utils import ModelOutput  # pyright: ignore[reportPrivateImportUsage]
 
 from omni.ctc import best_units
 from omni.language_model import response_states

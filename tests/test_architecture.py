@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.paths import ROOT
+from tests.source import parsed
 
 PACKAGES = ("omni", "train", "data_tools", "serve")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
@@ -42,7 +43,7 @@ def name_of(path: Path) -> str:
 def imported(path: Path) -> set[str]:
     """Every module that a file imports, at the top or inside a function."""
     modules: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -57,7 +58,7 @@ def may_import(package: str, module: str) -> bool:
 
 
 def calls(path: Path) -> list[ast.Call]:
-    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    return [node for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
 
 
 def tracked_files() -> list[Path]:
@@ -110,7 +111,7 @@ def needs() -> dict[str, set[str]]:
     """Of each room the rooms of its package that it imports, for its types alone left out."""
     found: dict[str, set[str]] = {}
     for path in FILES:
-        tree = ast.parse(path.read_text())
+        tree = parsed(path)
         typing = {
             id(inner)
             for node in ast.walk(tree)

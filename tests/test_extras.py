@@ -20,6 +20,7 @@ from data_tools.manifest import Manifest
 from omni.files.errors import UserError
 from omni.files.optional import need
 from tests.paths import ROOT
+from tests.source import parsed
 
 PACKAGES = ("omni", "train", "data_tools", "serve")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
@@ -70,7 +71,7 @@ def imported() -> dict[str, set[str]]:
     """Third-party package, as it is imported -> the files that do, also inside functions."""
     found: dict[str, set[str]] = {}
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             modules = []
             if isinstance(node, ast.Import):
                 modules = [alias.name for alias in node.names]
@@ -86,7 +87,7 @@ def needed() -> set[tuple[str, str]]:
     """(package, extra) of every `need` in the code."""
     found = set()
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "need":
                 package, extra, _ = node.args
                 if isinstance(package, ast.Constant):

@@ -18,6 +18,7 @@ from omni.config import OmniConfig
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
 from tests.paths import ROOT
+from tests.source import parsed
 from train.loop.trainer import OmniTrainer
 
 PACKAGES = ("omni", "train", "data_tools", "serve")
@@ -42,8 +43,8 @@ OVERRIDDEN = {
 # Attributes that begin with "_" of objects that others made.
 ATTRIBUTES = {
     "_from_model_config",  # a mark by which generation settings would lose the chunk schedule
-    "_n_gpu",  # transformers': above one, the Trainer would share a batch out by DataParallel
     "_modules",  # torch's: a copy of an encoder with fewer layers
+    "_n_gpu",  # transformers': above one, the Trainer would share a batch out by DataParallel
     "_Unpickler",  # Python's own, in Python: the only one that can be told what it may build
 }
 # Modules that the documentation of transformers names, beside what the package itself exports.
@@ -72,7 +73,7 @@ AWAITED = {
 
 def imports(path: Path) -> Iterator[tuple[str, str]]:
     """(module, name) of each import from transformers."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.split(".")[0] == "transformers":
@@ -88,7 +89,7 @@ def own_names() -> set[str]:
     """Every name that our code itself defines: functions, attributes and variables."""
     names: set[str] = set()
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 names.add(node.name)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -110,7 +111,7 @@ def private_attributes(path: Path) -> set[str]:
     """Names behind a dot that begin with "_" and that our code does not define itself."""
     return {
         node.attr
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Attribute)
         and node.attr.startswith("_")
         and not node.attr.startswith("__")

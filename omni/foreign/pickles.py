@@ -109,13 +109,13 @@ def refusal(where: str | Path, *names: str) -> CheckpointError:
     )
 
 
-_Unpickler = pickle._Unpickler  # pyright: ignore[reportPrivateUsage]  # pure Python: can be ruled
+PurePython = pickle._Unpickler  # pyright: ignore[reportPrivateUsage]  # pure Python: can be ruled
 
 
-class SafeUnpickler(_Unpickler):
+class SafeUnpickler(PurePython):
     """where: what errors call the file. known: further names that the format needs."""
 
-    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(_Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(PurePython.dispatch)
     stack: list[Any]  # the base's
 
     def __init__(

@@ -131,5 +131,5 @@ def _waveform(samples: np.ndarray, normalize: bool) -> Tensor:
 def _with_children(module: Module, **children: nn.Module) -> Module:
     """A shallow copy with other children; the weights are shared, the original is untouched."""
     other = copy.copy(module)
-    vars(other)["_modules"] = {**vars(module)["_modules"], **children}
+    other._modules = {**module._modules, **children}  # pyright: ignore[reportPrivateUsage]
     return other
