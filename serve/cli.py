@@ -14,7 +14,7 @@ from omni.commands import (
     without_garbage_collection,
 )
 from omni.files import UserError, check_file, check_folder, friendly, need
-from serve import bench
+from serve.bench import load_robustness_command, true_length_command
 
 if TYPE_CHECKING:
     from serve.tune import Report
@@ -25,7 +25,10 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 app = command_line(
     "omni-serve", "Answer many, fast: measure and choose on the machine that will serve."
 )
-app.add_typer(bench.app, name="bench")
+benches = typer.Typer(no_args_is_help=True, help="Measure; some fail where a limit does not hold.")
+benches.command("load-robustness")(friendly(load_robustness_command))
+benches.command("true-length")(friendly(true_length_command))
+app.add_typer(benches, name="bench")
 
 
 @app.command()

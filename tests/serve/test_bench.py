@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from omni.audio import save_wav
 from omni.files.errors import UserError
-from serve import bench
-from serve.bench import Asked, Robustness
+from serve.bench import robustness as bench
+from serve.bench.robustness import Asked, Robustness
 from serve.cli import app
 from tests.processes import PARENT, running
 from tests.tiny import tiny_model, tiny_processor

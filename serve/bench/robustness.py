@@ -1,4 +1,4 @@
-"""`omni-serve bench`: what this machine makes of the program, each with a limit that must hold."""
+"""`omni-serve bench load-robustness`: how much longer an answer takes beside busy processes."""
 
 # Heavy imports stand inside the functions: `omni-serve --help` must not wait for torch.
 from __future__ import annotations
@@ -18,9 +18,7 @@ from typing import Annotated
 
 import typer
 
-from omni.files import UserError, friendly
-
-app = typer.Typer(no_args_is_help=True, help="Measure, and fail where a limit does not hold.")
+from omni.files import UserError
 
 TOO_SLOW = 1  # exit code; 2 is bad input
 PATIENCE_S = 120.0  # for one answer; threads that spin against each other may need hours
@@ -122,8 +120,6 @@ def _with_cache(folder: str) -> dict[str, str]:
     return os.environ | {"XDG_CACHE_HOME": folder, "HF_HOME": HF_HOME}
 
 
-@app.command("load-robustness")
-@friendly
 def load_robustness_command(
     question: Annotated[
         Path | None,
@@ -149,7 +145,7 @@ def load_robustness_command(
 
     cores = len(os.sched_getaffinity(0))
     others = busy_processes or cores
-    asked = question or sorted((Path(__file__).parents[1] / "omni/nano/questions").glob("*.wav"))[0]
+    asked = question or sorted((Path(__file__).parents[2] / "omni/nano/questions").glob("*.wav"))[0]
     load_audio(asked)  # refuses what can't be asked
     load_before = os.getloadavg()[0]
     with (
