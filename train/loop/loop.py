@@ -8,6 +8,7 @@ complete checkpoint sees exactly the data that it would have seen.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class LoopConfig:
     eval_steps: int = 200
     accumulate: int = 1  # batches per optimiser step
     bf16: bool = False  # with dtype "auto": multiply in bfloat16 where the hardware is fast in it
-    workers: int = 0  # processes that prepare batches beside the training one
+    workers: int = 0  # processes that prepare batches beside the training one, at most one a core
     max_steps: int = -1  # stop early; -1 runs all epochs
     deepspeed: str | None = None  # path of a DeepSpeed JSON
     fsdp: str | None = None  # path of a JSON with torch's fully_shard options
@@ -162,7 +163,8 @@ def _arguments(
         fp16=dtype == torch.float16,
         seed=config.seed,
         data_seed=config.seed,
-        dataloader_num_workers=config.workers,
+        # More than there are cores only wait for each other.
+        dataloader_num_workers=min(config.workers, os.cpu_count() or 1),
         dataloader_persistent_workers=False,
         dataloader_pin_memory=device.type == "cuda",
         save_strategy="steps",

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import Dataset
 
-from train.loop import LoopConfig, last_complete_checkpoint, placement, train
+from train.loop import LoopConfig, last_complete_checkpoint, placement, train, trainer
 from train.loop.freeze import Freeze
 from train.loop.order import BucketSampler, Item
 
@@ -195,6 +196,32 @@ def test_a_loop_multiplies_in_what_was_asked_for_or_is_fast(
         epochs=1, batch_size=2, learning_rate=1e-3, bf16=bf16, device="cpu", dtype=asked
     )
     assert placement(config) == (torch.device("cpu"), taken)
+
+
+def test_a_recipe_of_many_workers_starts_no_more_than_there_are_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    started: list[int] = []
+    make = trainer.DataLoader
+
+    def counting(*given: Any, num_workers: int, **options: Any) -> Any:
+        started.append(num_workers)
+        return make(*given, num_workers=0, **options)
+
+    monkeypatch.setattr(trainer, "DataLoader", counting)
+    train(
+        Model(),
+        config=LoopConfig(
+            epochs=1, batch_size=5, learning_rate=1e-2, workers=4, device="cpu", dtype="float32"
+        ),
+        output=tmp_path,
+        dataset=Line(),
+        lengths=[1] * 10,
+        collate=lambda rows: {"labels": torch.stack(rows)},
+        count=lambda batch: len(batch["labels"]),
+    )
+    assert started and set(started) == {1}
 
 
 @pytest.mark.parametrize(
