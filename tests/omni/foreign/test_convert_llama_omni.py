@@ -28,6 +28,7 @@ from omni.session.config import SessionConfig
 from omni.session.sampling import Sampling
 from omni.session.session import SpeechSession
 from omni.values import Frames
+from tests.logged import own_messages
 from tests.published import (
     CHECKPOINT,
     ENCODER,
@@ -276,7 +277,7 @@ def test_a_given_encoder_wins_over_the_one_inside_and_what_differs_is_counted(tm
     source = checkpoint_copy(tmp_path / "source", encoder_inside=True)
     other = other_encoder(tmp_path / "other.pt", "ln_post.weight", "blocks.1.mlp.0.bias")
     read_llama_omni(source, whisper=other).write(tmp_path / "target")
-    (warning,) = caplog.messages
+    (warning,) = own_messages(caplog)
     assert warning.startswith(
         f"{other}: 2 of {len(encoder_of(tmp_path / 'target'))} tensors differ"
     )
@@ -289,7 +290,7 @@ def test_a_given_encoder_wins_over_the_one_inside_and_what_differs_is_counted(tm
 def test_a_given_encoder_that_is_the_one_inside_needs_no_warning(tmp_path, caplog):
     source = checkpoint_copy(tmp_path / "source", encoder_inside=True)
     read_llama_omni(source, whisper=ENCODER)
-    assert caplog.messages == []
+    assert own_messages(caplog) == []
 
 
 def test_without_a_given_file_the_encoder_inside_is_used_even_where_config_json_names_another(
@@ -303,7 +304,7 @@ def test_without_a_given_file_the_encoder_inside_is_used_even_where_config_json_
     torch.testing.assert_close(
         encoder_of(tmp_path / "target"), encoder_of(converted), atol=0, rtol=0
     )
-    assert caplog.messages == []
+    assert own_messages(caplog) == []
 
 
 def test_an_encoder_inside_that_is_not_whole_is_named_and_a_given_file_takes_its_place(
