@@ -19,7 +19,8 @@ OWN_GROUPS = ("sound", "language")  # skills that are no English
 # A model says it in words of its own too.
 SAID = re.compile(
     r"(?:(?:i am |i'm )?(?:very )?sorry (?:but )?)?"
-    r"i (?:did not|didn't|do not|don't|could not|couldn't|can not|cannot|can't|am not|have no) "
+    r"(?:i'm not|i (?:am not|have no|do not|don't|did not|didn't|could not|couldn't|"
+    r"can not|cannot|can't)) "
     r"(?:(?:quite|really) )?(?:catch|hear|understand|know|sure|news)\b"
 )
 
