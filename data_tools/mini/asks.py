@@ -25,6 +25,7 @@ from data_tools.mini.requests import REQUESTS
 from data_tools.mini.slots import TABLES
 from data_tools.mini.texts import OpenQuestion
 from data_tools.nano.domain import dialogues, wide_dialogues
+from data_tools.sources import ASK_TO_REPEAT, READY
 from data_tools.speech import SOUNDS, Voice
 
 KINDS = ("domain", "open", "everyday", "refuse", "repeat")
@@ -34,8 +35,6 @@ DOMAIN = "nano_domain"
 VALIDATION_SHARE, TEST_SHARE = 0.03, 0.04  # of the open questions, by text
 PER_TALK = 2000  # sentences of one talk at most, so that none crowds out the others
 SOUNDS_PER_KIND = {"train": 400, "validation": 10, "test": 15}
-ASK_TO_REPEAT = "Repeat what I say."  # in writing; then comes what has to be repeated
-READY = "Go ahead."
 # How it is asked for in speech, in the same breath.
 REPEAT_AFTER_ME = (
     "Repeat after me.",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from omni.about import front_matter
-from train.evaluation import table_rows
+from train.evaluation import difference, table_rows
 from train.stages import nano_units
 
 UNITS = nano_units()
@@ -109,14 +109,14 @@ def gates(report: Mapping[str, Any]) -> list[Gate]:
         return found
     domain, full = speech["wer_domain"], speech["wer_full"]
     for chunks in report["timing"]:
-        over = _difference(domain.get(chunks), domain["teacher"])
+        over = difference(domain.get(chunks), domain["teacher"])
         found.append(Gate(f"word errors above the teacher's, chunks of {chunks}", over, high=0.05))
-    revoiced = _difference(domain["vocoder"], domain["teacher"])
+    revoiced = difference(domain["vocoder"], domain["teacher"])
     found.append(Gate("vocoder alone, word errors above natural (domain)", revoiced, high=0.03))
-    revoiced = _difference(full["vocoder"], full["teacher"])
+    revoiced = difference(full["vocoder"], full["teacher"])
     found.append(Gate("vocoder alone, word errors above natural (full)", revoiced, high=0.08))
     mos = speech["dnsmos"]
-    duller = _difference(mos.get("vocoder"), mos.get("teacher"))
+    duller = difference(mos.get("vocoder"), mos.get("teacher"))
     found.append(Gate("vocoder alone, DNSMOS above natural", duller, low=-0.4, share=False))
     length = speech["duration_ratio"]
     found.append(Gate("length of the speech, teacher = 1", length, 0.7, 1.4, share=False))
@@ -127,10 +127,6 @@ def gates(report: Mapping[str, Any]) -> list[Gate]:
         seconds = None if first is None else first / 1000
         found.append(Gate(f"first audio in s, chunks of {chunks}", seconds, high=0.5, share=False))
     return found
-
-
-def _difference(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else one - other
 
 
 def model_card(report: Mapping[str, Any], validation: Mapping[str, Mapping[str, Any]]) -> str:
