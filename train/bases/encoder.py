@@ -20,7 +20,7 @@ from transformers import EvalPrediction
 
 from data_tools.manifest import Manifest
 from data_tools.speech import AugmentConfig, augment, augment_rng
-from omni.audio import SAMPLE_RATE, load_audio, log_mel
+from omni.audio import SAMPLE_RATE, load_audio
 from omni.files import digest_of, files_digest, need
 from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, save_speech_encoder
 from train.data import plain
@@ -123,13 +123,13 @@ class Utterances(Dataset[dict[str, Any]]):
         self,
         utterances: list[Utterance],
         *,
-        n_mels: int,
+        architecture: SpeechEncoderConfig,
         seed: int,
         clean_epochs: int = 0,
         augmentation: AugmentConfig | None = None,
     ) -> None:
         self._utterances = utterances
-        self._n_mels = n_mels
+        self._architecture = architecture
         self._seed = seed
         self._clean_epochs = clean_epochs
         self._augmentation = augmentation
@@ -146,7 +146,7 @@ class Utterances(Dataset[dict[str, Any]]):
         if augmented:
             assert self._augmentation is not None
             waveform = augment(waveform, rng, self._augmentation)
-        mel = log_mel(waveform, self._n_mels)
+        mel = self._architecture.log_mel(waveform)
         if augmented:
             mel = mask_bands(mel, rng)
         return {"mel": mel, "letters": torch.tensor(spell(utterance.text))}
@@ -237,14 +237,13 @@ def train_encoder(
         return run.result
     torch.manual_seed(loop.seed)  # of the first weights
     module = EncoderForCTC(architecture)
-    n_mels = architecture.n_mels
     result = train(
         module,
         config=replace(loop, warmup=max(loop.warmup, 0.03)),
         output=output,
         dataset=Utterances(
             utterances,
-            n_mels=n_mels,
+            architecture=architecture,
             seed=loop.seed,
             clean_epochs=clean_epochs,
             augmentation=augmentation,
@@ -252,7 +251,9 @@ def train_encoder(
         lengths=[utterance.samples for utterance in utterances],
         collate=collate,
         count=lambda batch: int(batch["label_lengths"].sum()),
-        validation=Utterances(validation, n_mels=n_mels, seed=loop.seed) if validation else None,
+        validation=Utterances(validation, architecture=architecture, seed=loop.seed)
+        if validation
+        else None,
         metrics=character_error_rate,
         finish=lambda weights: save_speech_encoder(
             filled(SpeechEncoder(architecture), weights, "encoder"), output / "encoder"
