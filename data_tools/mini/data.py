@@ -15,10 +15,9 @@ A run that was killed goes on where it stopped. A language model can be asked la
 are added to what lies there.
 """
 
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -44,7 +43,7 @@ from data_tools.speech import (
     hours_of,
     reading_record,
 )
-from data_tools.talk import Ask, SpokenAsk, asking_voices, engines, text_record
+from data_tools.talk import Ask, SpokenAsk, asking_voices, contents, engines, text_record
 from data_tools.writers import WriterConfig
 from omni.files import UserError, write_text
 
@@ -145,15 +144,6 @@ def open_questions(folder: Path, texts: Path | None) -> list[OpenQuestion]:
         raise UserError(
             f"{error}; or give a folder of these files with --texts, or other kinds with --kinds"
         ) from None
-
-
-def contents(spoken: Iterable[SpokenAsk]) -> str:
-    """A digest of all that is said, and of who says it."""
-    digest = hashlib.sha256()
-    for item in spoken:
-        line = [item.id, item.split, str(item.voice), item.ask.turns, item.ask.template]
-        digest.update(json.dumps(line).encode())
-    return digest.hexdigest()[:16]
 
 
 def write(

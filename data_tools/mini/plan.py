@@ -52,9 +52,9 @@ def as_learnt(item: SpokenAsk, written: Written) -> SpokenAsk:
 
 def record_of(item: SpokenAsk, written: Written) -> Record:
     """The manifest record of it as it can be learnt."""
-    asked = item.ask
-    own = bool(asked.turns[-1][1]) or asked.kind == "repeat"
-    return as_learnt(item, written).record(**({} if own else {"answered_by": "a language model"}))
+    known = as_learnt(item, written)
+    own = bool(item.ask.turns[-1][1]) or known.ask.kind == "repeat"
+    return known.record(**({} if own else {"answered_by": "a language model"}))
 
 
 def pools(

@@ -1,3 +1,4 @@
+from .asks import OWN_LICENCE as OWN_LICENCE
 from .asks import REFUSE as REFUSE
 from .asks import REFUSE_SHARES as REFUSE_SHARES
 from .asks import Ask as Ask
@@ -10,6 +11,7 @@ from .ordering import in_turn as in_turn
 from .ordering import mixed as mixed
 from .ordering import shuffled as shuffled
 from .spoken import SpokenAsk as SpokenAsk
+from .spoken import contents as contents
 from .spoken import provenance as provenance
 from .spoken import text_record as text_record
 from .voices import HELD_OUT as HELD_OUT

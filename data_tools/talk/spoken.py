@@ -1,6 +1,8 @@
 """An ask in a voice: its clips and its record, before anything is spoken."""
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from data_tools.manifest import WRITTEN_TURNS, Record, RecordTurn
@@ -84,3 +86,12 @@ def text_record(ask: Ask) -> Record | None:
         split=ask.split,
         provenance=provenance(ask) | {"licence": ask.licence},
     )
+
+
+def contents(spoken: Iterable[SpokenAsk]) -> str:
+    """A digest of all that is said, and of who says it."""
+    digest = hashlib.sha256()
+    for item in spoken:
+        line = [item.id, item.split, str(item.voice), item.ask.turns, item.ask.template]
+        digest.update(json.dumps(line).encode())
+    return digest.hexdigest()[:16]
