@@ -12,14 +12,9 @@ from data_tools.manifest import Manifest
 from train.evaluation import Evaluation, EvaluationConfig
 
 KNOWN, WIDE, REFUSE = "known", "wide", "refuse"  # the reports by name
+SEEN_AND_UNSEEN = ("test_known", "test_known_rms")
+FREE = "test_wide"
 UNKNOWN, NOT_ENGLISH = "test_unknown", "test_refuse"
-
-
-def splits_of(manifest: Manifest, kind: str) -> tuple[str, ...]:
-    """test_KIND in voices of training, then test_KIND_VOICE by each that was never trained on."""
-    first = f"test_{kind}"
-    known = {record.split for record in manifest.records}
-    return first, *sorted(split for split in known if split.startswith(f"{first}_"))
 
 
 def measure(
@@ -28,12 +23,14 @@ def measure(
     """The reports by name; a stopped run goes on where it was.
 
     What is said is judged and timed at length on known phrasings; elsewhere a few answers show that
-    they sound alike.
+    they sound alike. Free wordings are asked by every voice that the manifest holds.
     """
+    splits = {record.split for record in manifest.records}
+    voices = sorted(split for split in splits if split.startswith(f"{FREE}_"))
     few = {"chunks": ("10",), "spoken": 20, "timed": 5}
     configs = {
-        KNOWN: EvaluationConfig(splits=splits_of(manifest, KNOWN)[:2], device=device),
-        WIDE: EvaluationConfig(splits=splits_of(manifest, WIDE), device=device, **few),
+        KNOWN: EvaluationConfig(splits=SEEN_AND_UNSEEN, device=device),
+        WIDE: EvaluationConfig(splits=(FREE, *voices), device=device, **few),
         REFUSE: EvaluationConfig(splits=(UNKNOWN, NOT_ENGLISH), device=device, **few),
     }
     return {
