@@ -1,7 +1,7 @@
 """Speech that is still being spoken: samples in, encoder frames out, as the whole would give them.
 
 Only for encoders whose attention is in blocks. A frame comes when its block is complete and the
-front end has heard 40 ms more; at the end of the question only the last block is left to encode.
+front end has heard 13 ms more; at the end of the question only the last block is left to encode.
 """
 
 from __future__ import annotations

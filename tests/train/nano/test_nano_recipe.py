@@ -1,4 +1,4 @@
-"""The nano's recipe on a handful of questions: every part is made, and what it makes is the nano."""
+"""The nano's recipe on a handful of questions: every part is made, and they fit together."""
 
 from collections.abc import Iterator
 from dataclasses import replace
