@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from omni.about import front_matter
-from train.evaluation import difference, table_rows
+from train.evaluation import difference, table_head, table_rows
 from train.nano.measuring import KNOWN, NOT_ENGLISH, REFUSE, WIDE
 from train.stages import nano_units
 
@@ -127,7 +127,7 @@ def gates(report: Mapping[str, Any], made: Mapping[str, Mapping[str, Any]]) -> l
             Gate(f"free wordings, a voice never heard ({split}), right", row["right"], 0.7)
         )
     found += [
-        # Every answer to these is the same.
+        # Every answer to these is the same, so that what is right is a refusal.
         Gate(
             "sounds and other languages refused", refuse["splits"][NOT_ENGLISH]["right"], low=0.90
         ),
@@ -174,9 +174,9 @@ def sound_gates(report: Mapping[str, Any], speech: Mapping[str, Any] | None) -> 
 
 
 def table(report: Mapping[str, Any]) -> str:
-    """The report's numbers in markdown, a column for each split."""
-    splits = list(report["splits"])
-    lines = ["| | " + " | ".join(splits) + " |", "|---" * (len(splits) + 1) + "|"]
+    """The report's numbers in markdown, a column for each split and their spread."""
+    columns = table_head(report)
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     lines += ["| " + " | ".join(cell.strip() for cell in row) + " |" for row in table_rows(report)]
     return "\n".join(lines)
 
