@@ -152,6 +152,13 @@ def stage2(
         ),
     ] = None,
     upsample: Annotated[int | None, typer.Option(min=1, help="CTC steps per text token.")] = None,
+    gate_fusion: Annotated[
+        bool | None,
+        typer.Option(
+            help="The decoder also reads the token that each state predicts (LLaMA-Omni 2); "
+            "default: the recipe's.",
+        ),
+    ] = None,
     threads: Threads = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -195,6 +202,7 @@ def stage2(
         hearing=hearing,
         loop=loop,
         upsample=upsample or chosen.upsample,
+        gate_fusion=chosen.gate_fusion if gate_fusion is None else gate_fusion,
         units=unit_count(extractor) or chosen.units,
     )
     dialogues = read_manifest(manifest)
