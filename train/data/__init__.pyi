@@ -1,3 +1,4 @@
+from .batches import LESSON as LESSON
 from .batches import Collate as Collate
 from .batches import Dialogues as Dialogues
 from .batches import Example as Example
