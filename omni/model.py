@@ -136,7 +136,8 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def adapt_speech(self, frames: Frames) -> Frames:
         """Encoder frames [R, F, D], fresh or read from a cache -> LLM positions [R, P, H]."""
         dtype = self.speech_adapter.linear1.weight.dtype
-        return self.speech_adapter(Frames(frames.values.to(dtype), frames.lengths))
+        heard = Frames(frames.values.to(dtype), frames.lengths)
+        return self.speech_adapter(heard, self.get_input_embeddings())
 
     def embed_prompt(self, input_ids: Tensor, speech: Frames | None) -> Tensor:
         """[B, T] ids and the speech that fills their slots -> [B, T, H]."""

@@ -138,6 +138,11 @@ def llama_omni_config(config: OmniConfig, encoder_file: str, dtype: torch.dtype)
         raise CheckpointError(
             f"speech_adapter.hidden={config.adapter.hidden}: LLaMA-Omni's adapter is 2048 wide"
         )
+    if config.adapter.vocabulary:
+        raise CheckpointError(
+            f"speech_adapter.vocabulary={config.adapter.vocabulary}: LLaMA-Omni's adapter has no "
+            "mixture of tokens; align without --token-mixture"
+        )
     units = config.units
     if units is None:
         return values | {
