@@ -61,9 +61,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
             # mask: it looks ahead, trains to a fine loss and says nonsense.
             config.text_config = copy.deepcopy(config.text_config)
         super().__init__(config)
-        self.speech_encoder = speech_encoder or SpeechEncoder(
-            config.encoder, block_frames=config.block_frames
-        )
+        self.speech_encoder = speech_encoder or SpeechEncoder(config.encoder)
         self.language_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
         # How to end and how to sample is the LLM's: a Llama has several end tokens.
         self.generation_config = copy.deepcopy(self.language_model.generation_config)

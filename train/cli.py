@@ -182,7 +182,8 @@ def nano(
     part: Annotated[
         str | None,
         typer.Option(
-            help="Only this: lm, encoder, units, vocoder, stage1, stage2, checkpoint or evaluation."
+            help="Only this: letters, encoder, units, lm, vocoder, stage1, stage2, checkpoint or "
+            "evaluation."
         ),
     ] = None,
     jobs: Annotated[

@@ -73,7 +73,9 @@ def test_a_missing_manifest_is_one_line_and_no_traceback(tmp_path: Path) -> None
 def test_the_nano_says_which_command_makes_what_it_lacks(tmp_path: Path) -> None:
     result = run("nano", str(tmp_path))
     assert result.exit_code == 2 and "omni-data nano" in result.stderr
-    assert "must be one of lm, encoder" in run("nano", str(tmp_path), "--part", "voice").stderr
+    assert "must be one of letters, encoder" in run("nano", str(tmp_path), "--part", "voice").stderr
+    last = run("nano", str(tmp_path), "--part", "evaluation")
+    assert "omni-data nano" in last.stderr  # it is known; only the data is missing
 
 
 def test_the_nanos_parts_come_after_what_they_need() -> None:

@@ -39,6 +39,11 @@ class Example:
     language: str
 
     @property
+    def has_words(self) -> bool:
+        """Whether it can be asked in writing: a sound that is no speech has no text."""
+        return all(turn.text for turn in self.turns[::2])
+
+    @property
     def question(self) -> RecordTurn:
         """The turn that is answered."""
         return self.turns[-2]
@@ -197,6 +202,7 @@ class Dialogues(Dataset[Prepared]):
     def prepare(self, index: int, variant: int, *, written: bool) -> Prepared:
         """One example in a given variant of its recordings, or with its questions written."""
         example = self.items[index]
+        written = written and example.has_words
         recordings = () if written else example.recordings
         heard = [self._ears.hear(path, variant) for path in recordings]
         positions = [self._ears.positions(sound) for sound in heard]

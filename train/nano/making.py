@@ -19,15 +19,16 @@ from data_tools.manifest import ROLES, read_manifest
 from data_tools.speech import AugmentConfig
 from omni.checkpoint import load_speech_encoder
 from omni.devices import choose_device
-from omni.files import UserError, need, read_json, write_json, write_text
+from omni.files import need, read_json, write_json, write_text
 from omni.loading import load
 from omni.units import UnitsConfig
 from omni.vocoder import load_vocoder
 from train.bases import train_encoder, train_lm, transcribed
 from train.data import data_of, plain
-from train.evaluation import Evaluation, EvaluationConfig
 from train.loop import FILE, LoopConfig, begin_run
 from train.nano.card import model_card
+from train.nano.folder import DATA, MARKER, complete, is_there, missing
+from train.nano.measuring import measure
 from train.nano.schedule import LOGS, StatusLine, run_parts
 from train.stages import (
     nano_bases,
@@ -48,7 +49,6 @@ USED_BY_PARTS = {
     "jiwer": "eval",
     "pocketsphinx": "eval",
 }
-MARKER = "complete.json"  # written last in each part's folder; holds its validation's numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,19 +65,14 @@ class Setting:
         return replace(loop, seed=self.seed, device=self.device, dtype=self.dtype)
 
 
-def complete(folder: Path, part: str) -> bool:
-    """Whether a part has been made to its end."""
-    return (folder / part / MARKER).is_file()
-
-
 def begin(folder: Path, *, seed: int | None = None, restart: bool = False) -> None:
     """Take DIR for this data, recipe and seed, or see that it was made of them.
 
     seed: of every part; None takes the one that DIR was begun with. restart: removes every part.
     Raises UserError if there is no data, or if DIR's parts were made of something else.
     """
-    if not _there(folder, "data"):
-        raise _missing(folder, "data", next(iter(NEEDS)))
+    if not is_there(folder, "data"):
+        raise missing(folder, "data", next(iter(NEEDS)))
     known = folder / FILE
     if seed is None:
         seed = _seed(folder) if known.is_file() and not restart else SEED
@@ -105,8 +100,8 @@ def build(folder: Path, part: str, *, device: str = "auto", dtype: str = "auto")
     """
     begin(folder)
     for needed in NEEDS[part]:
-        if not _there(folder, needed):
-            raise _missing(folder, needed, part)
+        if not is_there(folder, needed):
+            raise missing(folder, needed, part)
     (folder / part).mkdir(parents=True, exist_ok=True)
     at = Setting(folder=folder, seed=_seed(folder), device=device, dtype=dtype)
     write_json(folder / part / MARKER, PARTS[part](at))
@@ -147,21 +142,6 @@ def build_all(
     )
 
 
-def _there(folder: Path, needed: str) -> bool:
-    if needed == "data":
-        return (folder / "data" / "records.jsonl").is_file()
-    return complete(folder, needed)
-
-
-def _missing(folder: Path, needed: str, part: str) -> UserError:
-    command = (
-        f"omni-data nano --output {folder}/data"
-        if needed == "data"
-        else f"omni-train nano {folder} --part {needed}"
-    )
-    return UserError(f"{folder}/{needed}: not complete, and {part} needs it; run {command}")
-
-
 def _seed(folder: Path) -> int:
     """What DIR was begun with."""
     return read_json(folder / FILE)["made_of"]["seed"]
@@ -178,18 +158,35 @@ def _lm(at: Setting) -> dict[str, float]:
     )
 
 
-def _encoder(at: Setting) -> dict[str, float]:
-    folder = at.folder
+def _letters(at: Setting) -> dict[str, float]:
     recipe = nano_bases()
-    manifest = read_manifest(folder / "data" / "records.jsonl")
+    return _hearing(at, "letters", recipe.encoder_loop, clean_epochs=recipe.encoder_clean_epochs)
+
+
+def _encoder(at: Setting) -> dict[str, float]:
+    loop = nano_bases().encoder_again
+    return _hearing(at, "encoder", loop, begin_with=at.folder / "letters")
+
+
+def _hearing(
+    at: Setting,
+    part: str,
+    loop: LoopConfig,
+    *,
+    clean_epochs: int = 0,
+    begin_with: Path | None = None,
+) -> dict[str, float]:
+    """Letters from English, and none from sounds; other languages have letters of their own."""
+    manifest = read_manifest(at.folder / "data" / "records.jsonl")
     return train_encoder(
-        transcribed(manifest, "train"),
-        transcribed(manifest, "validation"),
-        architecture=recipe.encoder,
-        loop=at.loop(recipe.encoder_loop),
-        output=folder / "encoder",
-        clean_epochs=recipe.encoder_clean_epochs,
+        transcribed(manifest, "train", language="en"),
+        transcribed(manifest, "validation", language="en"),
+        architecture=nano_bases().encoder,
+        loop=at.loop(loop),
+        output=at.folder / part,
+        clean_epochs=clean_epochs,
         augmentation=AugmentConfig(),
+        begin_with=begin_with,
     )
 
 
@@ -270,16 +267,15 @@ def _checkpoint(at: Setting) -> dict[str, float]:
 
 def _evaluation(at: Setting) -> dict[str, Any]:
     folder = at.folder
-    report = Evaluation(
+    report = measure(
         folder / "checkpoint",
         read_manifest(folder / "units" / "records.jsonl"),
-        EvaluationConfig(splits=("test_seen", "test_unseen"), device=at.device),
         folder / "evaluation",
-    ).run()
+        device=at.device,
+    )
     write_json(folder / "evaluation" / "report.json", report)
     made = {part: read_json(folder / part / MARKER) for part in NEEDS if complete(folder, part)}
-    card = model_card(report, made)
-    write_text(folder / "checkpoint" / "README.md", card)
+    write_text(folder / "checkpoint" / "README.md", model_card(report, made))
     return report
 
 
@@ -287,10 +283,10 @@ def _encoder_folder(folder: Path) -> str:
     return str(folder / "encoder" / "encoder")
 
 
-DATA = ("text.jsonl", "records.jsonl", "reading.jsonl")
 PARTS: dict[str, Callable[[Setting], Mapping[str, Any]]] = {
-    "lm": _lm,
+    "letters": _letters,
     "encoder": _encoder,
+    "lm": _lm,
     "units": _units,
     "vocoder": _vocoder,
     "stage1": _stage1,
@@ -298,10 +294,13 @@ PARTS: dict[str, Callable[[Setting], Mapping[str, Any]]] = {
     "checkpoint": _checkpoint,
     "evaluation": _evaluation,
 }
+# In the order in which they begin. The LLM waits: the ears take longest, and alone they have all
+# the cores.
 NEEDS: dict[str, tuple[str, ...]] = {
-    "lm": ("data",),
-    "encoder": ("data",),
+    "letters": ("data",),
+    "encoder": ("data", "letters"),
     "units": ("data", "encoder"),
+    "lm": ("data", "encoder"),
     "vocoder": ("units",),
     "stage1": ("data", "encoder", "lm"),
     "stage2": ("units", "stage1"),
