@@ -1,0 +1,2 @@
+from .making import MINI as MINI
+from .setting import QUESTIONS as QUESTIONS
