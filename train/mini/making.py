@@ -6,6 +6,7 @@ the other parts, and logs/; checkpoint/ is what ships.
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -190,11 +191,17 @@ def _checkpoint(at: MiniSetting) -> dict[str, float]:
     model.save_pretrained(
         folder, dtype=torch.float16, processor=processor, carry=at.folder / "units"
     )
+    _pack(folder / "tokenizer.json")
     card = model_card(
         read_manifest(at.folder / "data" / "records.jsonl"), results(at.folder, MINI.parts)
     )
     write_text(folder / "README.md", card)
     return {"megabytes": megabytes(folder)}
+
+
+def _pack(file: Path) -> None:
+    """The same JSON without blanks: of the LLM's tokenizer less than half, and it ships too."""
+    write_text(file, json.dumps(read_json(file), ensure_ascii=False, separators=(",", ":")))
 
 
 MINI = MadeInParts(
