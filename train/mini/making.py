@@ -153,7 +153,8 @@ def _align(at: MiniSetting) -> dict[str, float]:
     hearing = replace(recipe.hearing, loop=at.loop(recipe.hearing.loop))
     return train_align(
         read_manifest(at.folder / "data" / "records.jsonl"),
-        **at.bases,
+        speech_encoder=at.speech_encoder,
+        language_model=at.language_model,
         recipe=replace(recipe, hearing=hearing, loop=at.loop(recipe.loop)),
         output=at.folder / "align",
         cache=_frames_folder(at),
@@ -164,7 +165,8 @@ def _stage1(at: MiniSetting) -> dict[str, float]:
     recipe = mini_stage1()
     return train_stage1(
         read_manifest(at.folder / "data" / "records.jsonl"),
-        **at.bases,
+        speech_encoder=at.speech_encoder,
+        language_model=at.language_model,
         recipe=replace(recipe, loop=at.loop(recipe.loop)),
         output=at.folder / "stage1",
         cache=_frames_folder(at),
