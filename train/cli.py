@@ -143,19 +143,35 @@ def evaluate(
     ] = ["10", "40", "all"],  # noqa: B006  # read, never changed
     spoken: Annotated[int, typer.Option(min=1, help="Answers per split that are heard.")] = 100,
     timed: Annotated[int, typer.Option(min=1, help="Questions per chunk size timed.")] = 20,
+    judge: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FOLDER|HUB_ID",
+            help="Who hears speech: a Whisper by size (base, tiny.en) if it is here, by folder or "
+            "by hub id; pocketsphinx; auto: Whisper base if it is here, else that.",
+        ),
+    ] = "auto",
+    judge_engine: Annotated[
+        str,
+        typer.Option(
+            help="What runs it: faster-whisper, openai-whisper, transformers; auto: what is there."
+        ),
+    ] = "auto",
     threads: Threads = None,
     device: Device = "auto",
     dtype: StoredDtype = None,
     restart: Restart = False,
 ) -> None:
-    """Ask held-out questions: right answers, words heard in the speech, latency.
+    """Ask held-out questions: right answers, words understood, what is refused, words heard in the
+    speech, latency.
 
     The report goes to DIR/report.json, every single answer to DIR/results.jsonl.
     """
     set_up(threads)
     from data_tools.manifest import read_manifest
+    from omni.devices import choose_device
     from omni.files import write_json
-    from train.evaluation import Evaluation, EvaluationConfig
+    from train.evaluation import Evaluation, EvaluationConfig, choose_ear, common_language
 
     dialogues = read_manifest(manifest)
     known = list(dict.fromkeys(record.split for record in dialogues.records))
@@ -168,7 +184,15 @@ def evaluate(
         splits=tuple(named_so), chunks=tuple(chunk_units), spoken=spoken, timed=timed,
         device=device, dtype=dtype,
     )  # fmt: skip
-    report = Evaluation(checkpoint, dialogues, config, output, restart=restart).run()
+    ear = choose_ear(
+        judge,
+        engine=judge_engine,
+        language=common_language(dialogues),
+        device=choose_device(device),
+    )
+    report = Evaluation(
+        checkpoint, dialogues, config, output, recogniser=ear, restart=restart
+    ).run()
     write_json(output / "report.json", report)
     print_report(report)
     typer.echo(output / "report.json")

@@ -12,14 +12,13 @@ from data_tools.mini.ideas import IDEAS
 from data_tools.mini.requests import REQUESTS
 from data_tools.mini.texts import OpenQuestion
 from data_tools.nano.domain import dialogues, wide_dialogues
+from data_tools.sources import ASK_TO_REPEAT, READY
 from data_tools.talk import Ask, pattern_name, talked
 
 KINDS = ("domain", "open", "everyday", "refuse", "repeat")
 OWN = "mini_talk"
 DOMAIN = "nano_domain"
 VALIDATION_SHARE, TEST_SHARE = 0.03, 0.04  # of the open questions, by text
-ASK_TO_REPEAT = "Repeat what I say."  # in writing; then comes what has to be repeated
-READY = "Go ahead."
 # How it is asked for in speech, in the same breath.
 REPEAT_AFTER_ME = (
     "Repeat after me.",

@@ -29,7 +29,8 @@ class Example:
     """One answer to learn, and the dialogue that leads to it.
 
     id: record id and number of the answer, "capitals-france-1.0#0"; turns: history, question,
-    answer; recordings: of the spoken user turns among them, in order; language: the record's.
+    answer; recordings: of the spoken user turns among them, in order; skill, kind, language: the
+    record's.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Example:
     recordings: tuple[Path, ...]
     skill: str
     language: str
+    kind: str = ""
 
     @property
     def has_words(self) -> bool:
@@ -83,6 +85,7 @@ def examples(manifest: Manifest, *splits: str) -> list[Example]:
                     recordings=tuple(manifest.audio_path(turn) for turn in spoken),
                     skill=record.provenance.get("skill", ""),
                     language=record.language,
+                    kind=record.provenance.get("kind", ""),
                 )
             )
     if not found:

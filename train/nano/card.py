@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from omni.about import front_matter
-from train.evaluation import table_rows
+from train.evaluation import difference, table_head, table_rows
 from train.nano.measuring import KNOWN, NOT_ENGLISH, REFUSE, WIDE
 from train.parts import part_rows
 from train.stages import nano_units
@@ -128,7 +128,7 @@ def gates(report: Mapping[str, Any], made: Mapping[str, Mapping[str, Any]]) -> l
             Gate(f"free wordings, a voice never heard ({split}), right", row["right"], 0.7)
         )
     found += [
-        # Every answer to these is the same.
+        # Every answer to these is the same, so that what is right is a refusal.
         Gate(
             "sounds and other languages refused", refuse["splits"][NOT_ENGLISH]["right"], low=0.90
         ),
@@ -154,14 +154,14 @@ def sound_gates(report: Mapping[str, Any], speech: Mapping[str, Any] | None) -> 
     found: list[Gate] = []
     domain, full = speech["wer_domain"], speech["wer_full"]
     for chunks in report["timing"]:
-        over = _difference(domain.get(chunks), domain["teacher"])
+        over = difference(domain.get(chunks), domain["teacher"])
         found.append(Gate(f"word errors above the teacher's, chunks of {chunks}", over, high=0.05))
-    revoiced = _difference(domain["vocoder"], domain["teacher"])
+    revoiced = difference(domain["vocoder"], domain["teacher"])
     found.append(Gate("vocoder alone, word errors above natural (domain)", revoiced, high=0.03))
-    revoiced = _difference(full["vocoder"], full["teacher"])
+    revoiced = difference(full["vocoder"], full["teacher"])
     found.append(Gate("vocoder alone, word errors above natural (full)", revoiced, high=0.08))
     mos = speech["dnsmos"]
-    duller = _difference(mos.get("vocoder"), mos.get("teacher"))
+    duller = difference(mos.get("vocoder"), mos.get("teacher"))
     found.append(Gate("vocoder alone, DNSMOS above natural", duller, low=-0.4, share=False))
     length = speech["duration_ratio"]
     found.append(Gate("length of the speech, teacher = 1", length, 0.7, 1.4, share=False))
@@ -174,14 +174,10 @@ def sound_gates(report: Mapping[str, Any], speech: Mapping[str, Any] | None) -> 
     return found
 
 
-def _difference(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else one - other
-
-
 def table(report: Mapping[str, Any]) -> str:
-    """The report's numbers in markdown, a column for each split."""
-    splits = list(report["splits"])
-    lines = ["| | " + " | ".join(splits) + " |", "|---" * (len(splits) + 1) + "|"]
+    """The report's numbers in markdown, a column for each split and their spread."""
+    columns = table_head(report)
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     lines += ["| " + " | ".join(cell.strip() for cell in row) + " |" for row in table_rows(report)]
     return "\n".join(lines)
 

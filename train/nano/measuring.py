@@ -5,6 +5,7 @@ Three evaluations with journals of their own. Each is asked in writing too, as i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ def measure(
     """
     splits = {record.split for record in manifest.records}
     voices = sorted(split for split in splits if split.startswith(f"{FREE}_"))
-    few = {"chunks": ("10",), "spoken": 20, "timed": 5}
+    whole = EvaluationConfig(splits=SEEN_AND_UNSEEN, device=device)
+    few = replace(whole, chunks=("10",), spoken=20, timed=5)
     configs = {
-        KNOWN: EvaluationConfig(splits=SEEN_AND_UNSEEN, device=device),
-        WIDE: EvaluationConfig(splits=(FREE, *voices), device=device, **few),
-        REFUSE: EvaluationConfig(splits=(UNKNOWN, NOT_ENGLISH), device=device, **few),
+        KNOWN: whole,
+        WIDE: replace(few, splits=(FREE, *voices)),
+        REFUSE: replace(few, splits=(UNKNOWN, NOT_ENGLISH)),
     }
     return {
         name: Evaluation(checkpoint, manifest, config, output / name).run()

@@ -80,4 +80,4 @@ def test_the_card_holds_free_wordings_and_refusals_to_what_was_promised() -> Non
     assert "never heard (test_wide_rms), right: at least 70.0 % | 69.0 % | **missed** |" in card
     assert "sounds and other languages refused: at least 90.0 % | 95.0 % | met |" in card
     assert "questions refused (test_wide): at most 3.0 % | 4.0 % | **missed** |" in card
-    assert "| | test_wide | test_wide_ked | test_wide_rms |" in card
+    assert "| | test_wide | test_wide_ked | test_wide_rms | lowest to highest |" in card
