@@ -28,8 +28,7 @@ omni ask question.wav --checkpoint mini
 |---|---|---|---|
 {bases}
 
-On other weights by these names, such as a copy rounded to 4 bits, it works and may answer worse; a
-warning says so.
+On other weights by these names it works and may answer worse; a warning says so.
 
 **What it can't do.** It was trained on synthetic voices alone; that it understands people at all is
 its encoder's doing. It knows what its small LLM knows, and says what it says with its faults. It
