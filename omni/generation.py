@@ -18,6 +18,7 @@ from transformers.utils import ModelOutput  # pyright: ignore[reportPrivateImpor
 
 from omni.ctc import best_units
 from omni.language_model import response_states
+from omni.unit_decoder import UnitDecoder
 from omni.values import Frames, lengths_to_mask
 from omni.vocoder import vocode
 
@@ -69,7 +70,7 @@ def generate_speech(
     if return_dict_in_generate is None:
         return_dict_in_generate = bool(settings.return_dict_in_generate)
     output = generate(*args, **kwargs, return_dict_in_generate=True, output_hidden_states=True)
-    replies = _predicting_states(model, output, args, kwargs)
+    replies = _decoder_inputs(model.unit_decoder, model, output, args, kwargs)
     device = model.unit_decoder.output_proj.weight.device
     units = best_units(
         model.unit_decoder(Frames(replies.values.to(device), replies.lengths.to(device)))
@@ -81,10 +82,14 @@ def generate_speech(
     return output.sequences, audio[0] if len(audio) == 1 else audio
 
 
-def _predicting_states(
-    model: OmniForConditionalGeneration, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+def _decoder_inputs(
+    decoder: UnitDecoder,
+    model: OmniForConditionalGeneration,
+    output: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> Frames:
-    """The states that predicted each reply's tokens, its end token's included, [B, N, H]."""
+    """What the unit decoder reads of each reply's tokens, its end token's included."""
     prompt = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
     tokens = output.sequences[:, prompt.shape[1] if prompt is not None else 0 :]  # [B, N]
     # Of each step's forward the last position chose the token, whether or not keys were kept.
@@ -95,7 +100,9 @@ def _predicting_states(
         rows = beams[:, : tokens.shape[1]].clamp(min=0)
         hidden = hidden[rows, torch.arange(tokens.shape[1], device=rows.device)]
     lengths = _reply_lengths(tokens, model, kwargs)
-    return response_states(hidden, lengths_to_mask(lengths, tokens.shape[1]))
+    states = response_states(hidden, lengths_to_mask(lengths, tokens.shape[1]))
+    said = tokens[:, : states.values.shape[1]]
+    return decoder.inputs(states, said, model.embed_tokens)
 
 
 def _reply_lengths(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from omni.prompt import IGNORE
 from omni.values import Frames
 
 # What a causal LM calls its keys and values: "cache" since transformers 5.24, before that
@@ -69,6 +70,12 @@ def response_states(hidden: Tensor, predicts: Tensor) -> Frames:
     """
     rows = [states[chosen] for states, chosen in zip(hidden, predicts, strict=True)]
     return Frames(nn.utils.rnn.pad_sequence(rows, batch_first=True), predicts.sum(-1))
+
+
+def response_tokens(labels: Tensor) -> Tensor:
+    """[B, T] labels -> [B, N] ids y_1 ... y_N: what `response_states` predict; padded with 0."""
+    rows = [row[row != IGNORE] for row in labels]
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
 
 def embed(model: PreTrainedModel, ids: Tensor, placeholder: int) -> Tensor:

@@ -23,6 +23,7 @@ from omni.language_model import (
     LanguageModelOutput,
     embed,
     response_states,
+    response_tokens,
     run_language_model,
 )
 from omni.prompt import IGNORE
@@ -150,6 +151,10 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
             return embeddings
         return splice(embeddings, input_ids == slot, speech)
 
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        """[B, N] ids that the LLM says or reads -> [B, N, H]."""
+        return self.embed_prompt(ids, None)
+
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -259,3 +264,9 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         )  # fmt: skip
         predicts = F.pad(labels[:, 1:] != IGNORE, (0, 1))
         return response_states(output.hidden, predicts)
+
+    def teacher_forced_inputs(self, labels: Tensor, **batch: Tensor) -> Frames:
+        """What the unit decoder reads for each label: its state, under fusion its token too."""
+        assert self.unit_decoder is not None
+        states = self.teacher_forced_states(labels=labels, **batch)
+        return self.unit_decoder.inputs(states, response_tokens(labels), self.embed_tokens)

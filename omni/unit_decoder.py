@@ -7,7 +7,7 @@ steps, and a linear layer scores K units and the blank. Parameter names are thos
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,8 @@ class UnitDecoderConfig:
     # A learned vector per step within a state. Without it, as published, the repeats of the first
     # state are all alike and can say one unit between them; later ones differ by attention alone.
     step_embedding: bool = False
+    # Reads, beside each state, the LLM's embedding of the token that the state predicts.
+    gate_fusion: bool = False
 
     def __post_init__(self) -> None:
         for name in ("input_width", "width", "layers", "heads", "ffn", "num_units", "upsample"):
@@ -55,6 +57,11 @@ class UnitDecoderConfig:
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.width // self.heads
+
+    @property
+    def reads_width(self) -> int:
+        """Width of what `forward` and `step` take: H, under gate fusion 2 H."""
+        return 2 * self.input_width if self.gate_fusion else self.input_width
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,28 @@ class UnitDecoderState:
         )
 
 
+class GateFusion(nn.Module):
+    """State and token into one (LLaMA-Omni 2, Fang et al. 2025, arXiv 2505.02625, section 2.3.2).
+
+    A state knows the context and only guesses the token that was then chosen; the token is sure
+    and knows no context. g = sigmoid(W [h; e] + b), and what is read on is g h + (1 - g) e.
+    """
+
+    def __init__(self, input_width: int, width: int, eps: float) -> None:
+        super().__init__()
+        # Embedding tables are of very different scales, 0.02 to 1, and Llama's first layer norms
+        # them likewise.
+        self.norm = nn.RMSNorm(input_width, eps=eps)
+        self.token_proj = nn.Linear(input_width, width)
+        self.gate = nn.Linear(2 * width, width)
+
+    def forward(self, states: Tensor, tokens: Tensor) -> Tensor:
+        """states: [B, N, width], projected; tokens: [B, N, H] -> [B, N, width]."""
+        e = self.token_proj(self.norm(tokens))
+        g = torch.sigmoid(self.gate(torch.cat([states, e], dim=-1)))
+        return g * states + (1 - g) * e
+
+
 class UnitDecoder(nn.Module):
     """The figure's speech decoder (Fang et al. 2024, section 2.4), whole and step by step."""
 
@@ -107,10 +136,23 @@ class UnitDecoder(nn.Module):
         self.output_proj = nn.Linear(config.width, config.num_units + 1)
         if config.step_embedding:
             self.step_embedding = nn.Embedding(config.upsample, config.width)
+        if config.gate_fusion:
+            self.gate_fusion = GateFusion(config.input_width, config.width, config.rms_norm_eps)
         self._rotary = RotaryPositions(config.head_dim, config.rope_theta, config.rope_scaling)
 
+    def inputs(self, states: Frames, ids: Tensor, embed: Callable[[Tensor], Tensor]) -> Frames:
+        """What this decoder reads of the LLM: its states, under gate fusion with their tokens.
+
+        states: [B, N, H]; ids: [B, N], the token that each state predicts (y_k for state k);
+        embed: the LLM's own embedding of ids, [B, N, H]. Returns [B, N, H], or [B, N, 2 H].
+        """
+        if not self.config.gate_fusion:
+            return states
+        tokens = embed(ids).to(states.values)
+        return Frames(torch.cat([states.values, tokens], dim=-1), states.lengths)
+
     def forward(self, states: Frames) -> Frames:
-        """[B, N, H] -> float32 log-probabilities [B, N * upsample, K + 1].
+        """What `inputs` gives -> float32 log-probabilities [B, N * upsample, K + 1].
 
         Padding follows the states, and nothing looks ahead: each row comes out as if alone.
         """
@@ -132,7 +174,7 @@ class UnitDecoder(nn.Module):
 
     @torch.no_grad()
     def step(self, states: Frames, state: UnitDecoderState) -> tuple[Frames, UnitDecoderState]:
-        """The next states of each row, [B, n, H] -> [B, n * upsample, K + 1] and the new state.
+        """The next `inputs` of each row, [B, n, H] -> [B, n * upsample, K + 1] and the new state.
 
         Rows may bring different numbers of states, also none. What was computed before is read
         from the cache. Any chunking gives what `forward` gives.
@@ -157,11 +199,20 @@ class UnitDecoder(nn.Module):
 
     def _steps_of(self, states: Frames) -> Tensor:
         """[B, N, H] -> [B, N * upsample, width]; projected first, as repeats project alike."""
+        config = self.config
+        if (width := states.values.shape[-1]) != config.reads_width:
+            raise ValueError(
+                f"states are {width} wide, this unit decoder reads {config.reads_width}; take them "
+                "from the LLM that it was trained on, through `inputs`"
+            )
         # Zeroed: attention multiplies padding by 0, and 0 * NaN would be NaN.
         real = states.values.masked_fill(~states.mask[:, :, None], 0.0)
-        x = self.input_proj(real.to(self.input_proj.weight.dtype))
+        real = real.to(self.input_proj.weight.dtype)
+        x = self.input_proj(real[..., : config.input_width])
+        if config.gate_fusion:
+            x = self.gate_fusion(x, real[..., config.input_width :])
         x = x.repeat_interleave(self.upsample, dim=1)
-        if self.config.step_embedding:
+        if config.step_embedding:
             x = x + self.step_embedding.weight.repeat(states.values.shape[1], 1)
         return x
 

@@ -108,6 +108,15 @@ def lora(data: Path, output: Path, loop: LoopConfig) -> None:
     listen(data, output, recipe)
 
 
+def taught(data: Path, output: Path, loop: LoopConfig) -> None:
+    """LoRA beside its base, which has read the question."""
+    recipe = replace(
+        STAGE1, loop=loop, language_model="lora", lora=Lora(rank=2, alpha=4),
+        distillation_weight=2.0,
+    )  # fmt: skip
+    listen(data, output, recipe)
+
+
 def stage2(data: Path, output: Path, loop: LoopConfig) -> None:
     recipe = Stage2(
         hearing=STAGE1, loop=loop, units=UNITS, width=32, layers=2, heads=2, ffn=64, upsample=6
@@ -115,7 +124,7 @@ def stage2(data: Path, output: Path, loop: LoopConfig) -> None:
     train_stage2(data / "checkpoint", manifest(data), recipe=recipe, output=output)
 
 
-STAGES = {f.__name__: f for f in (lm, encoder, vocoder, units, stage1, lora, stage2)}
+STAGES = {f.__name__: f for f in (lm, encoder, vocoder, units, stage1, lora, taught, stage2)}
 
 
 def manifest(data: Path) -> Manifest:

@@ -38,7 +38,12 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return build_tokenizer(TEXTS, 320)
 
 
-def tiny_config(*, block_frames: int | None = None, pad_to_window: bool = False) -> OmniConfig:
+def tiny_config(
+    *,
+    block_frames: int | None = None,
+    pad_to_window: bool = False,
+    gate_fusion: bool = False,
+) -> OmniConfig:
     """Widths of 32, two layers each; 10 s of speech, an LLM position per 100 ms."""
     tokenizer = tiny_tokenizer()
     size = SmallLlama(
@@ -50,8 +55,9 @@ def tiny_config(*, block_frames: int | None = None, pad_to_window: bool = False)
         max_positions=512,
     )
     units = UnitDecoderConfig(
-        input_width=32, width=32, layers=2, heads=2, ffn=64, num_units=UNITS, upsample=5
-    )
+        input_width=32, width=32, layers=2, heads=2, ffn=64, num_units=UNITS, upsample=5,
+        gate_fusion=gate_fusion,
+    )  # fmt: skip
     return OmniConfig(
         audio_config=SpeechEncoderConfig(
             n_mels=20,
@@ -71,12 +77,19 @@ def tiny_config(*, block_frames: int | None = None, pad_to_window: bool = False)
     )
 
 
-def tiny_model(*, vocoder: str | None = "nsf", block_frames: int | None = None, seed: int = 0):
+def tiny_model(
+    *,
+    vocoder: str | None = "nsf",
+    block_frames: int | None = None,
+    gate_fusion: bool = False,
+    seed: int = 0,
+):
     """A whole model in evaluation mode; vocoder: "nsf", "hifigan" or None."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         language_model = LlamaForCausalLM(tiny_config().text_config)
-        model = OmniForConditionalGeneration(tiny_config(block_frames=block_frames), language_model)
+        config = tiny_config(block_frames=block_frames, gate_fusion=gate_fusion)
+        model = OmniForConditionalGeneration(config, language_model)
         for parameter in model.parameters():
             # Fresh weights are so small that every input sounds alike: spread the matrices.
             if parameter.dim() == 2:

@@ -65,6 +65,7 @@ def describe(source: str | Path) -> CheckpointInfo:
     if (units := config.units) is not None:
         shapes["unit_decoder"] = (
             f"{units.width} x {units.layers}, {units.num_units} units, upsamples {units.upsample}"
+            + (", gate fusion" if units.gate_fusion else "")
         )
     if (folder / "vocoder").is_dir():
         kind = read_json(folder / "vocoder" / "config.json").get("kind", "unknown")

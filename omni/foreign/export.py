@@ -98,8 +98,8 @@ def read_export(
 def llama_omni_config(config: OmniConfig, encoder_file: str, dtype: torch.dtype) -> dict[str, Any]:
     """The original's config.json. dtype: of its weights.
 
-    Raises CheckpointError for another LLM than Llama, or a unit decoder that turns its positions
-    differently from the LLM: the original takes both from one place.
+    Raises CheckpointError for another LLM than Llama, and for a unit decoder that has more than the
+    original's or turns its positions differently from the LLM: it takes both from one place.
     """
     text = config.text_config
     if text.model_type != "llama":
@@ -143,6 +143,11 @@ def llama_omni_config(config: OmniConfig, encoder_file: str, dtype: torch.dtype)
         return values | {
             "model_type": "omni_speech_llama", "architectures": ["OmniSpeechLlamaForCausalLM"],
         }  # fmt: skip
+    if more := [name for name in ("step_embedding", "gate_fusion") if getattr(units, name)]:
+        raise CheckpointError(
+            f"unit decoder with {' and '.join(more)}: LLaMA-Omni's format has none; train stage 2 "
+            "without"
+        )
     own = {"rope_type": "default", **units.rope_scaling}
     if (own, units.rope_theta, units.rms_norm_eps) != (rope, theta, text.rms_norm_eps):
         raise CheckpointError(

@@ -104,12 +104,12 @@ class Reply:
         delta, self.text = text[len(self.text) :], text
         if delta or not ended:
             yield TextDelta(delta, token)
-        yield from self._speak(output.hidden)
+        ids = torch.tensor([[token]], device=output.hidden.device)
+        yield from self._speak(output.hidden, ids)
         if last:
             self._end = "end" if ended else "length"
             self._inputs = None
         else:
-            ids = torch.tensor([[token]], device=output.hidden.device)
             self._inputs = StepInputs(self._embed(ids), output.cache)
 
     def cancel(self) -> None:
@@ -128,13 +128,13 @@ class Reply:
         # A character may be spelled by several byte tokens: wait until it is whole.
         return whole if last else whole.rstrip("\ufffd")
 
-    def _speak(self, hidden: Tensor) -> Iterator[Event]:
+    def _speak(self, hidden: Tensor, ids: Tensor) -> Iterator[Event]:
         if self._speaker is None or self._speaking is None or self._cancelled.is_set():
             return
         # Of a forward over the prompt or one token, the last state predicts the chosen token.
         predicts = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
         predicts[:, -1] = True
-        states = response_states(hidden, predicts)
+        states = self._speaker.inputs(response_states(hidden, predicts), ids, self._embed)
         units, self._speaking = self._speaker.decode(states, self._speaking)
         if units and self._first_unit_ms is None:
             self._first_unit_ms = self._elapsed_ms()

@@ -194,7 +194,7 @@ class SpeechSession:
             StepInputs(embeddings[:, known:], cache),
             decode=self._processor.decode,
             end_tokens=self._ends,
-            embed=lambda token: self._model.embed_prompt(token, None),
+            embed=self._model.embed_tokens,
             speaker=self._speaker,
             sampling=self._config.sampling,
             max_new_tokens=min(self._config.max_new_tokens, room),

@@ -6,6 +6,7 @@ same units, and the same sound up to where chunks are cut.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -43,8 +44,12 @@ class Speaker:
             self._vocoder.initial_state() if self._vocoder is not None else None,
         )
 
+    def inputs(self, states: Frames, ids: Tensor, embed: Callable[[Tensor], Tensor]) -> Frames:
+        """What `decode` takes, of the LLM's states and the tokens that they predict."""
+        return self._decoder.inputs(states, ids, embed)
+
     def decode(self, states: Frames, state: SpeakerState) -> tuple[list[int], SpeakerState]:
-        """The next states of one reply, [1, n, H] -> the merged units that they add."""
+        """The next `inputs` of one reply, [1, n, H] -> the merged units that they add."""
         log_probs, decoder = self._decoder.step(states, state.decoder)
         labels: Tensor = best_labels(log_probs)[0]
         units, collapsed = collapse(labels, state.collapse, self._decoder.blank)

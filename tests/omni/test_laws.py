@@ -13,8 +13,10 @@ from omni.ctc import best_units
 from omni.language_model import response_states, run_language_model
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor, pad_features
+from omni.prompt import IGNORE
 from omni.session.config import SessionConfig
 from omni.session.events import Done
+from omni.session.sampling import Sampling
 from omni.session.session import SpeechSession
 from omni.session.speaker import Speaker, SpeakerState
 from omni.unit_decoder import UnitDecoder
@@ -29,8 +31,8 @@ torch.set_num_threads(1)
 
 
 @cache
-def model() -> OmniForConditionalGeneration:
-    return tiny_model()
+def model(gate_fusion: bool = False) -> OmniForConditionalGeneration:
+    return tiny_model(gate_fusion=gate_fusion)
 
 
 @cache
@@ -38,8 +40,8 @@ def processor() -> OmniProcessor:
     return tiny_processor()
 
 
-def decoder() -> UnitDecoder:
-    found = model().unit_decoder
+def decoder(gate_fusion: bool = False) -> UnitDecoder:
+    found = model(gate_fusion).unit_decoder
     assert found is not None
     return found
 
@@ -85,18 +87,25 @@ def test_every_part_keeps_its_promise_of_shape_and_length(mels: list[int]) -> No
 
 
 @settings(max_examples=15, deadline=None)
-@given(chunks=chunkings(), seed=st.integers(0, 99), schedule=st.sampled_from([Whole(), Fixed(3)]))
+@given(
+    chunks=chunkings(),
+    seed=st.integers(0, 99),
+    schedule=st.sampled_from([Whole(), Fixed(3)]),
+    fused=st.booleans(),
+)
 def test_any_way_of_feeding_states_gives_the_same_units_and_the_same_sound(
-    chunks: list[int], seed: int, schedule: Whole | Fixed
+    chunks: list[int], seed: int, schedule: Whole | Fixed, fused: bool
 ) -> None:
     torch.manual_seed(seed)
-    states = torch.randn(1, sum(chunks), 32)
-    whole = Frames(states, torch.tensor([sum(chunks)]))
+    ids = torch.randint(5, 200, (1, sum(chunks)))
+    whole = Frames(torch.randn(1, sum(chunks), 32), torch.tensor([sum(chunks)]))
     with torch.inference_mode():
-        units = best_units(decoder()(whole))[0]
         speaker = Speaker(
-            decoder(), StreamingVocoder(voice(), schedule, StreamContext.exact(voice()))
+            decoder(fused), StreamingVocoder(voice(), schedule, StreamContext.exact(voice()))
         )
+        whole = speaker.inputs(whole, ids, model(fused).embed_tokens)
+        states = whole.values
+        units = best_units(decoder(fused)(whole))[0]
         state: SpeakerState = speaker.initial_state()
         said: list[int] = []
         heard: list[np.ndarray] = []
@@ -188,11 +197,15 @@ def test_response_states_are_the_predicting_ones_under_any_padding(
         assert states.sequence(row)[:, 0].tolist() == expected
 
 
-@settings(max_examples=8, deadline=None)
-@given(sizes=st.integers(1, 12), right=st.integers(0, 30), seed=st.integers(0, 5))
-def test_the_schedule_never_changes_what_is_said(sizes: int, right: int, seed: int) -> None:
+@settings(max_examples=12, deadline=None)
+@given(
+    sizes=st.integers(1, 12), right=st.integers(0, 30), seed=st.integers(0, 5), fused=st.booleans()
+)
+def test_the_schedule_never_changes_what_is_said(
+    sizes: int, right: int, seed: int, fused: bool
+) -> None:
     def said(config: SessionConfig) -> Done:
-        done = list(SpeechSession(model(), processor(), config).ask(question(0.5, seed)))[-1]
+        done = list(SpeechSession(model(fused), processor(), config).ask(question(0.5, seed)))[-1]
         assert isinstance(done, Done)
         return done
 
@@ -202,6 +215,37 @@ def test_the_schedule_never_changes_what_is_said(sizes: int, right: int, seed: i
     whole = said(SessionConfig(schedule=Whole(), max_new_tokens=8))
     assert (chunked.token_ids, chunked.units) == (whole.token_ids, whole.units)
     assert sum(c.samples for c in chunked.chunks) == sum(c.samples for c in whole.chunks)
+
+
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 9), temperature=st.sampled_from([0.0, 1.0]))
+def test_with_gate_fusion_training_generation_and_a_session_read_the_same_tokens(
+    seed: int, temperature: float
+) -> None:
+    """The token beside each state is the one that was chosen from it: also where it was drawn."""
+    sampling = Sampling(temperature=temperature, seed=seed)
+    config = SessionConfig(schedule=Fixed(3), max_new_tokens=8, sampling=sampling)
+    done = list(SpeechSession(model(True), processor(), config).ask(question(0.5, seed)))[-1]
+    assert isinstance(done, Done)
+    batch = processor()(audio=question(0.5, seed))
+    asked = batch["input_ids"]
+    reply = torch.tensor([done.token_ids])
+    batch["input_ids"] = torch.cat([asked, reply], 1)
+    batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+    labels = torch.cat([torch.full_like(asked, IGNORE), reply], 1)
+    inputs = model(True).teacher_forced_inputs(labels=labels, **batch)
+    torch.testing.assert_close(
+        inputs.values[..., 32:], model(True).get_input_embeddings()(reply), rtol=0, atol=0
+    )
+    with torch.no_grad():
+        assert done.units == best_units(decoder(True)(inputs))[0]
+    if temperature == 0.0:
+        spoken = model(True).generate(
+            **processor()(audio=question(0.5, seed)), max_new_tokens=8, do_sample=False,
+            return_audio=True, return_dict_in_generate=True,
+        )  # fmt: skip
+        assert spoken.units == [done.units]
+    assert len(done.units) > 3
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,71 @@ def test_with_a_step_embedding_the_first_state_says_different_things_and_steps_e
     assert_same(torch.cat(stepped), whole[True])
 
 
+FUSED = replace(TINY, gate_fusion=True)
+
+
+def fused_inputs(decoder: UnitDecoder, lengths: list[int], seed: int = 0) -> Frames:
+    """States with tokens of a made-up vocabulary of 9 beside them."""
+    draw = torch.Generator().manual_seed(seed)
+    table = torch.randn(9, TINY.input_width, generator=draw)
+    ids = torch.randint(9, (len(lengths), max(lengths)), generator=draw)
+    return decoder.inputs(random_states(lengths, seed), ids, lambda ids: table[ids])
+
+
+def test_gate_fusion_mixes_state_and_token_channel_by_channel() -> None:
+    torch.manual_seed(1)
+    decoder = UnitDecoder(FUSED).eval()
+    inputs = fused_inputs(decoder, [3])
+    h, e = inputs.values.double().split(TINY.input_width, dim=-1)
+    parts = decoder.double().gate_fusion
+    e = e / (e.square().mean(-1, keepdim=True) + FUSED.rms_norm_eps).sqrt() * parts.norm.weight
+    state = h @ decoder.input_proj.weight.T + decoder.input_proj.bias
+    token = e @ parts.token_proj.weight.T + parts.token_proj.bias
+    wide = torch.cat([state, token], -1) @ parts.gate.weight.T + parts.gate.bias
+    g = 1 / (1 + torch.exp(-wide))
+    torch.testing.assert_close(
+        parts(decoder.input_proj(h), inputs.values.double()[..., TINY.input_width :]),
+        g * state + (1 - g) * token,
+    )
+
+
+def test_with_gate_fusion_the_token_is_heard_and_any_chunking_equals_the_whole() -> None:
+    torch.manual_seed(2)
+    decoder = UnitDecoder(FUSED).eval()
+    inputs = fused_inputs(decoder, [6, 4])
+    whole = decoder(inputs)
+    state, heard = decoder.initial_state(2), [[], []]
+    for first, second in ((2, 0), (1, 3), (0, 0), (3, 1)):
+        done = [sum(map(len, row)) // TINY.upsample for row in heard]
+        new = frames_of(
+            [
+                inputs.values[row, place : place + size]
+                for row, (place, size) in enumerate(zip(done, (first, second), strict=True))
+            ]
+        )
+        scores, state = decoder.step(new, state)
+        for row in range(2):
+            heard[row].append(scores.sequence(row))
+    for row in range(2):
+        assert_same(torch.cat(heard[row]), whole.sequence(row))
+    other = inputs.values.clone()
+    other[0, 3, TINY.input_width :] += 1.0  # another token in the place of the fourth
+    changed = (decoder(Frames(other, inputs.lengths)).values - whole.values).abs().amax(-1)
+    assert changed[0, : 3 * TINY.upsample].max() < 1e-5 < changed[0, 3 * TINY.upsample :].min()
+
+
+def test_without_gate_fusion_the_decoder_has_the_published_weights_and_reads_states_alone() -> None:
+    states = random_states([3])
+    ids = torch.zeros(1, 3, dtype=torch.int64)
+    assert DECODER.inputs(states, ids, lambda ids: pytest.fail("embeds")) is states
+    assert not [name for name in DECODER.state_dict() if "fusion" in name]
+
+
+def test_states_without_their_tokens_are_refused_under_gate_fusion() -> None:
+    with pytest.raises(ValueError, match="states are 8 wide, this unit decoder reads 16"):
+        UnitDecoder(FUSED)(random_states([2]))
+
+
 def test_each_row_comes_out_as_if_alone_whatever_its_padding_holds():
     sequences = [random_states([length], seed=length).values[0] for length in (7, 2, 4)]
     together = DECODER(frames_of(sequences))

@@ -65,6 +65,14 @@ def stage1(
     text_share: Annotated[
         float | None, typer.Option(min=0, max=0.9, help="Share of questions put in writing.")
     ] = None,
+    distillation_weight: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Of a teacher beside cross-entropy: the LLM without LoRA, given the question in "
+            "writing; default: the recipe's.",
+        ),
+    ] = None,
     threads: Threads = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -97,6 +105,9 @@ def stage1(
         chosen,
         loop=loop,
         text_share=chosen.text_share if text_share is None else text_share,
+        distillation_weight=chosen.distillation_weight
+        if distillation_weight is None
+        else distillation_weight,
     )
     if variants is not None:
         augmentation = chosen.augmentation or (AugmentConfig() if variants else None)
@@ -152,6 +163,13 @@ def stage2(
         ),
     ] = None,
     upsample: Annotated[int | None, typer.Option(min=1, help="CTC steps per text token.")] = None,
+    gate_fusion: Annotated[
+        bool | None,
+        typer.Option(
+            help="The decoder also reads the token that each state predicts (LLaMA-Omni 2); "
+            "default: the recipe's.",
+        ),
+    ] = None,
     threads: Threads = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -195,6 +213,7 @@ def stage2(
         hearing=hearing,
         loop=loop,
         upsample=upsample or chosen.upsample,
+        gate_fusion=chosen.gate_fusion if gate_fusion is None else gate_fusion,
         units=unit_count(extractor) or chosen.units,
     )
     dialogues = read_manifest(manifest)

@@ -1,3 +1,4 @@
+from .batches import LESSON as LESSON
 from .batches import Collate as Collate
 from .batches import Dialogues as Dialogues
 from .batches import Example as Example
@@ -12,6 +13,7 @@ from .feasible import units_of as units_of
 from .features import Ears as Ears
 from .features import LiveEars as LiveEars
 from .features import cached_ears as cached_ears
+from .fingerprint import added as added
 from .fingerprint import data_of as data_of
 from .fingerprint import plain as plain
 from .fingerprint import state_content as state_content

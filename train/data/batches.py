@@ -16,10 +16,11 @@ from data_tools.manifest import Manifest, RecordTurn
 from omni.files import UserError
 from omni.frame_cache import CLEAN
 from omni.processor import OmniProcessor, pad_features
-from omni.prompt import IGNORE, Message
+from omni.prompt import IGNORE, Message, PromptIds
 from train.data.features import Ears
 from train.loop import Item
 
+LESSON = "lesson_"  # what the teacher of stage 1 reads: the names of it in a batch
 TEXT_DRAW = 7  # keeps the draw of written questions apart from that of augmentation
 MASKED_SPAN = 5  # encoder frames, 0.1 s: one LLM position at the usual stack
 
@@ -49,6 +50,11 @@ class Example:
     def question(self) -> RecordTurn:
         """The turn that is answered."""
         return self.turns[-2]
+
+    @property
+    def written(self) -> bool:
+        """Whether every question can be put in writing: noise, for one, has no text."""
+        return all(turn.text.strip() for turn in self.turns[::2])
 
     @property
     def answer(self) -> RecordTurn:
@@ -111,11 +117,15 @@ def recordings_of(items: Sequence[Example]) -> list[Path]:
 
 @dataclass(frozen=True)
 class Prepared:
-    """An example as tensors: ids and labels [T], and what was heard of each recording."""
+    """An example as tensors: ids and labels [T], and what was heard of each recording.
+
+    lesson: the same conversation in writing, for a teacher, and None where there is none.
+    """
 
     ids: list[int]
     labels: list[int]
     heard: list[Tensor]  # [F, D] encoder frames or [n_mels, M] log-mel
+    lesson: PromptIds | None = None
 
 
 def mask_spans(frames: Tensor, share: float, rng: np.random.Generator) -> Tensor:
@@ -133,7 +143,8 @@ class Batch(TypedDict, total=False):
 
     input_ids, attention_mask, labels [B, T], padded on the right; of the R recordings either
     input_features [R, n_mels, M] and input_features_mask [R, M], or encoder_frames [R, F, D] and
-    encoder_lengths [R]; none of these where no question is spoken.
+    encoder_lengths [R]; none of these where no question is spoken. lesson_...: of the same
+    conversations in writing, [B, T']; a row of which there is none has no labels there.
     """
 
     input_ids: Tensor
@@ -143,6 +154,9 @@ class Batch(TypedDict, total=False):
     input_features_mask: Tensor
     encoder_frames: Tensor
     encoder_lengths: Tensor
+    lesson_ids: Tensor  # LESSON and its name
+    lesson_mask: Tensor
+    lesson_labels: Tensor
 
 
 class Dialogues(Dataset[Prepared]):
@@ -150,7 +164,8 @@ class Dialogues(Dataset[Prepared]):
 
     text_share: how many of the spoken examples are put to the model in writing, drawn anew in
     every epoch; it keeps an LLM that learns to listen able to read. frame_masking: share of the
-    encoder's frames that training does not hear, drawn anew as well.
+    encoder's frames that training does not hear, drawn anew as well. lessons: training examples
+    also bring their conversation in writing, for a teacher.
     """
 
     def __init__(
@@ -161,6 +176,7 @@ class Dialogues(Dataset[Prepared]):
         *,
         text_share: float = 0.0,
         frame_masking: float = 0.0,
+        lessons: bool = False,
         seed: int = 0,
     ) -> None:
         for name, share in (("text_share", text_share), ("frame_masking", frame_masking)):
@@ -176,6 +192,7 @@ class Dialogues(Dataset[Prepared]):
         self._ears = ears
         self._text_share = text_share
         self._frame_masking = frame_masking
+        self._lessons = lessons
         self._seed = seed
 
     def __len__(self) -> int:
@@ -196,6 +213,8 @@ class Dialogues(Dataset[Prepared]):
             rng = np.random.default_rng((self._seed, TEXT_DRAW, item.epoch, item.index))
             written = bool(rng.random() < self._text_share)
             prepared = self.prepare(item.index, self._ears.variant(item), written=written)
+            if self._lessons:
+                prepared = replace(prepared, lesson=self._lesson(item.index, prepared))
             if not self._frame_masking:
                 return prepared
             heard = [mask_spans(frames, self._frame_masking, rng) for frames in prepared.heard]
@@ -212,6 +231,21 @@ class Dialogues(Dataset[Prepared]):
         prompt = self._processor.prompt(example.messages(positions, written=written))
         return Prepared(prompt.ids, prompt.labels, heard)
 
+    def _lesson(self, index: int, prepared: Prepared) -> PromptIds:
+        """The conversation in writing; nothing to say where it has no text."""
+        example = self.items[index]
+        if not example.written:
+            return PromptIds([int(self._processor.tokenizer.pad_token_id or 0)], 1)
+        lesson = self._processor.prompt(example.messages((), written=True))
+        answer = [label for label in prepared.labels if label != IGNORE]
+        if lesson.ids[lesson.response_start :] != answer:
+            raise ValueError(
+                f"{example.id}: its answer has other tokens after the written question than after "
+                "the spoken one, so one can't teach the other; use a chat template that keeps them "
+                "apart, or no teacher"
+            )
+        return lesson
+
 
 class Collate:
     """Pad a batch on the right; recordings in the order in which their slots stand."""
@@ -223,12 +257,15 @@ class Collate:
     def __call__(self, prepared: Sequence[Prepared]) -> Batch:
         """A batch of what `Dialogues` gives; recordings of all rows in one tensor."""
         ids = right_padded([example.ids for example in prepared], self._pad)
-        lengths = torch.tensor([len(example.ids) for example in prepared])
         batch: Batch = {
             "input_ids": ids,
-            "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long(),
+            "attention_mask": _mask([example.ids for example in prepared]),
             "labels": right_padded([example.labels for example in prepared], IGNORE),
         }
+        if lessons := [example.lesson for example in prepared if example.lesson is not None]:
+            batch["lesson_ids"] = right_padded([lesson.ids for lesson in lessons], self._pad)
+            batch["lesson_labels"] = right_padded([lesson.labels for lesson in lessons], IGNORE)
+            batch["lesson_mask"] = _mask([lesson.ids for lesson in lessons])
         heard = [sound for example in prepared for sound in example.heard]
         if heard and self._encoded:
             batch["encoder_frames"] = nn.utils.rnn.pad_sequence(heard, batch_first=True)
@@ -249,3 +286,8 @@ def right_padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     """[n] each -> [B, longest] int64."""
     longest = max(len(row) for row in rows)
     return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
+
+
+def _mask(rows: Sequence[Sequence[int]]) -> Tensor:
+    """[B, longest] int64, 1 where a row has an id."""
+    return right_padded([[1] * len(row) for row in rows], 0)

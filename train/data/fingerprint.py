@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from typing import Any
 
 from data_tools.manifest import Manifest
@@ -16,7 +16,14 @@ from train.loop import LoopConfig, process_count, read_options
 # what it runs on. All else is the run, `max_steps` too: the learning rate falls towards its end.
 FREE = ("save_steps", "eval_steps", "workers", "device")
 FILES = ("deepspeed", "fsdp")  # told as what is written in them
+ADDED = "added"  # mark of a recipe's field that older runs do not know
 JOINED = ("batch_size", "accumulate")  # told as what they and the processes come to
+
+
+def added(default: Any) -> Any:
+    """A field that came to a recipe later. At its default the recipe is what it was without it, so
+    that a run begun before goes on."""
+    return field(default=default, metadata={ADDED: True})
 
 
 def plain(value: Any) -> Any:
@@ -34,7 +41,11 @@ def plain(value: Any) -> Any:
                 kept[name] = read_options(path)
         return kept
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {
+            f.name: plain(getattr(value, f.name))
+            for f in fields(value)
+            if not (ADDED in f.metadata and getattr(value, f.name) == f.default)
+        }
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -51,9 +51,9 @@ def speak_answers(
         for p, answer in zip(prompts, answers, strict=True)
     ]
     pad = Collate(processor, LiveEars(processor, augmentation=None, seed=0))
-    states = model.teacher_forced_states(**on_device(pad(rows), model.device))
     assert model.unit_decoder is not None
-    return best_units(model.unit_decoder(states))
+    inputs = model.teacher_forced_inputs(**on_device(pad(rows), model.device))
+    return best_units(model.unit_decoder(inputs))
 
 
 def stream(vocoder: StreamingVocoder, units: Sequence[int]) -> np.ndarray:

@@ -218,8 +218,8 @@ class Evaluation:
             loss = float(self.model(**tensors).loss) * count
             said: list[Any] = [None] * len(batch)
             if self.model.unit_decoder is not None:
-                states = self.model.teacher_forced_states(**tensors)
-                said = best_units(self.model.unit_decoder(states))
+                inputs = self.model.teacher_forced_inputs(**tensors)
+                said = best_units(self.model.unit_decoder(inputs))
             # A batch has one loss: its first row carries it.
             shares = [(loss, count)] + [(0.0, 0)] * (len(batch) - 1)
             return [

@@ -32,6 +32,7 @@ from train.data import (
     Ears,
     Example,
     LiveEars,
+    added,
     cached_ears,
     data_of,
     examples,
@@ -50,6 +51,7 @@ from train.loop import (
     train,
 )
 from train.stages.aligned import load_adapter
+from train.stages.teacher import check_teacher, teach
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,8 @@ class Stage1:
     writing, so that the LLM stays able to read. augmentation: None hears the recordings as they
     are. cached_variants: None encodes every question in every epoch; a number encodes it once
     clean and that many times augmented, keeps that on disk, and takes the variants in turn.
-    frame_masking: share of those cached frames that an example does not hear.
+    frame_masking: share of those cached frames that an example does not hear. distillation_weight:
+    of the divergence from what the LLM's base says to the written question, beside cross-entropy.
     """
 
     adapter: SpeechAdapterConfig
@@ -80,6 +83,7 @@ class Stage1:
     augmentation: AugmentConfig | None = None
     cached_variants: int | None = None
     frame_masking: float = 0.0
+    distillation_weight: float = added(0.0)
     gradient_checkpointing: bool = False
 
     @property
@@ -101,10 +105,18 @@ class Stage1:
 class LearnsToListen(nn.Module):
     """The model with stage 1's loss; returns what the metrics need instead of all logits."""
 
-    def __init__(self, model: OmniForConditionalGeneration, *, encoded: bool = True) -> None:
-        """encoded: whether batches bring encoder frames, or log-mel for the encoder."""
+    def __init__(
+        self,
+        model: OmniForConditionalGeneration,
+        *,
+        encoded: bool = True,
+        distillation_weight: float = 0.0,
+    ) -> None:
+        """encoded: whether batches bring encoder frames, or log-mel for the encoder.
+        distillation_weight: of the teacher's divergence, where a batch has a lesson."""
         super().__init__()
         self.model = model
+        self._weight = distillation_weight
         self._encoded = encoded
         self.config = model.config  # DeepSpeed's "auto" sizes are read from it
 
@@ -121,11 +133,15 @@ class LearnsToListen(nn.Module):
             # All in writing: processes beside this one wait for a gradient of every weight, and,
             # where weights lie in parts, for this one to use the same modules in the same order.
             nothing = 0.0 * self._silence().values.sum()
+        taught = teach(self.model, batch)
         # A vocabulary is large: its scores are made only where some row has a token to predict.
         kept = (labels[:, 1:] != IGNORE).any(0).nonzero().flatten()
         output = self.model(labels=labels, logits_to_keep=kept, **batch)
-        loss = output.loss + nothing
         targets = labels[:, kept + 1]
+        loss = output.loss + nothing
+        if taught is not None:
+            items = batch.get("num_items_in_batch")
+            loss = loss + self._weight * taught.divergence(output.logits, targets, items)
         wrong = (output.logits.argmax(-1) != targets) & (targets != IGNORE)
         return {"loss": loss, "exact": ~wrong.any(-1)}
 
@@ -231,6 +247,7 @@ def train_stage1(
     Returns the loss and the share of exact answers of the split "validation", if there is one.
     """
     check_installed(recipe.loop)
+    check_teacher(recipe.distillation_weight, recipe.language_model)
     model, processor = join_bases(speech_encoder, language_model, recipe, seed=recipe.loop.seed)
     aligned: dict[str, str] = {}
     if adapter is not None:
@@ -267,6 +284,7 @@ def train_stage1(
         ears,
         text_share=recipe.text_share,
         frame_masking=recipe.frame_masking,
+        lessons=recipe.distillation_weight > 0,
         seed=recipe.loop.seed,
     )
     if recipe.gradient_checkpointing:
@@ -276,7 +294,7 @@ def train_stage1(
         model.save_pretrained(folder, processor=processor, state_dict=part_of(weights, "model"))
 
     result = train(
-        LearnsToListen(model, encoded=ears.encoded),
+        LearnsToListen(model, encoded=ears.encoded, distillation_weight=recipe.distillation_weight),
         config=recipe.loop,
         output=output,
         dataset=dataset,

@@ -24,10 +24,10 @@ from omni.loading import load
 from omni.metrics import unit_error_rate
 from omni.unit_decoder import UnitDecoder, UnitDecoderConfig
 from omni.values import Frames
-from train.data import Limits, data_of, examples, plain, speakable, tokenizer_digest
+from train.data import Limits, added, data_of, examples, plain, speakable, tokenizer_digest
 from train.loop import Freeze, LoopConfig, begin_run, check_installed, filled, part_of, train
 from train.stages.stage1 import Stage1
-from train.stages.states import CachedStates, cache_states, collate, heard_by
+from train.stages.states import CachedStates, ResponseTokens, cache_states, collate, heard_by
 
 UNIT_DECODER = "unit_decoder.safetensors"
 
@@ -37,8 +37,8 @@ class Stage2:
     """What stage 2 trains, on what, for how long.
 
     hearing: stage 1's recipe: questions come in as they did there. units: K of the extractor.
-    max_infeasible: the share of pairs without a CTC path that may be left out; above, training is
-    refused.
+    gate_fusion: the decoder also reads the token that each state predicts. max_infeasible: the
+    share of pairs without a CTC path that may be left out; above, training is refused.
     """
 
     hearing: Stage1
@@ -50,6 +50,7 @@ class Stage2:
     ffn: int
     upsample: int = 25  # as published (LLaMA-Omni)
     step_embedding: bool = False
+    gate_fusion: bool = added(False)
     max_infeasible: float = 0.01
 
     def decoder(self, input_width: int) -> UnitDecoderConfig:
@@ -57,7 +58,7 @@ class Stage2:
         return UnitDecoderConfig(
             input_width=input_width, width=self.width, layers=self.layers, heads=self.heads,
             ffn=self.ffn, num_units=self.units, upsample=self.upsample,
-            step_embedding=self.step_embedding,
+            step_embedding=self.step_embedding, gate_fusion=self.gate_fusion,
         )  # fmt: skip
 
 
@@ -76,9 +77,9 @@ class LearnsToSpeak(nn.Module):
         label_lengths: Tensor,
         num_items_in_batch: Tensor | int | None = None,
     ) -> dict[str, Tensor]:
-        """[B, N, H], [B], [B, U], [B] -> the mean loss per unit (of all batches of a step, if
-        their number is given); in evaluation also the errors [B] of the greedy units and the
-        number of true ones [B]."""
+        """The decoder's `inputs` [B, N, H], [B], [B, U], [B] -> the mean loss per unit (of all
+        batches of a step, if their number is given); in evaluation also the errors [B] of the
+        greedy units and the number of true ones [B]."""
         log_probs = self.unit_decoder(Frames(states, state_lengths))
         loss = ctc_loss(log_probs, labels.clamp(min=0), label_lengths, num_items_in_batch)
         if self.training:
@@ -158,9 +159,10 @@ def train_stage2(
     )
     torch.manual_seed(recipe.loop.seed)  # of the decoder's first weights
     config = recipe.decoder(model.config.hidden_size)
+    tokens = ResponseTokens(model, processor) if recipe.gate_fusion else None
     del model  # its memory is the training's now
     unit_decoder = UnitDecoder(config)
-    dataset = CachedStates(training, store, variants)
+    dataset = CachedStates(training, store, variants, tokens)
     result = train(
         LearnsToSpeak(unit_decoder),
         config=recipe.loop,
@@ -169,7 +171,7 @@ def train_stage2(
         lengths=dataset.lengths,
         collate=collate,
         count=lambda batch: int(batch["label_lengths"].sum()),
-        validation=CachedStates(validation, store, (CLEAN,)) if validation else None,
+        validation=CachedStates(validation, store, (CLEAN,), tokens) if validation else None,
         metrics=unit_errors,
         freeze=Freeze(("unit_decoder",)),
         save=lambda folder, weights: write_tensors(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,12 +31,46 @@ from train.stages.stage1 import Stage1, make_ears
 WRITTEN = -1  # the variant whose questions are put in writing
 
 
+class ResponseTokens:
+    """For gate fusion: the tokens that the states of an answer predict, in the LLM's embedding.
+
+    They are not kept with the states: they follow from the answer's text.
+    """
+
+    def __init__(self, model: OmniForConditionalGeneration, processor: OmniProcessor) -> None:
+        """model: of it, a copy of the embedding is held, on the CPU in float32."""
+        self._processor = processor
+        # As a module: some LLMs scale what their table holds.
+        self._embedding = copy.deepcopy(model.get_input_embeddings()).to("cpu", torch.float32)
+        self._embedding.requires_grad_(False)
+
+    @torch.no_grad()
+    def beside(self, states: Tensor, example: Example) -> Tensor:
+        """[N, H] states of the example's answer -> [N, 2 H]."""
+        prompt = self._processor.prompt(example.messages([1] * len(example.recordings)))
+        said = prompt.ids[prompt.response_start :]
+        if len(said) != len(states):
+            raise ValueError(
+                f"{example.id}: {len(states)} states are kept of {len(said)} tokens; the states "
+                "were made with another tokenizer: remove their folder"
+            )
+        return torch.cat([states, self._embedding(torch.tensor(said))], dim=-1)
+
+
 class CachedStates(Dataset[dict[str, Tensor]]):
-    """States [N, H] and units of each example; the epochs take the variants in turn."""
+    """States [N, H] and units of each example; the epochs take the variants in turn.
+
+    tokens: None where the unit decoder reads states alone.
+    """
 
     def __init__(
-        self, items: Sequence[Example], store: RaggedStore, variants: Sequence[int]
+        self,
+        items: Sequence[Example],
+        store: RaggedStore,
+        variants: Sequence[int],
+        tokens: ResponseTokens | None = None,
     ) -> None:
+        self._tokens = tokens
         self._items = items
         self._contents = [state_content(item) for item in items]
         self._store = store
@@ -55,8 +90,10 @@ class CachedStates(Dataset[dict[str, Tensor]]):
         turn = (place.epoch + place.index) if isinstance(item, Item) else 0
         example = self._items[place.index]
         variant = self._variants[turn % len(self._variants)]
-        states = self._store[state_key(self._contents[place.index], variant)]
-        return {"states": states.float(), "units": torch.tensor(units_of(example))}
+        states = self._store[state_key(self._contents[place.index], variant)].float()
+        if self._tokens is not None:
+            states = self._tokens.beside(states, example)
+        return {"states": states, "units": torch.tensor(units_of(example))}
 
 
 def collate(rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

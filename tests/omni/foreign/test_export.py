@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
 
 from omni.files.folders import CheckpointError
 from omni.foreign.export import read_export
 from omni.foreign.llama_omni import read_llama_omni
+from omni.unit_decoder import UnitDecoder, UnitDecoderConfig
 from tests.published import CHECKPOINT, ENCODER, checkpoint_copy, raw_bytes
 
 # Of the original's config.json, what no reader of it needs.
@@ -85,6 +87,21 @@ def test_what_the_format_cannot_say_is_refused(tmp_path, converted, change, told
     (tmp_path / "ours" / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=told):
         read_export(tmp_path / "ours")
+
+
+@pytest.mark.parametrize("more", ["gate_fusion", "step_embedding"])
+def test_a_unit_decoder_with_more_than_the_formats_own_is_refused(tmp_path, more):
+    folder = tmp_path / "ours"
+    read_llama_omni(CHECKPOINT, whisper=ENCODER).write(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["unit_decoder"][more] = True
+    (folder / "config.json").write_text(json.dumps(config))
+    decoder = UnitDecoder(UnitDecoderConfig(**config["unit_decoder"]))
+    save_file(decoder.state_dict(), folder / "unit_decoder.safetensors")
+    with pytest.raises(
+        CheckpointError, match=f"unit decoder with {more}: .* train stage 2 without"
+    ):
+        read_export(folder)
 
 
 def test_a_checkpoint_on_a_named_base_is_told_to_be_saved_whole(tmp_path, converted):

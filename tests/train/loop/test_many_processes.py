@@ -16,7 +16,7 @@ from tests.many_processes import STAGES, run
 pytestmark = pytest.mark.timeout(600)  # processes beside other tests, on as few cores
 
 TRAINED = [name for name in STAGES if name != "units"]
-SHARDED = ["lm", "vocoder", "stage1"]  # a tied LLM, a module without layers to name, all together
+SHARDED = ["lm", "vocoder", "stage1", "taught"]  # a tied LLM, no layers to name, all, LoRA
 
 
 def test_two_processes_end_where_one_does_although_they_were_killed(tmp_path: Path) -> None:

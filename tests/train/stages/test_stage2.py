@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from data_tools.manifest.record import Manifest, Record, read_manifest
+from omni.files import read_json
 from omni.frame_cache import CLEAN
 from omni.loading import load
 from omni.prompt import SPEECH, PromptConfig
@@ -22,7 +23,7 @@ from train.loop import LoopConfig
 from train.loop.order import Item
 from train.stages.stage1 import Stage1, join_bases
 from train.stages.stage2 import LearnsToSpeak, Stage2, train_stage2
-from train.stages.states import WRITTEN, CachedStates, cache_states, collate
+from train.stages.states import WRITTEN, CachedStates, ResponseTokens, cache_states, collate
 
 torch.set_num_threads(1)
 RECIPE = Stage2(
@@ -108,6 +109,44 @@ def test_cached_states_are_those_of_a_forward_now(
             read = states[Item(epoch, index)]["states"]
             assert torch.allclose(read, now, atol=5e-3)
             assert len(read) == int((batch["labels"] != -100).sum())
+
+
+def test_with_gate_fusion_training_reads_what_speaking_reads(
+    stage1: Path, trained: Path, manifest: Manifest, tmp_path: Path
+) -> None:
+    """And what is kept of the states is the same as without: the tokens follow from the text."""
+    recipe = replace(RECIPE, gate_fusion=True)
+    train_stage2(stage1, manifest, recipe=recipe, output=tmp_path)
+    assert hashes(tmp_path / "states") == hashes(trained / "states")
+    model, processor = load(tmp_path / "checkpoint")
+    assert model.config.units == replace(RECIPE, gate_fusion=True).decoder(32)
+    assert model.unit_decoder is not None
+    weights = load_file(tmp_path / "checkpoint" / "unit_decoder.safetensors")
+    assert weights.keys() == model.unit_decoder.state_dict().keys()
+    items = examples(manifest, "train")
+    ears = LiveEars(processor, augmentation=None, seed=0)
+    kept, variants = cache_states(
+        model, processor, items, [], RECIPE.hearing, RECIPE.loop, tmp_path / "states", frames=None
+    )
+    data = Dialogues(items, processor, ears)
+    states = CachedStates(items, kept, variants, ResponseTokens(model, processor))
+    for index in (0, 5):  # two turns and one, spoken and in writing
+        for epoch in (0, 1):
+            written = (epoch + index) % 2 == 1
+            batch = Collate(processor, ears)([data.prepare(index, 0, written=written)])
+            now = model.teacher_forced_inputs(**batch).sequence(0)
+            read = states[Item(epoch, index)]["states"]
+            assert torch.allclose(read, now, atol=5e-3)
+            assert torch.equal(read[:, 32:], now[:, 32:])
+
+
+def test_a_stage_begun_before_gate_fusion_was_known_goes_on(
+    stage1: Path, trained: Path, manifest: Manifest
+) -> None:
+    made_of = read_json(trained / "run.json")["made_of"]
+    assert "gate_fusion" not in made_of["recipe"]
+    with pytest.raises(ValueError, match="gate_fusion"):
+        train_stage2(stage1, manifest, recipe=replace(RECIPE, gate_fusion=True), output=trained)
 
 
 def test_a_killed_and_resumed_stage_ends_bitwise_like_one_that_was_not(
