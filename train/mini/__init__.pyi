@@ -1,2 +1,1 @@
 from .making import MINI as MINI
-from .setting import QUESTIONS as QUESTIONS
