@@ -302,11 +302,11 @@ def test_deepspeed_is_asked_for_where_it_is_wanted(monkeypatch: pytest.MonkeyPat
 def test_the_nano_is_not_begun_without_what_its_last_part_needs(
     missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from train.nano import build_all
+    from train.nano import NANO
 
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(UserError, match=rf"{missing}: .*omni-speech\[(train|eval)\]"):
-        build_all(tmp_path)
+        NANO.build_all(tmp_path)
 
 
 def test_evaluation_says_it_before_it_loads_anything(

@@ -9,6 +9,7 @@ from typing import Any
 from omni.about import front_matter
 from train.evaluation import difference, table_head, table_rows
 from train.nano.measuring import KNOWN, NOT_ENGLISH, REFUSE, WIDE
+from train.parts import part_rows
 from train.stages import nano_units
 
 UNITS = nano_units()
@@ -195,12 +196,6 @@ def model_card(report: Mapping[str, Any], validation: Mapping[str, Mapping[str, 
             f"(95 %), real-time factor {timing['real_time_factor_median']:.2f}; "
             f"{known['threads']} CPU threads, load average {known['load_average']:.1f}."
         )
-    parts = [
-        f"| {name} | {what} | {metric.removeprefix('eval_').replace('_', ' ')} "
-        f"{validation[name][metric]:.3f} |"
-        for name, (what, metric) in ROWS.items()
-        if metric in validation.get(name, {})
-    ]
     first_known, first_wide = (next(iter(part["splits"].values())) for part in (known, wide))
     by_skill = [row["right_by_skill"] for row in wide["splits"].values()]
     skills = ", ".join(
@@ -210,7 +205,7 @@ def model_card(report: Mapping[str, Any], validation: Mapping[str, Mapping[str, 
     )
     return TEXT.format(
         front=front_matter(speaks=True, license="apache-2.0", language="en"),
-        parts="\n".join(parts),
+        parts=part_rows(ROWS, validation),
         wide_questions=first_wide["questions"],
         wide=table(wide),
         wide_written=f"{wide['text_in_right']:.1%}",

@@ -21,10 +21,11 @@ from tests.data_tools.nano.test_nano_data import Tones
 from train.bases import SmallLlama
 from train.loop import LoopConfig
 from train.nano import measuring
+from train.parts import complete
 from train.stages import nano_bases, nano_stage1, nano_stage2, nano_units, nano_vocoder
 
 torch.set_num_threads(1)
-MADE = [part for part in nano.PARTS if part != "evaluation"]
+MADE = [part for part in nano.NANO.parts if part != "evaluation"]
 
 
 def short(loop: LoopConfig) -> LoopConfig:
@@ -77,12 +78,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         shrink(patch)
         for part in MADE:
-            nano.build(folder, part, device="cpu", dtype="float32")
+            nano.NANO.build(folder, part, device="cpu", dtype="float32")
         yield folder
 
 
 def test_every_part_is_made_and_the_whole_answers_in_text_and_speech(folder: Path) -> None:
-    assert all(nano.complete(folder, part) for part in MADE)
+    assert all(complete(folder, part) for part in MADE)
     model, processor = load(folder / "checkpoint")
     session = SpeechSession(model, processor, SessionConfig(max_new_tokens=4))
     question = load_audio(next((folder / "data/audio/questions/train").glob("*.wav")))
