@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from omni.prompt import PromptConfig
+from data_tools.speech import AugmentConfig
+from omni.prompt import SPEECH, PromptConfig
 from omni.speech_adapter import SpeechAdapterConfig
 from train.loop import LoopConfig
 from train.stages.align import Align
@@ -24,13 +25,17 @@ from train.stages.stage2 import Stage2
 
 
 def mini_stage1() -> Stage1:
-    """Adapter and LoRA from clean recordings, encoded once; a tenth is put in writing."""
+    """Adapter and LoRA, every question heard clean and once augmented; a tenth is in writing.
+
+    The prompt of a spoken question is that of a written one: no line around it, for what the
+    adapter gives are the LLM's own embeddings; and each position costs.
+    """
     return Stage1(
-        adapter=SpeechAdapterConfig(stack=5, hidden=1024),
-        prompt=PromptConfig(),
+        adapter=SpeechAdapterConfig(stack=5, hidden=1536),
+        prompt=PromptConfig(speech_line=SPEECH, system="You are Mini, a helpful assistant."),
         loop=LoopConfig(
             epochs=1,
-            max_steps=2500,  # of 16: 40,000 questions
+            max_steps=1400,  # of 16: 22,400 questions
             batch_size=16,
             learning_rate=6e-4,
             bf16=True,
@@ -40,14 +45,16 @@ def mini_stage1() -> Stage1:
         language_model="lora",
         lora=Lora(rank=16, alpha=32),
         text_share=0.1,
-        cached_variants=0,
+        augmentation=AugmentConfig(),
+        cached_variants=1,
+        frame_masking=0.1,
     )
 
 
 def mini_align() -> Align:
     """The adapter alone, before stage 1: some minutes."""
     recipe = align_recipe(mini_stage1())
-    loop = replace(recipe.loop, max_steps=1000, batch_size=32, learning_rate=1.5e-3, save_steps=200)
+    loop = replace(recipe.loop, max_steps=3000, batch_size=32, learning_rate=1.5e-3, save_steps=250)
     return replace(recipe, loop=loop)
 
 

@@ -187,7 +187,8 @@ def test_the_checkpoint_holds_what_was_trained_and_names_its_bases(made: Made) -
     assert (folder / "units" / "centroids.safetensors").is_file()
     for file in folder.rglob("*.safetensors"):
         if file.parent.name != "units":
-            assert {t.dtype for t in load_file(file).values()} == {torch.float16}, file
+            weights = [t for t in load_file(file).values() if t.is_floating_point()]
+            assert {weight.dtype for weight in weights} == {torch.float16}, file
     assert card_metadata(folder)["base_model"] == [EARS, MIND]
     card = (folder / "README.md").read_text()
     assert config["base_digests"][EARS][:12] in card and "unit decoder" in card
@@ -286,4 +287,4 @@ def test_the_recipes_own_sizes_stay_below_60_mb_with_the_nano() -> None:
     tokenizer = 1.6  # MB: SmolLM2's without blanks
     centroids = 4 * mini_units().clusters * whisper / 1e6
     total = 2 * sum(count.values()) / 1e6 + tokenizer + centroids
-    assert total < 28 and total + megabytes(SHIPPED["nano"].parent) < 60, count
+    assert total < 31 and total + megabytes(SHIPPED["nano"].parent) < 60, count
