@@ -1,6 +1,7 @@
 from . import alignment as alignment
 from . import bases as bases
 from . import stages as stages
+from . import unit_layers as unit_layers
 from .options import DryRun as DryRun
 from .options import Encoder as Encoder
 from .options import Output as Output
