@@ -1,6 +1,8 @@
 # make demo         a spoken answer within minutes: asks the bundled recordings, writes demo/*.wav
+# make mini-demo    the same questions to a model on real bases, which it fetches first (400 MB)
 # make test         lint, types and tests
 # make nano         train the embedded default anew, from its data on (hours; resumable)
+# make mini         train the mini anew, on published bases (hours; resumable)
 # make lint         ruff and pyright alone
 # make wheel-test   build the wheel, install it into an empty environment, use it there
 # make test-deepspeed  every stage under DeepSpeed ZeRO-2 and ZeRO-3, on CPUs
@@ -21,6 +23,8 @@ OLDEST := .venv-oldest
 NEWEST := .venv-newest
 DEEPSPEED := .venv-deepspeed
 NANO_DIR ?= runs/nano
+MINI_DIR ?= runs/mini
+MINI_ARGS ?=
 TEST_ARGS ?=
 
 BIN := $(VENV)/bin
@@ -33,11 +37,15 @@ ENDS_PYTEST := $(PYTEST) --ignore tests/test_packaging.py
 # Speech synthesis for data_tools: the nano's data, and the tests of how it is made.
 SPEECH_PACKAGES := flite espeak-ng festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts
 
-.PHONY: demo test nano lint docs wheel-test test-deepspeed test-oldest test-newest constraints clean
+.PHONY: demo mini-demo test nano mini lint docs wheel-test test-deepspeed test-oldest test-newest constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.core
 	$(BIN)/omni demo --output demo
+
+mini-demo: $(VENV)/.mini
+	$(BIN)/omni fetch-bases mini
+	$(BIN)/omni demo --checkpoint mini --output demo/mini
 
 test: $(VENV)/.test | speech-packages
 	$(BIN)/ruff check .
@@ -53,6 +61,9 @@ lint: $(VENV)/.test
 nano: $(VENV)/.test | speech-packages
 	$(BIN)/omni-data nano --output $(NANO_DIR)/data
 	$(BIN)/omni-train nano $(NANO_DIR)
+
+mini: $(VENV)/.test | speech-packages
+	$(BIN)/omni-train mini $(MINI_DIR) $(MINI_ARGS)
 
 # The theme's farewell to its own successor is no warning about our pages.
 docs: $(VENV)/.docs
@@ -95,6 +106,10 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing omni and its test tools into $(VENV) (a few minutes, about 2 GB) ..."
 	$(BIN)/python $(PIP_INSTALL) $(PIP_ARGS) --constraint constraints.txt --editable ".[test]"
 	@touch $@ $(VENV)/.core
+
+$(VENV)/.mini: $(VENV)/.core
+	$(BIN)/python $(PIP_INSTALL) $(PIP_ARGS) --constraint constraints.txt --editable ".[mini]"
+	@touch $@
 
 $(VENV)/.docs: $(VENV)/.core
 	$(BIN)/python $(PIP_INSTALL) $(PIP_ARGS) --constraint constraints.txt --editable ".[docs]"

@@ -38,21 +38,19 @@ def nano(
     seed: Annotated[int, typer.Option(help="Chooses the voices.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Default: all cores.")] = None,
 ) -> None:
-    """Speak the nano's dialogues. Stopped and run again, it goes on where it was."""
+    """Speak the nano's questions. Stopped and run again, it goes on where it was."""
     from data_tools.nano import QUESTIONS, build_nano
-    from data_tools.nano.domain import dialogues
 
     made = build_nano(
         folder,
-        dialogues(),
         questions=QUESTIONS if questions is None else questions,
         seed=seed,
         workers=workers,
     )
     for split, count in made.records.items():
-        typer.echo(f"{split:<12} {count:6} records {made.hours[split]:6.2f} h of questions")
+        typer.echo(f"{split:<20} {count:6} records {made.hours[split]:6.2f} h of questions")
     for name in ("answers", "reading"):
-        typer.echo(f"{name:<12} {made.hours[name]:21.2f} h")
+        typer.echo(f"{name:<20} {made.hours.get(name, 0.0):21.2f} h")
     typer.echo(f"{folder / 'records.jsonl'}: {made.clips} clips, {made.made_clips} of them new")
 
 

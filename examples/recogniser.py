@@ -13,17 +13,17 @@ import numpy as np
 
 import omni
 from data_tools.manifest import Manifest, Record, RecordTurn
-from train.evaluation import Evaluation, EvaluationConfig
+from train.evaluation import Ear, Evaluation, EvaluationConfig
 
 
 class Counter:
-    """A `train.evaluation.Recogniser`."""
+    """A recogniser, made by an `Ear`."""
 
     def __init__(self, sentences: Sequence[str] | None) -> None:
         """sentences: of the domain, for a recogniser that can be told them; None for any speech."""
 
     def hear(self, waveform: np.ndarray) -> str:
-        """[samples] float at 16 kHz -> the words heard, lower case and without punctuation."""
+        """[samples] float at 16 kHz -> the words heard."""
         words = round(len(waveform) / 16_000 * 2.5)  # of an even speaker
         return " ".join(["word"] * words)
 
@@ -39,6 +39,7 @@ if __name__ == "__main__":
     )
     config = EvaluationConfig(splits=("test",), chunks=("10",), spoken=1, timed=1)
     with tempfile.TemporaryDirectory() as folder:
-        evaluation = Evaluation(str(omni.NANO), asked, config, Path(folder), recogniser=Counter)
+        ear = Ear(make=Counter, name="counter", normaliser="basic")
+        evaluation = Evaluation(str(omni.NANO), asked, config, Path(folder), recogniser=ear)
         report = evaluation.run()
     print(f"right: {report['splits']['test']['right']:.0%}")

@@ -162,11 +162,18 @@ def mel_filters(n_mels: int) -> Tensor:
     return torch.from_numpy(filters.T.copy()).float()
 
 
-def log_mel(waveform: Tensor | np.ndarray, n_mels: int, *, maximum: float | None = None) -> Tensor:
+def log_mel(
+    waveform: Tensor | np.ndarray,
+    n_mels: int,
+    *,
+    maximum: float | None = None,
+    running: bool = False,
+) -> Tensor:
     """Log-mel as openai-whisper computes it, for one waveform of any length.
 
     waveform: [samples] float, 16 kHz. maximum: the log10 energy from which the dynamic range of 8
-    is counted; None takes this waveform's own, which is Whisper's rule.
+    is counted; None takes this waveform's own, which is Whisper's rule. running: each frame counts
+    from the loudest of it and those before, which is known while a recording goes on.
     Returns [n_mels, samples // HOP] float32, about -1..1.
     Raises AudioError if the waveform is shorter than half an analysis window.
     """
@@ -176,11 +183,38 @@ def log_mel(waveform: Tensor | np.ndarray, n_mels: int, *, maximum: float | None
             f"{samples.shape[-1]} samples of audio: at least {N_FFT // 2 + 1} are needed for one "
             "analysis window; record more than a moment"
         )
+    edge = N_FFT // 2
+    padded = torch.nn.functional.pad(samples[None], (edge, edge), mode="reflect")[0]
+    log = log_energy(padded, n_mels)[:, : mel_frames(samples.shape[-1])]
+    if running:
+        peak, _ = running_peak(log)
+    else:
+        peak = log.max() if maximum is None else torch.as_tensor(maximum)
+    return compressed(log, peak)
+
+
+def log_energy(samples: Tensor, n_mels: int) -> Tensor:
+    """[samples] -> [n_mels, frames] log10 energies of every whole analysis window, from the first
+    sample on."""
     window = torch.hann_window(N_FFT, device=samples.device)
-    spectrum = torch.stft(samples, N_FFT, HOP, window=window, return_complex=True)
-    energy = mel_filters(n_mels).to(samples.device) @ spectrum[:, :-1].abs() ** 2
-    log = energy.clamp(min=MEL_FLOOR).log10()
-    peak = log.max() if maximum is None else torch.as_tensor(maximum)
+    spectrum = torch.stft(samples, N_FFT, HOP, window=window, center=False, return_complex=True)
+    energy = mel_filters(n_mels).to(samples.device) @ spectrum.abs() ** 2
+    return energy.clamp(min=MEL_FLOOR).log10()
+
+
+def running_peak(log: Tensor, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """[n_mels, frames] -> of each frame the maximum up to it [frames], and the last of these [].
+
+    before: the maximum of what came before.
+    """
+    peaks = log.amax(0).cummax(0).values
+    if before is not None:
+        peaks = torch.maximum(peaks, before)
+    return peaks, peaks[-1]
+
+
+def compressed(log: Tensor, peak: Tensor) -> Tensor:
+    """Whisper's range: `DYNAMIC_RANGE` below the peak is kept; about -1..1."""
     return (torch.maximum(log, peak - DYNAMIC_RANGE) + 4.0) / 4.0
 
 

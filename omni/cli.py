@@ -15,7 +15,7 @@ from omni.commands import (
     without_garbage_collection,
 )
 from omni.commands import register as register_conversion
-from omni.files import UserError, check_file, check_folder, friendly
+from omni.files import SHIPPED, UserError, check_file, check_folder, friendly
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,9 @@ app = command_line("omni", "Ask by voice or text, hear the answer.")
 
 Checkpoint = Annotated[
     str | None,
-    typer.Option(metavar="DIR_OR_HUB_ID", help="The model; default: the embedded nano."),
+    typer.Option(
+        metavar="NAME_OR_DIR_OR_HUB_ID", help="The model: nano (the default), mini, or any other."
+    ),
 ]
 ChunkUnits = Annotated[
     str | None,
@@ -124,7 +126,7 @@ def demo(
     dtype: StoredDtype = None,
 ) -> None:
     """Ask the recordings that come with omni, and write the answers."""
-    questions = sorted((Path(__file__).parent / "nano" / "questions").glob("*.wav"))
+    questions = _recordings(checkpoint)
     if not questions:
         raise UserError("omni/nano/questions: no recordings there; install omni again")
     check_folder(output)
@@ -153,7 +155,8 @@ def demo(
 @friendly
 def info(
     checkpoint: Annotated[
-        str | None, typer.Argument(metavar="DIR_OR_HUB_ID", help="Default: the embedded nano.")
+        str | None,
+        typer.Argument(metavar="NAME_OR_DIR_OR_HUB_ID", help="nano (the default), mini, or other."),
     ] = None,
 ) -> None:
     """Describe a checkpoint: its parts, their sizes and bases, and what was trained."""
@@ -163,6 +166,14 @@ def info(
 
     quieten()
     _print_info(describe(NANO if checkpoint is None else checkpoint))
+
+
+def _recordings(checkpoint: str | None) -> list[Path]:
+    """Questions that come with omni: everybody's, and those of the named checkpoint alone."""
+    folders = [
+        SHIPPED[name].parent / "questions" for name in ("nano", checkpoint) if name in SHIPPED
+    ]
+    return [path for folder in dict.fromkeys(folders) for path in sorted(folder.glob("*.wav"))]
 
 
 def _check_schedule(chunk_units: str) -> None:

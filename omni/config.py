@@ -39,7 +39,6 @@ class OmniConfig(PretrainedConfig):
         `.prompt_config` give them typed.
     speech_token_id: the placeholder of one speech position in input_ids.
     pad_to_window: pad every question to 30 s, for published weights that saw nothing else.
-    block_frames: attention of the speech encoder in blocks (see SpeechEncoder), None for whole.
     bases: where frozen parts come from when the checkpoint does not carry them:
         {"speech_encoder" | "language_model": hub id or folder}.
     base_digests: what their weights were (see omni/checkpoint/named.py), by the names of `bases`.
@@ -75,6 +74,8 @@ class OmniConfig(PretrainedConfig):
             if isinstance(audio_config, WhisperConfig)
             else _foreign(_whisper_config, audio_config or {}, where="audio_config")
         )
+        if block_frames is not None:  # its place before 0.3.0
+            self.audio_config.block_frames = block_frames
         self.text_config: PretrainedConfig = (
             text_config
             if isinstance(text_config, PretrainedConfig)
@@ -88,7 +89,6 @@ class OmniConfig(PretrainedConfig):
         self.prompt = prompt or asdict(PromptConfig())
         self.speech_token_id = speech_token_id
         self.pad_to_window = pad_to_window
-        self.block_frames = block_frames
         self.bases = bases or {}
         self.base_digests = base_digests or {}
         self.trained = trained or {}

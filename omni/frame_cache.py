@@ -79,7 +79,7 @@ def cache_frames(
     store = fill(
         folder,
         made_of={
-            "encoder": weights_digest(encoder),
+            "encoder": weights_digest(encoder, **encoder.config.blocks),
             "pad_to_window": processor.config.pad_to_window,
             "augmentation": augmentation,
             "seed": seed,

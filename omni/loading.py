@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from omni.files import SHIPPED
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
 
-NANO = Path(__file__).parent / "nano" / "checkpoint"
+NANO = SHIPPED["nano"]
 
 
 def load(
@@ -16,6 +17,7 @@ def load(
 ) -> tuple[OmniForConditionalGeneration, OmniProcessor]:
     """A model ready to answer and its processor; None is the embedded nano.
 
+    checkpoint: a folder, a hub id, or the name of one that comes with the package: nano, mini.
     kwargs: those of `OmniForConditionalGeneration.from_pretrained`.
     """
     source = NANO if checkpoint is None else checkpoint

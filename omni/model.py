@@ -62,9 +62,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
             # mask: it looks ahead, trains to a fine loss and says nonsense.
             config.text_config = copy.deepcopy(config.text_config)
         super().__init__(config)
-        self.speech_encoder = speech_encoder or SpeechEncoder(
-            config.encoder, block_frames=config.block_frames
-        )
+        self.speech_encoder = speech_encoder or SpeechEncoder(config.encoder)
         self.language_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
         # How to end and how to sample is the LLM's: a Llama has several end tokens.
         self.generation_config = copy.deepcopy(self.language_model.generation_config)
@@ -138,7 +136,8 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def adapt_speech(self, frames: Frames) -> Frames:
         """Encoder frames [R, F, D], fresh or read from a cache -> LLM positions [R, P, H]."""
         dtype = self.speech_adapter.linear1.weight.dtype
-        return self.speech_adapter(Frames(frames.values.to(dtype), frames.lengths))
+        heard = Frames(frames.values.to(dtype), frames.lengths)
+        return self.speech_adapter(heard, self.get_input_embeddings())
 
     def embed_prompt(self, input_ids: Tensor, speech: Frames | None) -> Tensor:
         """[B, T] ids and the speech that fills their slots -> [B, T, H]."""
@@ -182,6 +181,8 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         input_ids [B, T] with one speech slot per speech position; input_features [R, n_mels, M]
         and input_features_mask [R, M] (or encoder_frames [R, F, D] and encoder_lengths [R], the
         frozen encoder's output read from a cache); labels [B, T], -100 where no loss looks.
+        logits_to_keep: the last so many positions, or a tensor of positions; the loss looks at
+        these alone.
         num_items_in_batch: labels in all micro-batches of an optimiser's step, which the loss is
         divided by; None counts those of this batch. cache: keys and values so far; releases of
         transformers before 5.24 call it past_key_values.
@@ -194,13 +195,14 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         )  # fmt: skip
         loss = None
         if labels is not None:
+            targets = F.pad(labels[:, 1:], (0, 1), value=IGNORE)
+            keep = logits_to_keep
+            targets = targets[:, keep if isinstance(keep, Tensor) else slice(-keep, None)]
+            looked_at = targets != IGNORE
             # float32: bfloat16 sums of thousands of classes drift.
-            logits = output.logits[:, :-1].float().flatten(0, 1)
-            targets = labels[:, 1:].flatten()
-            total = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
-            loss = total / (
-                (targets != IGNORE).sum() if num_items_in_batch is None else num_items_in_batch
-            )
+            logits = output.logits[looked_at].float()
+            total = F.cross_entropy(logits, targets[looked_at], reduction="sum")
+            loss = total / (looked_at.sum() if num_items_in_batch is None else num_items_in_batch)
         named: dict[str, Any] = {"loss": loss, "logits": output.logits, CACHE_NAME: output.cache}
         layers: Any = output.layers if output_hidden_states else None
         return CausalLMOutputWithPast(**named, hidden_states=layers)

@@ -20,7 +20,6 @@ from omni.audio import (
     AudioError,
     check_finite,
     encoder_frames,
-    log_mel,
     pad_to_window,
     read_audio,
 )
@@ -50,8 +49,9 @@ class OmniProcessor(ProcessorMixin):
         # ProcessorMixin's own handling of keywords changes between releases: neither is used.
         self.tokenizer = tokenizer
         self.config = config
-        self.n_mels = int(config.audio_config.num_mel_bins)
-        self.max_seconds = config.audio_config.max_source_positions / FRAME_RATE
+        self._encoder = config.encoder
+        self.n_mels = self._encoder.n_mels
+        self.max_seconds = self._encoder.max_frames / FRAME_RATE
         self._adapter: SpeechAdapterConfig = config.adapter
         self._prompt = config.prompt_config
 
@@ -124,7 +124,7 @@ class OmniProcessor(ProcessorMixin):
                 f"position ({least / SAMPLE_RATE:.2f} s); record the whole question"
             )
         padded = pad_to_window(waveform) if self.config.pad_to_window else waveform
-        return log_mel(padded, self.n_mels)
+        return self._encoder.log_mel(padded)
 
     def positions(self, mel: int) -> int:
         """How many LLM positions a recording of `mel` log-mel frames takes."""

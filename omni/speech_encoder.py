@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omni.audio import FRAME_RATE, encoder_frames
+from omni.audio import FRAME_RATE, encoder_frames, log_mel
 from omni.files import replace_folder, write_json, write_tensors
 from omni.values import Frames, lengths_to_mask
+from omni.whisper_layers import SpeechEncoderLayer
 
 # Our names of the sizes -> those of transformers' WhisperConfig.
 _WHISPER_NAMES = {
@@ -29,11 +31,18 @@ _WHISPER_NAMES = {
     "ffn": "encoder_ffn_dim",
     "max_frames": "max_source_positions",
 }
+_BLOCKS = ("block_frames", "left_blocks")  # ours alone: no Whisper was trained so
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechEncoderConfig:
-    """Sizes of the encoder half of a Whisper."""
+    """Sizes of the encoder half of a Whisper, and how far its frames look.
+
+    block_frames: None looks at the whole recording, as Whisper was trained; a number cuts it into
+        blocks of that many frames, which see themselves and what came before, and counts the
+        log-mel's range from its running maximum: what is known while the user still speaks.
+    left_blocks: how many blocks before its own a frame sees; None: all of them.
+    """
 
     n_mels: int
     width: int
@@ -41,6 +50,8 @@ class SpeechEncoderConfig:
     heads: int
     ffn: int
     max_frames: int = 1500  # positions; 30 s
+    block_frames: int | None = None
+    left_blocks: int | None = None
 
     def __post_init__(self) -> None:
         for name in _WHISPER_NAMES:
@@ -51,6 +62,37 @@ class SpeechEncoderConfig:
                 f"speech_encoder.width={self.width}: must be a multiple of heads={self.heads}; "
                 "change one of them"
             )
+        if self.block_frames is not None and self.block_frames < 1:
+            raise ValueError(
+                f"speech_encoder.block_frames={self.block_frames}: must be at least 1; None looks "
+                "at the whole recording"
+            )
+        if self.left_blocks is not None and (self.left_blocks < 0 or self.block_frames is None):
+            raise ValueError(
+                f"speech_encoder.left_blocks={self.left_blocks}: must be 0 or more, beside "
+                "block_frames; None sees all blocks before"
+            )
+
+    @property
+    def blocks(self) -> dict[str, int]:
+        """Its attention in blocks, by name; empty where it looks at the whole recording."""
+        return {name: v for name in _BLOCKS if (v := getattr(self, name)) is not None}
+
+    def log_mel(self, waveform: Tensor | np.ndarray) -> Tensor:
+        """[samples] 16 kHz -> [n_mels, M] as this encoder hears it; see omni.audio.log_mel."""
+        return log_mel(waveform, self.n_mels, running=self.block_frames is not None)
+
+    def may_attend(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Numbers of frames [Q] and [K] -> [Q, K] bool: which may look at which, by their blocks.
+
+        Only where there are blocks.
+        """
+        assert self.block_frames is not None
+        asking, seen = queries[:, None] // self.block_frames, keys[None, :] // self.block_frames
+        allowed = seen <= asking
+        return (
+            allowed if self.left_blocks is None else allowed & (seen >= asking - self.left_blocks)
+        )
 
     @classmethod
     def from_whisper(cls, values: Mapping[str, Any]) -> SpeechEncoderConfig:
@@ -62,12 +104,14 @@ class SpeechEncoderConfig:
             raise ValueError(
                 f"activation_function={activation!r}: a Whisper encoder has 'gelu'; this is not one"
             )
-        return cls(**{ours: int(values[theirs]) for ours, theirs in _WHISPER_NAMES.items()})
+        sizes = {ours: int(values[theirs]) for ours, theirs in _WHISPER_NAMES.items()}
+        blocks = {name: int(values[name]) for name in _BLOCKS if values.get(name) is not None}
+        return cls(**sizes | blocks)
 
     def to_whisper(self) -> dict[str, Any]:
-        """The same sizes in the words of transformers' WhisperConfig."""
+        """The same in the words of transformers' WhisperConfig; blocks, if any, in ours."""
         sizes = {theirs: getattr(self, ours) for ours, theirs in _WHISPER_NAMES.items()}
-        return {"model_type": "whisper", **sizes}
+        return {"model_type": "whisper", **sizes, **self.blocks}
 
 
 @dataclass(frozen=True)
@@ -76,7 +120,7 @@ class SpeechEncoderState:
 
     mel: [n_mels, m] log-mel from frame 2 * frames - 2 on (from 0 at the start), as far back as
     the convolutions of the next frame hear; frames: encoded so far;
-    keys, values: [layers, 1, heads, frames, head_dim].
+    keys, values: [layers, 1, heads, kept, head_dim], of the last frames that a block still sees.
     """
 
     mel: Tensor
@@ -88,19 +132,13 @@ class SpeechEncoderState:
 class SpeechEncoder(nn.Module):
     """Log-mel -> frames at 50 Hz (Radford et al. 2022, the encoder half).
 
-    block_frames: None looks at the whole utterance, as Whisper was trained; a number restricts
-    each block of that many frames to itself and what came before, and only then there is
-    `initial_state`, `step` and `finish`, for encoding while the user still speaks.
+    With blocks (`config.block_frames`) there is `initial_state`, `step` and `finish`, for encoding
+    while the user still speaks; omni.live_speech feeds them from a microphone.
     """
 
-    def __init__(self, config: SpeechEncoderConfig, *, block_frames: int | None = None) -> None:
+    def __init__(self, config: SpeechEncoderConfig) -> None:
         super().__init__()
-        if block_frames is not None and block_frames < 1:
-            raise ValueError(
-                f"block_frames={block_frames}: must be at least 1; None looks at the whole input"
-            )
         self.config = config
-        self.block_frames = block_frames
         self.width = config.width
         self.conv1 = nn.Conv1d(config.n_mels, self.width, kernel_size=3, padding=1)
         self.conv2 = nn.Conv1d(self.width, self.width, kernel_size=3, stride=2, padding=1)
@@ -132,10 +170,10 @@ class SpeechEncoder(nn.Module):
 
     def initial_state(self) -> SpeechEncoderState:
         """Before the first log-mel frame. Raises ValueError where attention is not in blocks."""
-        if self.block_frames is None:
+        if self.config.block_frames is None:
             raise ValueError(
                 "block_frames=None: an encoder that looks at the whole question cannot begin "
-                "before its end; train and load it with block_frames"
+                "before its end; train it with block_frames"
             )
         weight, heads = self.conv1.weight, self.config.heads
         empty = weight.new_zeros(len(self.layers), 1, heads, 0, self.width // heads)
@@ -146,14 +184,15 @@ class SpeechEncoder(nn.Module):
     def step(self, mel: Tensor, state: SpeechEncoderState) -> tuple[Tensor, SpeechEncoderState]:
         """The next log-mel frames [n_mels, m], also none -> the blocks [n, D] that are complete.
 
-        Any chunking, then `finish`, gives what `forward` gives, provided that the log-mel's
-        maximum was fixed beforehand.
+        Any chunking, then `finish`, gives what `forward` gives, provided that the log-mel is
+        `config.log_mel`'s, whose range needs nothing that comes later.
         """
-        assert self.block_frames is not None  # else there would be no state
+        block = self.config.block_frames
+        assert block is not None  # else there would be no state
         mel = torch.cat([state.mel, mel.to(state.mel)], dim=1)
         # Frame j hears log-mel up to 2j + 2, so the last frame of a block needs one more pair.
         heard = (_first_mel(state.frames) + mel.shape[1] - 1) // 2
-        complete = max(heard, 0) // self.block_frames * self.block_frames
+        complete = max(heard, 0) // block * block
         if complete <= state.frames:
             return mel.new_zeros(0, self.width), replace(state, mel=mel)
         until = 2 * complete + 1 - _first_mel(state.frames)
@@ -170,7 +209,6 @@ class SpeechEncoder(nn.Module):
         self, mel: Tensor, state: SpeechEncoderState, *, last: bool
     ) -> tuple[Tensor, SpeechEncoderState]:
         """Encode all frames after the state's whose log-mel is here."""
-        assert self.block_frames is not None  # else there would be no state
         x = F.gelu(self.conv1(mel[None]))
         # Where the log-mel was cut, the outermost value lacks a neighbour; at the ends of the
         # recording the second convolution sees a zero beyond it.
@@ -180,16 +218,25 @@ class SpeechEncoder(nn.Module):
         start, end = state.frames, state.frames + x.shape[1]
         self._check_length(end)
         x = x + self.embed_positions.weight[start:end].to(x.dtype)
-        blocks = torch.arange(end, device=x.device) // self.block_frames
-        allowed = blocks[None, :] <= blocks[start:, None]  # [n, end]
+        numbers = torch.arange(start - state.keys.shape[3], end, device=x.device)
+        allowed = self.config.may_attend(numbers[-x.shape[1] :], numbers)  # [n, kept + n]
+        drop = self._first_seen(end) - int(numbers[0])
         keys, values = [], []
         for place, layer in enumerate(self.layers):
             x, key, value = layer(x, allowed, (state.keys[place], state.values[place]))
-            keys.append(key)
-            values.append(value)
-        drop = _first_mel(end) - _first_mel(start)
-        after = SpeechEncoderState(state.mel[:, drop:], end, torch.stack(keys), torch.stack(values))
+            keys.append(key[:, :, drop:])
+            values.append(value[:, :, drop:])
+        heard = _first_mel(end) - _first_mel(start)
+        after = SpeechEncoderState(
+            state.mel[:, heard:], end, torch.stack(keys), torch.stack(values)
+        )
         return self.layer_norm(x)[0], after
+
+    def _first_seen(self, frames: int) -> int:
+        """The first frame that the block after so many frames sees."""
+        block, left = self.config.block_frames, self.config.left_blocks
+        assert block is not None
+        return 0 if left is None else max(0, frames - left * block)
 
     def _check_length(self, frames: int) -> None:
         if frames > self.config.max_frames:
@@ -200,12 +247,12 @@ class SpeechEncoder(nn.Module):
 
     def _attention_mask(self, lengths: Tensor, size: int, dtype: torch.dtype) -> Tensor | None:
         """[B, 1, F, F] additive, or None where everything may look at everything."""
-        if self.block_frames is None and int(lengths.min()) == size:
+        if self.config.block_frames is None and int(lengths.min()) == size:
             return None
         allowed = lengths_to_mask(lengths, size)[:, None, None, :].expand(-1, 1, size, size)
-        if self.block_frames is not None:
-            block = torch.arange(size, device=lengths.device) // self.block_frames
-            allowed = allowed & (block[None, :] <= block[:, None])
+        if self.config.block_frames is not None:
+            numbers = torch.arange(size, device=lengths.device)
+            allowed = allowed & self.config.may_attend(numbers, numbers)
         # A large finite value: rows of pure padding would turn to NaN under -inf.
         return torch.zeros(allowed.shape, dtype=dtype, device=lengths.device).masked_fill(
             ~allowed, torch.finfo(dtype).min
@@ -215,61 +262,6 @@ class SpeechEncoder(nn.Module):
 def _first_mel(frame: int) -> int:
     """The first log-mel frame that the convolutions of this encoder frame hear."""
     return max(0, 2 * frame - 2)
-
-
-class SpeechEncoderLayer(nn.Module):
-    """Attention and a feed-forward net, each behind a norm and beside a residual."""
-
-    def __init__(self, width: int, heads: int, ffn: int) -> None:
-        super().__init__()
-        self.self_attn = SelfAttention(width, heads)
-        self.self_attn_layer_norm = nn.LayerNorm(width)
-        self.fc1 = nn.Linear(width, ffn)
-        self.fc2 = nn.Linear(ffn, width)
-        self.final_layer_norm = nn.LayerNorm(width)
-
-    def forward(
-        self, x: Tensor, mask: Tensor | None, past: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Frames [B, n, D] -> the layer's output, and the keys and values of all frames so far.
-
-        mask: what each frame may look at, bool or additive; None for everything.
-        past: keys and values [B, heads, p, head_dim] of frames before, if any.
-        """
-        seen, keys, values = self.self_attn(self.self_attn_layer_norm(x), mask, past)
-        x = x + seen
-        x = x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))
-        if x.dtype == torch.float16:
-            # A large Whisper's residuals reach beyond what float16 holds; infinity would spread.
-            limit = torch.finfo(x.dtype).max - 1000
-            x = x.clamp(-limit, limit)
-        return x, keys, values
-
-
-class SelfAttention(nn.Module):
-    """Whisper's: keys have no bias."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.k_proj = nn.Linear(width, width, bias=False)
-        self.v_proj = nn.Linear(width, width)
-        self.q_proj = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(
-        self, x: Tensor, mask: Tensor | None, past: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, n, D] -> the same shape, and the keys and values [B, heads, p + n, head_dim]."""
-        queries, keys, values = (
-            project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        if past is not None:
-            keys = torch.cat([past[0], keys], dim=2)
-            values = torch.cat([past[1], values], dim=2)
-        seen = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-        return self.out_proj(seen.transpose(1, 2).flatten(2)), keys, values
 
 
 def save_speech_encoder(

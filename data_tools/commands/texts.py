@@ -68,6 +68,9 @@ def import_(
         int | None, typer.Option(min=1, help="Questions kept per dialogue.")
     ] = None,
     skip_bad: Annotated[bool, typer.Option(help="Leave out rows that break a rule.")] = False,
+    repeat: Annotated[
+        bool, typer.Option(help="What is said is to be said back: of `omni-train evaluate`.")
+    ] = False,
     hub_config: Annotated[str | None, typer.Option(help="Of a hub data set.")] = None,
     hub_split: Annotated[str, typer.Option(help="Of a hub data set.")] = "train",
     embed_audio: Annotated[bool, typer.Option(help="Carry recordings in the .parquet.")] = False,
@@ -87,6 +90,7 @@ def import_(
             limit=limit,
             max_turns=max_turns,
             skip_bad=skip_bad,
+            repeat=repeat,
             hub_config=hub_config,
             hub_split=hub_split,
             audio_folder=out.with_name(f"{out.stem}.audio"),

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_tools.manifest import Record, RecordTurn
-from data_tools.mini.asks import Ask
 from data_tools.steps import run_step
+from data_tools.talk import Ask
 from data_tools.writers import RespondStep, WriterConfig, spoken
 from omni.files import read_json, write_json
 

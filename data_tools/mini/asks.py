@@ -2,40 +2,23 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
-from itertools import islice
 
 import numpy as np
 
 from data_tools.mini.everyday import EVERYDAY
-from data_tools.mini.grammar import Talk, name, sentences
 from data_tools.mini.ideas import IDEAS
-from data_tools.mini.refusals import (
-    HELD_OUT_LANGUAGES,
-    HELD_OUT_SOUNDS,
-    LANGUAGES,
-    NOT_UNDERSTOOD,
-    TEST_SENTENCES,
-    UNKNOWN,
-    VALIDATION_SENTENCES,
-    VARIANTS,
-)
 from data_tools.mini.requests import REQUESTS
-from data_tools.mini.slots import TABLES
 from data_tools.mini.texts import OpenQuestion
 from data_tools.nano.domain import dialogues, wide_dialogues
-from data_tools.speech import SOUNDS, Voice
+from data_tools.sources import ASK_TO_REPEAT, READY
+from data_tools.talk import Ask, pattern_name, talked
 
 KINDS = ("domain", "open", "everyday", "refuse", "repeat")
-SPLITS = ("train", "validation", "test")
-OWN, OWN_LICENCE = "mini_talk", "made by this project"
+OWN = "mini_talk"
 DOMAIN = "nano_domain"
 VALIDATION_SHARE, TEST_SHARE = 0.03, 0.04  # of the open questions, by text
-PER_TALK = 2000  # sentences of one talk at most, so that none crowds out the others
-SOUNDS_PER_KIND = {"train": 400, "validation": 10, "test": 15}
-ASK_TO_REPEAT = "Repeat what I say."  # in writing; then comes what has to be repeated
-READY = "Go ahead."
 # How it is asked for in speech, in the same breath.
 REPEAT_AFTER_ME = (
     "Repeat after me.",
@@ -60,38 +43,6 @@ RECALL = {
     "validation": ("Do you remember my words?",),
     "test": ("Tell me what I said just now.", "Which words did you hear from me?"),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ask:
-    """turns: what is said, and the answer; "" where a language model has to write it.
-
-    written: so many of the turns are put in writing, the others are spoken. voice: whose it is, if
-    no other can say it. gold: answers that an open set itself gives.
-    """
-
-    kind: str
-    skill: str
-    template: str
-    split: str
-    turns: tuple[tuple[str, str], ...]
-    source: str = OWN
-    licence: str = OWN_LICENCE
-    language: str = "en"
-    written: int = 0
-    voice: Voice | None = None
-    gold: tuple[str, ...] = ()
-
-    @property
-    def id(self) -> str:
-        """Of its content, so that it stays if others come or go."""
-        content = repr((self.kind, self.skill, self.turns, self.written, str(self.voice)))
-        return f"{self.kind}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
-
-    @property
-    def spoken(self) -> int:
-        """How many of its turns are spoken."""
-        return len(self.turns) - self.written
 
 
 def domain(*, called: str) -> Iterator[Ask]:
@@ -131,79 +82,14 @@ def open_asks(questions: Sequence[OpenQuestion]) -> Iterator[Ask]:
 def ideas(*, seed: int) -> Iterator[Ask]:
     """Our own questions for a language model."""
     for talk in IDEAS:
-        yield from talked(talk, "open", seed=seed)
+        yield from talked(talk, "open", source=OWN, seed=seed)
 
 
 @cache
 def everyday(*, seed: int) -> tuple[Ask, ...]:
     """All everyday talk: what has its own answers, and requests."""
     talks = (*EVERYDAY, *REQUESTS)
-    return tuple(ask for talk in talks for ask in talked(talk, "everyday", seed=seed))
-
-
-def talked(talk: Talk, kind: str, *, seed: int) -> Iterator[Ask]:
-    """The sentences of one talk as asks; no sentence of training is in a held-out split."""
-    held_out: set[str] = set()
-    for split in ("test", "validation", "train"):
-        for said in islice(sentences(talk, split, TABLES, seed=seed), PER_TALK):
-            if split != "train":
-                held_out.add(said.text.casefold())
-            elif said.text.casefold() in held_out:
-                continue
-            yield Ask(
-                kind=kind,
-                skill=said.skill,
-                template=said.template,
-                split=split,
-                turns=((said.text, said.answer),),
-            )
-
-
-def unknown(*, seed: int) -> Iterator[Ask]:
-    """Facts that nobody could know, answered honestly."""
-    for talk in UNKNOWN:
-        yield from talked(talk, "refuse", seed=seed)
-
-
-def not_speech() -> Iterator[Ask]:
-    """Sounds, by kind and seed; some kinds are heard in tests alone."""
-    for split in SPLITS:
-        for sound in SOUNDS:
-            if sound in HELD_OUT_SOUNDS and split != "test":
-                continue
-            first = 10_000 * SPLITS.index(split)
-            for seed in range(first, first + SOUNDS_PER_KIND[split]):
-                voice = Voice("sound", sound, (("seed", str(seed)),))
-                yield refused("sound", sound, split, "", voice)
-
-
-def other_languages() -> Iterator[Ask]:
-    """Sentences in languages that are not to be answered, in several voices each."""
-    for language, texts in (LANGUAGES | HELD_OUT_LANGUAGES).items():
-        for place, text in enumerate(reversed(texts)):
-            split = "train"
-            if language in HELD_OUT_LANGUAGES:
-                split = "test"
-            elif place < VALIDATION_SENTENCES:
-                split = "validation"
-            elif place < VALIDATION_SENTENCES + TEST_SENTENCES:
-                split = "test"
-            for variant in VARIANTS:
-                voice = Voice("espeak", language, (("variant", variant),))
-                yield refused("language", language, split, text, voice)
-
-
-def refused(skill: str, template: str, split: str, text: str, voice: Voice) -> Ask:
-    """An ask that is answered by not having understood; text: "" for a sound."""
-    return Ask(
-        kind="refuse",
-        skill=skill,
-        template=f"{skill}/{template}",
-        split=split,
-        turns=((text, NOT_UNDERSTOOD),),
-        language=template[:2] if skill == "language" else "en",
-        voice=voice,
-    )
+    return tuple(ask for talk in talks for ask in talked(talk, "everyday", source=OWN, seed=seed))
 
 
 def once_more(asks: Sequence[Ask]) -> Iterator[Ask]:
@@ -218,7 +104,7 @@ def once_more(asks: Sequence[Ask]) -> Iterator[Ask]:
             ask,
             kind="everyday",
             skill=skill,
-            template=f"{skill}/{name(way)}",
+            template=f"{skill}/{pattern_name(way)}",
             turns=((question, answer), (way, answer if skill == "say_again" else question)),
             source=OWN,
         )
@@ -258,7 +144,7 @@ def repeated_after(ask: Ask, text: str, prefix: str) -> Ask:
         ask,
         kind="repeat",
         skill="repeat",
-        template=f"repeat/{name(prefix)}",
+        template=f"repeat/{pattern_name(prefix)}",
         turns=((f"{prefix} {text}", text),),
         gold=(),
     )

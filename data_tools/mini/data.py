@@ -15,18 +15,17 @@ A run that was killed goes on where it stopped. A language model can be asked la
 are added to what lies there.
 """
 
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from data_tools.manifest import Record, RecordTurn, jsonl_rows, write_manifest
+from data_tools.manifest import jsonl_rows, write_manifest
 from data_tools.mini.answers import write_answers, written
-from data_tools.mini.asks import KINDS, Ask
-from data_tools.mini.plan import SpokenAsk, Written, plan, pools, provenance
+from data_tools.mini.asks import KINDS
+from data_tools.mini.plan import Written, as_learnt, plan, pools, record_of
 from data_tools.mini.texts import (
     OpenQuestion,
     as_rows,
@@ -34,7 +33,6 @@ from data_tools.mini.texts import (
     questions_in,
     questions_of_hub,
 )
-from data_tools.mini.voices import engines, voices
 from data_tools.speech import (
     PlannedClip,
     TextToSpeech,
@@ -45,6 +43,7 @@ from data_tools.speech import (
     hours_of,
     reading_record,
 )
+from data_tools.talk import Ask, SpokenAsk, asking_voices, contents, engines, text_record
 from data_tools.writers import WriterConfig
 from omni.files import UserError, write_text
 
@@ -93,7 +92,7 @@ def build_mini(
     folder = Path(folder)
     check(questions, kinds)
     make_tts = make_tts or partial(engines, piper)
-    speakers = voices(piper)
+    speakers = asking_voices(piper)
     read = open_questions(folder, texts) if "open" in kinds else []
     asks = pools(read, kinds, called=called, seed=seed)
     spoken = plan(asks, speakers, questions=questions, seed=seed)
@@ -114,7 +113,7 @@ def build_mini(
     made = fill(folder, asked.values(), workers=workers, make_tts=make_tts)
     own = list({item.ask.id: item.ask for item in spoken}.values())
     known = written(folder) if writer is None else write_answers(folder, own, writer)
-    said = {clip.path: clip for item in spoken for clip in item.clips(known)}
+    said = {clip.path: clip for item in spoken for clip in as_learnt(item, known).clips()}
     heard = [ask.turns[0][0] for ask in own if ask.split == "train" and ask.language == "en"]
     read_aloud = [answered("reading", text) for text in dict.fromkeys(heard) if text][:READING]
     clips = {**asked, **said, **{clip.path: clip for clip in read_aloud}}
@@ -147,15 +146,6 @@ def open_questions(folder: Path, texts: Path | None) -> list[OpenQuestion]:
         ) from None
 
 
-def contents(spoken: Iterable[SpokenAsk]) -> str:
-    """A digest of all that is said, and of who says it."""
-    digest = hashlib.sha256()
-    for item in spoken:
-        line = [item.id, item.split, str(item.voice), item.ask.turns, item.ask.template]
-        digest.update(json.dumps(line).encode())
-    return digest.hexdigest()[:16]
-
-
 def write(
     folder: Path,
     spoken: Sequence[SpokenAsk],
@@ -164,28 +154,17 @@ def write(
     known: Written,
 ) -> None:
     """Write the three manifests; read: clips that only read a text aloud."""
-    texts = [record for ask in asks if (record := text_record(ask, known)) is not None]
+    texts = [record for ask in asks if (record := text_record(told(ask, known))) is not None]
     write_manifest(folder / "text.jsonl", texts)
     source = {"source": "mini", "licence": "as of the texts in records.jsonl"}
     write_manifest(folder / "reading.jsonl", [reading_record(clip, source) for clip in read])
-    write_manifest(folder / "records.jsonl", [item.record(known) for item in spoken])
+    write_manifest(folder / "records.jsonl", [record_of(item, known) for item in spoken])
 
 
-def text_record(ask: Ask, known: Written) -> Record | None:
-    """None for an ask without words, or without an answer."""
-    turns: list[RecordTurn] = []
-    for said, answer in ask.turns:
-        answer = answer or known.get(said, "")
-        if not said or not answer:
-            return None  # a sound has no words
-        turns += [RecordTurn(role="user", text=said), RecordTurn(role="assistant", text=answer)]
-    return Record(
-        id=ask.id,
-        turns=tuple(turns),
-        language=ask.language,
-        split=ask.split,
-        provenance=provenance(ask) | {"licence": ask.licence},
-    )
+def told(ask: Ask, known: Written) -> Ask:
+    """With what a language model has answered."""
+    turns = tuple((said, answer or known.get(said, "")) for said, answer in ask.turns)
+    return replace(ask, name=ask.id, turns=turns)
 
 
 def summary(
@@ -199,13 +178,14 @@ def summary(
     """Records per split and kind, hours, clips, and how many asks nobody has answered."""
     records: dict[str, Counter[str]] = {}
     for item in spoken:
-        records.setdefault(item.split, Counter())[item.said(known).kind] += 1
+        records.setdefault(item.split, Counter())[as_learnt(item, known).ask.kind] += 1
     return Summary(
         records={split: dict(counts) for split, counts in records.items()},
         hours=hours_of(folder, clips),
         clips=len(clips),
         made_clips=made,
         unanswered=sum(
-            item.ask.kind != "repeat" and item.said(known).kind == "repeat" for item in spoken
+            item.ask.kind != "repeat" and as_learnt(item, known).ask.kind == "repeat"
+            for item in spoken
         ),
     )

@@ -1,6 +1,6 @@
 """Everyday talk: small talk, feelings, what people tell, what they ask of an assistant itself."""
 
-from data_tools.mini.grammar import Talk
+from data_tools.talk import Talk
 
 EVERYDAY = (
     Talk(

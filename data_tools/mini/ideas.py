@@ -1,6 +1,6 @@
 """Requests that a language model answers better than a table: advice, cooking, ideas."""
 
-from data_tools.mini.grammar import Talk
+from data_tools.talk import Talk
 
 IDEAS = (
     Talk(

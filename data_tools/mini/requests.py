@@ -3,7 +3,7 @@
 The mini can move nothing: it says what it understood, and that it can't do it.
 """
 
-from data_tools.mini.grammar import Talk
+from data_tools.talk import Talk
 
 _ASK = "[|please |can you |could you |could you please |I want you to |hey, ]"
 

@@ -1,152 +1,84 @@
 """Who asks what in the nano's data set: its clips and records, before anything is spoken."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from data_tools.manifest import Record, RecordTurn
-from data_tools.speech import HELD_OUT_VOICE, PlannedClip, Voice, answered, random_training_voice
+from data_tools.nano.asks import KNOWN, SHARES, WIDE
+from data_tools.speech import PlannedClip, Voice, answered
+from data_tools.talk import REFUSE, Ask, SpokenAsk, Voices, chosen
 
-VALIDATION_VOICES = 2  # seen voices for each held-out phrasing of validation
-SOURCE = "nano_domain"
-LICENCE = "made by this project; speech by flite, festival and espeak-ng"
-
-
-class AnyDialogue(Protocol):
-    """What `data_tools.nano.domain.dialogues()` gives; split is train, validation or test."""
-
-    @property
-    def id(self) -> str:
-        """Its name, unique in the set."""
-        ...
-
-    @property
-    def skill(self) -> str:
-        """What it teaches; goes into the provenance."""
-        ...
-
-    @property
-    def turns(self) -> tuple[tuple[str, str], ...]:
-        """(question, answer) pairs, in order."""
-        ...
-
-    @property
-    def split(self) -> str:
-        """train, validation or test."""
-        ...
+VALIDATION_WIDE, VALIDATION_REFUSE = 240, 60
+TEST_WIDE = 300  # of the held-out templates, each voice asks the same
+TEST_UNKNOWN, TEST_REFUSE = 100, 150
+READING = 4_000  # training questions that the voice of the answers reads
 
 
-@dataclass(frozen=True, kw_only=True)
-class SpokenDialogue:
-    """A dialogue whose questions one voice asks."""
+def plan(
+    asks: Mapping[str, Sequence[Ask]], voices: Voices, *, questions: int, seed: int
+) -> list[SpokenAsk]:
+    """Who says what: training until `questions` turns are spoken, validation, and the tests.
 
-    id: str
-    dialogue: AnyDialogue
-    voice: Voice
-    split: str
+    Everything is asked before any is repeated, and it is repeated by another voice.
+    """
+    spoken: list[SpokenAsk] = []
+    used: dict[str, list[Voice]] = {}
 
-    def clips(self) -> list[PlannedClip]:
-        """A clip for each turn, questions in `voice` and answers in the one answer voice."""
-        clips = []
-        for index, (question, answer) in enumerate(self.dialogue.turns):
-            path = f"audio/questions/{self.split}/{self.id}.{index}.wav"
-            clips.append(PlannedClip(path=path, text=question, voice=self.voice))
-            clips.append(answered("answers", answer))
-        return clips
+    def add(ask: Ask, split: str, voice: Voice | None = None, take: str = "") -> None:
+        before = used.setdefault(ask.id, [])
+        name = f"{ask.id}.{take or len(before)}"
+        voice = ask.voice or voice or drawn(name, before)
+        before.append(voice)
+        spoken.append(SpokenAsk(id=name, ask=ask, voice=voice, split=split))
 
-    def record(self) -> Record:
-        """The manifest record of these clips."""
-        turns = tuple(
-            RecordTurn(
-                role="assistant" if index % 2 else "user",
-                text=clip.text,
-                speech=clip.path,
-                voice=str(clip.voice),
-            )
-            for index, clip in enumerate(self.clips())
-        )
-        return Record(
-            id=self.id, turns=turns, split=self.split, provenance=provenance(self.dialogue)
-        )
+    def drawn(name: str, before: Sequence[Voice]) -> Voice:
+        rng = np.random.default_rng([seed, *hashlib.sha256(name.encode()).digest()])
+        voice = voices.draw(rng)
+        while voice in before:
+            voice = voices.draw(rng)
+        return voice
 
+    def held_out(kind: str, split: str) -> list[Ask]:
+        return [ask for ask in asks.get(kind, ()) if ask.split == split]
 
-def plan(dialogues: Sequence[AnyDialogue], *, questions: int, seed: int) -> list[SpokenDialogue]:
-    """Who asks what: rounds over the training dialogues until `questions` turns are spoken."""
-    spoken: list[SpokenDialogue] = []
-    voices: dict[str, list[Voice]] = {}
-
-    def add(dialogue: AnyDialogue, split: str, voice: Voice | None = None) -> None:
-        used = voices.setdefault(dialogue.id, [])
-        take = "unseen" if voice == HELD_OUT_VOICE else len(used)
-        item_id = f"{file_name(dialogue)}.{take}"
-        if voice is None:
-            rng = np.random.default_rng([seed, *hashlib.sha256(item_id.encode()).digest()])
-            voice = random_training_voice(rng)
-            while voice in used:
-                voice = random_training_voice(rng)
-        used.append(voice)
-        spoken.append(SpokenDialogue(id=item_id, dialogue=dialogue, voice=voice, split=split))
-
-    train = [dialogue for dialogue in dialogues if dialogue.split == "train"]
-    order = np.random.default_rng([seed, 1])
-    turns = 0
-    while train and turns < questions:
-        for index in order.permutation(len(train)):
-            if turns < questions:
-                add(train[index], "train")
-                turns += len(train[index].turns)
-    for dialogue in dialogues:
-        if dialogue.split == "validation":
-            for _ in range(VALIDATION_VOICES):
-                add(dialogue, "validation")
-        elif dialogue.split == "test":
-            add(dialogue, "test_seen")
-            add(dialogue, "test_unseen", HELD_OUT_VOICE)
+    for ask in chosen(asks, SHARES, "train", questions):
+        add(ask, "train")
+    for ask in (
+        *held_out(KNOWN, "validation"),
+        *held_out(WIDE, "validation")[:VALIDATION_WIDE],
+        *held_out(REFUSE, "validation")[:VALIDATION_REFUSE],
+    ):
+        add(ask, "validation")
+    for kind, tested in (
+        (KNOWN, held_out(KNOWN, "test")),
+        (WIDE, held_out(WIDE, "test")[:TEST_WIDE]),
+    ):
+        for ask in tested:
+            add(ask, f"test_{kind}")
+            for name, voice in voices.held_out.items():
+                add(ask, f"test_{kind}_{name}", voice, name)
+    refused = held_out(REFUSE, "test")
+    for ask in [ask for ask in refused if ask.voice is None][:TEST_UNKNOWN]:
+        add(ask, "test_unknown")
+    for ask in [ask for ask in refused if ask.voice is not None][:TEST_REFUSE]:
+        add(ask, "test_refuse")
     return spoken
 
 
-def reading(dialogues: Sequence[AnyDialogue]) -> list[PlannedClip]:
-    """Every question of training once, in the voice of the answers."""
-    clips = [
-        answered("reading", question)
-        for dialogue in dialogues
-        if dialogue.split == "train"
-        for question, _ in dialogue.turns
-    ]
-    return list({clip.path: clip for clip in clips}.values())
+def texts(asks: Mapping[str, Sequence[Ask]], spoken: Sequence[SpokenAsk]) -> Iterator[Ask]:
+    """What the base language model reads: the whole domain, and of the refusals what is spoken."""
+    yield from asks.get(KNOWN, ())
+    yield from asks.get(WIDE, ())
+    yield from {item.ask.id: item.ask for item in spoken if item.ask.kind == REFUSE}.values()
 
 
-def text_record(dialogue: AnyDialogue) -> Record:
-    """The dialogue as a record without speech."""
-    turns = [
-        turn
-        for question, answer in dialogue.turns
-        for turn in (
-            RecordTurn(role="user", text=question),
-            RecordTurn(role="assistant", text=answer),
-        )
-    ]
-    return Record(
-        id=dialogue.id,
-        turns=tuple(turns),
-        split=dialogue.split,
-        provenance=provenance(dialogue) | {"licence": "made by this project"},
+def reading(spoken: Sequence[SpokenAsk]) -> list[PlannedClip]:
+    """Questions of training, in the voice of the answers; each once."""
+    said = dict.fromkeys(
+        question
+        for item in spoken
+        if item.split == "train" and item.ask.kind != REFUSE
+        for question, _ in item.ask.turns
     )
-
-
-def provenance(dialogue: AnyDialogue) -> dict[str, str]:
-    """Where a record comes from: skill, dialogue, source and licence."""
-    return {
-        "skill": dialogue.skill,
-        "dialogue": dialogue.id,
-        "source": SOURCE,
-        "licence": LICENCE,
-    }
-
-
-def file_name(dialogue: AnyDialogue) -> str:
-    """Its id, such as "capitals/france/2", as the start of a file name."""
-    return dialogue.id.replace("/", "-")
+    return [answered("reading", question) for question in list(said)[:READING]]

@@ -1,6 +1,8 @@
 from .reading import HUB as HUB
 from .reading import ImportConfig as ImportConfig
 from .reading import import_records as import_records
+from .repeating import ASK_TO_REPEAT as ASK_TO_REPEAT
+from .repeating import READY as READY
 from .rows import file_rows as file_rows
 from .rows import hub_rows as hub_rows
 from .splits import SplitStep as SplitStep

@@ -22,6 +22,7 @@ SPEAKERS = {
 SLOT = "<speech>"  # where the authors' prompts hold the question
 QUESTION_COLUMNS = ("question", "prompt", "instruction", "query", "input")
 ANSWER_COLUMNS = ("answer", "response", "output", "completion", "chosen")
+AUDIO_COLUMNS = ("audio", "file")
 TRANSCRIPT_COLUMNS = ("text", "sentence", "transcription", "transcript", "normalized_text")
 
 
@@ -119,7 +120,7 @@ def pairs(row: dict[str, Any], place: Place) -> Record:
 def recording(row: dict[str, Any], place: Place) -> Record:
     """A row of a speech recognition set: a question that was spoken, without an answer."""
     text = text_of(row, first_of(row, TRANSCRIPT_COLUMNS))
-    audio = row["audio"]
+    audio = row[first_of(row, AUDIO_COLUMNS)]
     if isinstance(audio, dict):
         speech = laid_out(audio, place.audio_folder, place.root)
     else:
@@ -136,6 +137,7 @@ FORMATS: dict[str, Format] = {
     "ultrachat": Format(fields=("data",), read=ultrachat),
     "alpaca": Format(fields=("instruction", "output"), read=alpaca),
     "recording": Format(fields=("audio",), read=recording),
+    "transcript": Format(fields=("file", "text"), read=recording),
     "pairs": Format(fields=(), read=pairs),
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from data_tools.manifest import Record, read_folder
 from data_tools.sources.formats import FORMATS, Place, format_of
+from data_tools.sources.repeating import to_repeat
 from data_tools.sources.rows import file_rows, hub_rows
 from data_tools.sources.splits import SplitStep, hold_out
 from omni.files import UserError
@@ -23,7 +24,8 @@ class ImportConfig:
 
     validation: share of the questions that goes to the split of that name, at least one, equal
     questions together. limit: rows read. max_turns: questions kept of a dialogue, with answers.
-    skip_bad: leaves out rows that break a rule instead of ending there. hub_config, hub_split: of
+    skip_bad: leaves out rows that break a rule instead of ending there. repeat: the first question
+    is to be said back. hub_config, hub_split: of
     a hub data set. audio_folder: for audio that comes as bytes; needed only then.
     """
 
@@ -35,6 +37,7 @@ class ImportConfig:
     limit: int | None = None
     max_turns: int | None = None
     skip_bad: bool = False
+    repeat: bool = False
     hub_config: str | None = None
     hub_split: str = "train"
     audio_folder: Path = Path("audio")
@@ -152,6 +155,8 @@ def described(record: Record, source: str, config: ImportConfig) -> Record:
     """With the first turns alone, and where it comes from; what it says itself stays."""
     if config.max_turns is not None:
         record = replace(record, turns=record.turns[: 2 * config.max_turns])
+    if config.repeat:
+        record = to_repeat(record)
     name = source.removeprefix(HUB) if source.startswith(HUB) else Path(source).name
     origin = {"source": name} | ({"licence": config.licence} if config.licence else {})
     return replace(

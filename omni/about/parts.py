@@ -59,7 +59,7 @@ def describe(source: str | Path) -> CheckpointInfo:
     sizes = _sizes_by_config(config)
     shapes = {
         "speech_encoder": _encoder_shape(config),
-        "speech_adapter": f"stacks {config.adapter.stack}, {config.adapter.hidden} wide",
+        "speech_adapter": _adapter_shape(config),
         "language_model": _text_shape(config),
     }
     if (units := config.units) is not None:
@@ -136,6 +136,12 @@ def _sizes_by_config(config: OmniConfig) -> dict[str, int]:
 def _encoder_shape(config: OmniConfig) -> str:
     audio = config.audio_config
     return f"Whisper {audio.d_model} x {audio.encoder_layers}, {audio.num_mel_bins} mel bins"
+
+
+def _adapter_shape(config: OmniConfig) -> str:
+    adapter = config.adapter
+    mixture = f", mixes {adapter.vocabulary} tokens" if adapter.vocabulary else ""
+    return f"stacks {adapter.stack}, {adapter.hidden} wide{mixture}"
 
 
 def _text_shape(config: OmniConfig) -> str:

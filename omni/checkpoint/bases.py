@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +40,18 @@ from omni.speech_encoder import SpeechEncoder
 
 
 def load_speech_encoder(
-    source: str, *, block_frames: int | None = None, **hub: Any
+    source: str, *, blocks: Mapping[str, int] | None = None, **hub: Any
 ) -> SpeechEncoder:
     """A Whisper encoder of any size, float32.
 
     source: openai-whisper's file (large-v3.pt) or name (large-v3), a transformers folder or hub
     id (whole Whisper models and encoders alone alike), or a CTranslate2 folder.
+    blocks: attention in blocks (see SpeechEncoderConfig), in place of the source's own.
     hub: HUB_KEYWORDS. Raises CheckpointError for anything that is no Whisper encoder.
     """
     weights = encoder_weights(source, **hub)
     tensors = {name: tensor.float() for name, tensor in weights.tensors.items()}
-    encoder = SpeechEncoder(weights.config, block_frames=block_frames)
+    encoder = SpeechEncoder(replace(weights.config, **(blocks or {})))
     load_weights(encoder, tensors, where=source)
     return encoder
 

@@ -69,7 +69,7 @@ def read_checkpoint(
     speech_encoder = _part(
         folder, config, "speech_encoder",
         lambda where: load_speech_encoder(
-            where, block_frames=config.block_frames, local_files_only=True
+            where, blocks=config.encoder.blocks, local_files_only=True
         ),
     )  # fmt: skip
     for what, found, told in (

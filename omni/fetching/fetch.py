@@ -44,6 +44,7 @@ from omni.files import (
     read_json,
     recall,
     replace_folder,
+    shipped,
     write_json,
 )
 from omni.foreign import read_encoder
@@ -94,7 +95,12 @@ def wanted_bases(names: list[str]) -> list[Wanted]:
 
 
 def _checkpoint(name: str) -> Path | None:
-    """The folder of a checkpoint of that path, or of the hub's cache."""
+    """The folder of a checkpoint of that path or of our own, or of the hub's cache.
+
+    Raises CheckpointError for one of our own that is not here.
+    """
+    if (ours := shipped(name)) is not None:
+        return ours
     try:
         folder = fetch(name, local_files_only=True)
     except CheckpointError:

@@ -20,6 +20,7 @@ from .hub import fetch as fetch
 from .hub import hub_name as hub_name
 from .hub import is_hub_id as is_hub_id
 from .hub import on_this_machine as on_this_machine
+from .hub import shipped as shipped
 from .lines import appending as appending
 from .lines import line_of as line_of
 from .lines import read_lines as read_lines
@@ -29,6 +30,7 @@ from .memory import recall as recall
 from .memory import remember as remember
 from .memory import this_machine as this_machine
 from .optional import need as need
+from .ours import SHIPPED as SHIPPED
 from .ragged import RaggedStore as RaggedStore
 from .ragged import fill as fill
 from .share import ALONE as ALONE

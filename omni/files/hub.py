@@ -8,6 +8,7 @@ from typing import Any
 
 from omni.files.folders import CheckpointError
 from omni.files.memory import cache_folder
+from omni.files.ours import SHIPPED
 
 OPENAI_NAMES = (
     "tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en",
@@ -21,11 +22,14 @@ _OF_THE_HUB = ("revision", "cache_dir", "force_download")
 
 
 def fetch(source: str, **hub: Any) -> Path:
-    """A local folder or file as it is; anything else is a hub id: what `omni fetch-bases` has
-    fetched of it, else what huggingface_hub gives.
+    """A local folder or file as it is, a checkpoint that comes with the package by its name;
+    anything else is a hub id: what `omni fetch-bases` has fetched of it, else what huggingface_hub
+    gives.
 
-    hub: HUB_KEYWORDS, for a hub id. Raises CheckpointError if it is neither.
+    hub: HUB_KEYWORDS, for a hub id. Raises CheckpointError if it is none of these.
     """
+    if (ours := shipped(source)) is not None:
+        return ours
     path = Path(source).expanduser()
     if path.exists():
         return path
@@ -52,6 +56,23 @@ def fetch(source: str, **hub: Any) -> Path:
             f"{source}: not a local folder, and the hub did not give it ({reason}); check the name "
             "and the network, or download it yourself and give the folder"
         ) from None
+
+
+def shipped(source: str) -> Path | None:
+    """The folder of a checkpoint that comes with the package; None for any other name.
+
+    A checkpoint at a path of that name is meant before it. Raises CheckpointError for one whose
+    weights do not come with this version.
+    """
+    if source not in SHIPPED or (Path(source) / "config.json").is_file():
+        return None
+    folder = SHIPPED[source]
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"{source}: its weights do not come with this version; make them by omni-train "
+            f"{source} DIR, and give DIR/checkpoint"
+        )
+    return folder
 
 
 def on_this_machine(source: str) -> Path | None:

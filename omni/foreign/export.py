@@ -130,9 +130,18 @@ def llama_omni_config(config: OmniConfig, encoder_file: str, dtype: torch.dtype)
         "tokenizer_model_max_length": 4096,
         "tokenizer_padding_side": "right",
     }
+    if config.encoder.blocks:
+        raise CheckpointError(
+            f"speech encoder with {config.encoder.blocks}: LLaMA-Omni's looks at the whole question"
+        )
     if config.adapter.hidden != 2048:
         raise CheckpointError(
             f"speech_adapter.hidden={config.adapter.hidden}: LLaMA-Omni's adapter is 2048 wide"
+        )
+    if config.adapter.vocabulary:
+        raise CheckpointError(
+            f"speech_adapter.vocabulary={config.adapter.vocabulary}: LLaMA-Omni's adapter has no "
+            "mixture of tokens; align without --token-mixture"
         )
     units = config.units
     if units is None:

@@ -11,15 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omni.audio import log_mel
 from omni.files import UserError
+from omni.speech_encoder import SpeechEncoder
 from omni.units.config import UnitsConfig
 from omni.values import lengths_to_mask
 
 if TYPE_CHECKING:
     from transformers import HubertModel
 
-    from omni.speech_encoder import SpeechEncoder
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -49,7 +48,7 @@ class SpeechEncoderFeatures:
     def __call__(self, waveforms: Sequence[np.ndarray]) -> list[Tensor]:
         """As one padded batch; padding is masked."""
         mels = [
-            log_mel(_waveform(samples, self._normalize), self._encoder.config.n_mels)
+            self._encoder.config.log_mel(_waveform(samples, self._normalize))
             for samples in waveforms
         ]
         lengths = torch.tensor([mel.shape[1] for mel in mels])

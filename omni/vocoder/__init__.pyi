@@ -20,8 +20,8 @@ from .hifigan import HifiGanConfig as HifiGanConfig
 from .hifigan import UnitHifiGan as UnitHifiGan
 from .hifigan import fold_weight_norm as fold_weight_norm
 from .hifigan import hifigan_config as hifigan_config
-from .nsf import NsfConfig as NsfConfig
 from .nsf import NsfVocoder as NsfVocoder
+from .nsf_config import NsfConfig as NsfConfig
 from .source import MAX_F0 as MAX_F0
 from .source import MIN_F0 as MIN_F0
 from .source import frame_phases as frame_phases

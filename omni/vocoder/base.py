@@ -34,8 +34,9 @@ class Rendering:
 class Vocoder(nn.Module):
     """Merged units -> waveform at 16 kHz.
 
-    context_frames: frames on each side that can change a frame's samples.
-    source_context_frames: frames on each side that can change a frame's phase advance.
+    context_frames: frames before a frame that can change its samples; as many behind it, unless
+        `right_context_frames` says otherwise.
+    source_context_frames: frames that can change its phase advance, in the same way.
     recommended_right_context_frames: where cutting the right context stops being heard (measured).
     """
 
@@ -53,6 +54,16 @@ class Vocoder(nn.Module):
     def duration_embedding(self) -> nn.Embedding:
         """The embedding that the duration predictor reads."""
         raise NotImplementedError
+
+    @property
+    def right_context_frames(self) -> int:
+        """Following frames that can change a frame's samples."""
+        return self.context_frames
+
+    @property
+    def source_right_context_frames(self) -> int:
+        """Following frames that can change a frame's phase advance."""
+        return self.source_context_frames
 
     @property
     def duration_lookahead(self) -> int:

@@ -22,7 +22,8 @@ from omni.files import (
 )
 from omni.vocoder.base import Vocoder
 from omni.vocoder.hifigan import HifiGanConfig, UnitHifiGan
-from omni.vocoder.nsf import NsfConfig, NsfVocoder
+from omni.vocoder.nsf import NsfVocoder
+from omni.vocoder.nsf_config import NsfConfig
 
 VOCODERS: dict[str, type[Vocoder]] = {UnitHifiGan.kind: UnitHifiGan, NsfVocoder.kind: NsfVocoder}
 CONFIGS: dict[str, type] = {HifiGanConfig.kind: HifiGanConfig, NsfConfig.kind: NsfConfig}

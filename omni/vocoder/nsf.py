@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,8 @@ from torch.nn import functional as F
 from omni.audio import SAMPLES_PER_FRAME
 from omni.vocoder.base import Rendering, SourceState, Vocoder
 from omni.vocoder.durations import DurationPredictor
-from omni.vocoder.receptive_field import Span
+from omni.vocoder.nsf_config import NsfConfig, contexts
+from omni.vocoder.nsf_layers import SLOPE, SameConv, Upsample, look_ahead, residual_blocks
 from omni.vocoder.source import (
     MAX_F0,
     MIN_F0,
@@ -27,51 +27,8 @@ from omni.vocoder.source import (
     to_samples,
 )
 
-SLOPE = 0.1  # of the leaky ReLUs
 LOG_F0_CENTRE, LOG_F0_SCALE = 5.0, 0.4  # of human voices, in log Hz: 148 Hz, a fifth up or down
 LOG_GAIN_START, MAX_LOG_GAIN = -3.0, 4.0  # the excitations have unit power, speech about e^-3
-
-
-@dataclass(frozen=True, kw_only=True)
-class NsfConfig:
-    """Sizes; the defaults are the embedded default's."""
-
-    kind: ClassVar[str] = "nsf"
-    num_units: int
-    width: int = 256  # channels at 50 Hz
-    trunk_dilations: tuple[int, ...] = (1, 2, 4, 2)  # one residual block each, at 50 Hz
-    upsample_rates: tuple[int, int] = (4, 5)
-    mid_width: int = 128  # channels at 200 Hz
-    mid_dilations: tuple[int, ...] = (1, 2)
-    fine_width: int = 64  # channels at 1000 Hz
-    fine_dilations: tuple[int, ...] = (1, 2, 4)
-    prosody_width: int = 96
-    prosody_dilations: tuple[int, ...] = (1, 2, 4, 2)  # as the trunk's, at 50 Hz
-    kernel: int = 3
-    head_kernel: int = 5
-    n_fft: int = 64
-    hop: int = 16
-    duration_width: int = 128
-    duration_kernel: int = 3
-    duration_dropout: float = 0.2
-
-    def __post_init__(self) -> None:
-        hop = self.upsample_rates[0] * self.upsample_rates[1] * self.hop
-        if hop != SAMPLES_PER_FRAME:
-            raise ValueError(
-                f"upsample_rates {self.upsample_rates} and hop {self.hop}: their product is {hop},"
-                f" must be {SAMPLES_PER_FRAME}, the samples of a 20 ms frame"
-            )
-        if self.n_fft % (2 * self.hop) or self.n_fft < 4 * self.hop:
-            raise ValueError(
-                f"n_fft {self.n_fft}: must be an even multiple of hop {self.hop}, at least 4 times"
-                " it, so that the squared Hann windows add up to a constant"
-            )
-        if self.kernel % 2 == 0 or self.head_kernel % 2 == 0:
-            raise ValueError(
-                f"kernel {self.kernel}, head_kernel {self.head_kernel}: must be odd, so that they"
-                " have a centre"
-            )
 
 
 @dataclass(frozen=True)
@@ -82,34 +39,15 @@ class Prosody:
     voiced: Tensor
 
 
-class ResidualBlock(nn.Module):
-    """Two convolutions with a bypass; with a LayerNorm over the channels before where asked."""
-
-    def __init__(self, channels: int, kernel: int, dilation: int, *, normalise: bool) -> None:
-        super().__init__()
-        half = kernel // 2
-        self.norm = nn.LayerNorm(channels) if normalise else None
-        self.dilated = nn.Conv1d(
-            channels, channels, kernel, dilation=dilation, padding=dilation * half
-        )
-        self.plain = nn.Conv1d(channels, channels, kernel, padding=half)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, T] -> [B, C, T]."""
-        h = x if self.norm is None else self.norm(x.transpose(1, 2)).transpose(1, 2)
-        return x + self.plain(F.leaky_relu(self.dilated(F.leaky_relu(h, SLOPE)), SLOPE))
-
-
 class ProsodyPredictor(nn.Module):
     """Units -> pitch and voicing, apart from the trunk so that it can be run in float64."""
 
     def __init__(self, config: NsfConfig) -> None:
         super().__init__()
-        width, kernel = config.prosody_width, config.kernel
+        width = config.prosody_width
+        self.ahead = config.ahead[1]
         self.embedding = nn.Embedding(config.num_units, width)
-        self.blocks = nn.Sequential(
-            *(ResidualBlock(width, kernel, d, normalise=True) for d in config.prosody_dilations)
-        )
+        self.blocks = residual_blocks(config, width, config.prosody_dilations, normalise=True)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 2)
 
@@ -117,7 +55,7 @@ class ProsodyPredictor(nn.Module):
         """[B, F] int64, one unit per frame."""
         # bfloat16 would round pitch by half a percent.
         with torch.autocast(units.device.type, enabled=False):
-            x = self.blocks(self.embedding(units).transpose(1, 2)).transpose(1, 2)
+            x = look_ahead(self.blocks, self.embedding(units), self.ahead)
             log_f0, voiced = self.head(self.norm(x)).unbind(-1)
         return Prosody(log_f0 * LOG_F0_SCALE + LOG_F0_CENTRE, voiced)
 
@@ -126,20 +64,6 @@ class ProsodyPredictor(nn.Module):
         """The same in float64: the phase adds F0 up over the whole reply, and a difference in the
         seventh place between a window and the whole would be heard by its 40th harmonic."""
         return copy.deepcopy(self).double()(units)
-
-
-class Upsample(nn.Module):
-    """A convolution whose channels are dealt out over `rate` new places."""
-
-    def __init__(self, width_in: int, width_out: int, rate: int, kernel: int) -> None:
-        super().__init__()
-        self.rate = rate
-        self.conv = nn.Conv1d(width_in, width_out * rate, kernel, padding=kernel // 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, T] -> [B, C', T * rate]."""
-        dealt = self.conv(F.leaky_relu(x, SLOPE)).unflatten(1, (-1, self.rate))  # [B, C', r, T]
-        return dealt.transpose(2, 3).flatten(2)
 
 
 class NsfVocoder(Vocoder):
@@ -153,27 +77,18 @@ class NsfVocoder(Vocoder):
         super().__init__()
         self.config = config
         self.num_units = config.num_units
-        width, kernel, half = config.width, config.kernel, config.kernel // 2
+        width, kernel, causal = config.width, config.kernel, config.causal
         self.embedding = nn.Embedding(config.num_units, width)
-        self.trunk = nn.Sequential(
-            *(ResidualBlock(width, kernel, d, normalise=True) for d in config.trunk_dilations)
-        )
+        self.trunk = residual_blocks(config, width, config.trunk_dilations, normalise=True)
         self.trunk_norm = nn.LayerNorm(width)
         self.prosody = ProsodyPredictor(config)
-        self.to_mid = Upsample(width, config.mid_width, config.upsample_rates[0], kernel)
-        self.mid = nn.Sequential(
-            *(
-                ResidualBlock(config.mid_width, kernel, d, normalise=False)
-                for d in config.mid_dilations
-            )
-        )
-        fine, bins = config.fine_width, config.n_fft // 2 + 1
-        self.to_fine = Upsample(config.mid_width, fine, config.upsample_rates[1], kernel)
-        self.from_source = nn.Conv1d(4 * bins, fine, kernel, padding=half)
-        self.fine = nn.Sequential(
-            *(ResidualBlock(fine, kernel, d, normalise=False) for d in config.fine_dilations)
-        )
-        self.head = nn.Conv1d(fine, 4 * bins, config.head_kernel, padding=config.head_kernel // 2)
+        mid, fine, bins = config.mid_width, config.fine_width, config.n_fft // 2 + 1
+        self.to_mid = Upsample(width, mid, config.upsample_rates[0], kernel, causal=causal)
+        self.mid = residual_blocks(config, mid, config.mid_dilations, normalise=False)
+        self.to_fine = Upsample(mid, fine, config.upsample_rates[1], kernel, causal=causal)
+        self.from_source = SameConv(4 * bins, fine, kernel, causal=causal)
+        self.fine = residual_blocks(config, fine, config.fine_dilations, normalise=False)
+        self.head = SameConv(fine, 4 * bins, config.head_kernel, causal=causal)
         self.dur_predictor = DurationPredictor(
             width, config.duration_width, config.duration_kernel, config.duration_dropout
         )
@@ -188,10 +103,21 @@ class NsfVocoder(Vocoder):
         self.register_buffer("stft_basis", forward, persistent=False)  # [n_fft, 2 * bins]
         self.register_buffer("istft_basis", inverse, persistent=False)  # [2 * bins, n_fft]
         self._edge = (config.n_fft - config.hop) // 2  # columns are centred in their hop
-        self.source_context_frames, self.context_frames = _context_frames(config)
-        # All of it (17 frames): with 8, the borders of chunks of 10 units are 12 % off in the
-        # trained nano, and the other 9 are there a few milliseconds later.
-        self.recommended_right_context_frames = self.context_frames
+        self._source, self._samples = contexts(config)
+        self.source_context_frames, self.context_frames = -self._source.first, -self._samples.first
+        # All of it: of the 17 frames of the symmetric form 8 leave the borders of chunks of 10
+        # units 12 % off in the trained nano, and the others are there a few milliseconds later.
+        self.recommended_right_context_frames = self.right_context_frames
+
+    @property
+    def right_context_frames(self) -> int:
+        """`config.right_context_frames`, or as many as before."""
+        return self._samples.last
+
+    @property
+    def source_right_context_frames(self) -> int:
+        """Following frames that can change a frame's phase advance."""
+        return self._source.last
 
     @property
     def duration_embedding(self) -> nn.Embedding:
@@ -200,8 +126,8 @@ class NsfVocoder(Vocoder):
 
     def features(self, units: Tensor) -> Tensor:
         """[B, F] int64, one unit per frame -> [B, width, F], at 50 Hz."""
-        x = self.trunk(self.embedding(units).transpose(1, 2))
-        return self.trunk_norm(x.transpose(1, 2)).transpose(1, 2)
+        x = look_ahead(self.trunk, self.embedding(units), self.config.ahead[0])
+        return self.trunk_norm(x).transpose(1, 2)
 
     def decode(self, features: Tensor, harmonic: Tensor, noise: Tensor) -> Tensor:
         """[B, width, F] and the two excitations [B, F * 320] -> waveform [B, F * 320].
@@ -274,36 +200,3 @@ def _fourier_basis(size: int) -> Tensor:
         torch.arange(size // 2 + 1)[:, None] * torch.arange(size)[None, :] * (2 * torch.pi / size)
     )
     return torch.cat([angle.cos(), -angle.sin()])
-
-
-def _context_frames(config: NsfConfig) -> tuple[int, int]:
-    """Frames on each side that may change a frame's phase advance, and its samples."""
-
-    def chain(dilations: tuple[int, ...]) -> list[tuple[int, int]]:
-        return [(config.kernel, d) for d in dilations] + [(config.kernel, 1)] * len(dilations)
-
-    edge = (config.n_fft - config.hop) // 2
-    prosody = Span(0, 0).through_residual(chain(config.prosody_dilations))
-    column = (
-        Span(0, SAMPLES_PER_FRAME - 1)
-        .through_transposed(config.n_fft, config.hop, edge)
-        .through_conv(config.head_kernel)
-        .through_residual(chain(config.fine_dilations))
-    )
-    excitation = (
-        column.through_conv(config.kernel)
-        .through_strided(config.n_fft, config.hop, edge)
-        .through_repeat(SAMPLES_PER_FRAME)
-    )
-    # A sample lies between two F0 values: the frame after is needed as well.
-    by_source = prosody.context + excitation.context + 1
-    by_features = (
-        column.through_repeat(config.upsample_rates[1])
-        .through_conv(config.kernel)
-        .through_residual(chain(config.mid_dilations))
-        .through_repeat(config.upsample_rates[0])
-        .through_conv(config.kernel)
-        .through_residual(chain(config.trunk_dilations))
-    )
-    # One frame more for the phase: the advance over a frame reads the F0 at its end.
-    return prosody.context + 1, max(by_source, by_features.context)

@@ -18,6 +18,10 @@ class Span:
         radius = dilation * (kernel // 2)
         return Span(self.first - radius, self.last + radius)
 
+    def through_causal(self, kernel: int, dilation: int = 1) -> Span:
+        """The inputs of a convolution that is padded on the left alone."""
+        return Span(self.first - dilation * (kernel - 1), self.last)
+
     def through_strided(self, kernel: int, stride: int, padding: int) -> Span:
         """The inputs of a convolution with a stride: output n reads n * stride - padding + tap."""
         return Span(self.first * stride - padding, self.last * stride - padding + kernel - 1)
@@ -31,12 +35,17 @@ class Span:
         """The inputs of an upsampling in which input i gives outputs i * factor and following."""
         return Span(self.first // factor, self.last // factor)
 
-    def through_residual(self, layers: Iterable[Sequence[int]]) -> Span:
+    def through_residual(self, layers: Iterable[Sequence[int]], *, causal: bool = False) -> Span:
         """The inputs of a chain of (kernel, dilation) convolutions; the bypass is inside."""
         span = self
         for kernel, dilation in layers:
-            span = span.through_conv(kernel, dilation)
+            through = span.through_causal if causal else span.through_conv
+            span = through(kernel, dilation)
         return span
+
+    def shifted(self, places: int) -> Span:
+        """The inputs of a signal that runs so many places ahead."""
+        return Span(self.first + places, self.last + places)
 
     @property
     def context(self) -> int:

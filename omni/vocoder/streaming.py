@@ -51,7 +51,7 @@ class StreamContext:
         """The full context on both sides: joined chunks equal the whole."""
         return cls(
             left_context_frames=vocoder.context_frames,
-            right_context_frames=vocoder.context_frames,
+            right_context_frames=vocoder.right_context_frames,
         )
 
 
@@ -106,7 +106,7 @@ class StreamingVocoder:
         self.vocoder = vocoder
         self.schedule = schedule
         self.context = context or StreamContext.recommended(vocoder)
-        self._fades = self.context.right_context_frames < vocoder.context_frames
+        self._fades = self.context.right_context_frames < vocoder.right_context_frames
         # The faded samples lie before the chunk, and they too want their full left context.
         held_frames = math.ceil(self.context.crossfade_samples / vocoder.samples_per_frame)
         self._left = self.context.left_context_frames + (held_frames if self._fades else 0)
@@ -198,7 +198,7 @@ class StreamingVocoder:
 
         # Phases near a cut still change with what follows: go on from the last final one.
         reaches_end = last and until == state.known_frames
-        final = until if reaches_end else until - vocoder.source_context_frames
+        final = until if reaches_end else until - vocoder.source_right_context_frames
         frame = max(state.source.frame, min(end, final))
         source = SourceState(float(rendering.phases[frame - start]), frame)
         first_frame = min(self._window_start(end, frame), state.known_frames)

@@ -98,9 +98,7 @@ def _encoded(encoder: SpeechEncoder, waveform: np.ndarray) -> tuple[Tensor, floa
     """[F, D], and the seconds that the encoder took."""
     import torch
 
-    from omni.audio import log_mel
-
-    mel = log_mel(waveform, encoder.config.n_mels)
+    mel = encoder.config.log_mel(waveform)
     mask = torch.ones(1, mel.shape[1], dtype=torch.bool)
     with torch.no_grad():
         started = time.perf_counter()

@@ -127,7 +127,10 @@ def load_robustness_command(
     ] = None,
     checkpoint: Annotated[
         str | None,
-        typer.Option(metavar="DIR_OR_HUB_ID", help="The model; default: the embedded nano."),
+        typer.Option(
+            metavar="NAME_OR_DIR_OR_HUB_ID",
+            help="The model: nano (the default), mini, or any other.",
+        ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Times that the question is asked.")] = 5,
     busy_processes: Annotated[

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from omni.audio import SAMPLE_RATE
-from omni.files import CheckpointError, UserError, read_json, write_json
+from omni.files import CheckpointError, UserError, read_json, shipped, write_json
 from omni.metrics import SeamError, seam_error
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
@@ -275,7 +275,7 @@ def report(
 
 def settings_of(checkpoint: str | Path) -> Path:
     """Where its generation settings lie. Raises CheckpointError if it is no local folder."""
-    folder = Path(checkpoint)
+    folder = shipped(str(checkpoint)) or Path(checkpoint)
     if not folder.is_dir():
         raise CheckpointError(
             f"{checkpoint}: no local folder, so its settings cannot be written; download it first"

@@ -35,7 +35,7 @@ def test_a_configuration_survives_the_disk(tmp_path: Path) -> None:
     config.bases = {"language_model": "owner/name"}
     config.save_pretrained(tmp_path)
     again = OmniConfig.from_pretrained(tmp_path)
-    for name in ("adapter", "units", "prompt_config", "block_frames", "bases", "speech_token_id"):
+    for name in ("adapter", "units", "prompt_config", "encoder", "bases", "speech_token_id"):
         assert getattr(again, name) == getattr(config, name), name
     assert again.audio_config.to_dict() == config.audio_config.to_dict()
     assert again.text_config.to_dict() == config.text_config.to_dict()

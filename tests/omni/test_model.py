@@ -92,6 +92,22 @@ def test_with_accumulation_every_label_weighs_the_same() -> None:
 
 
 @torch.no_grad()
+def test_the_loss_needs_scores_only_where_a_token_is_predicted() -> None:
+    batch = batch_of(*three())
+    whole = model()(**batch)
+    kept = (batch["labels"][:, 1:] != IGNORE).any(0).nonzero().flatten()
+    part = model()(**batch, logits_to_keep=kept)
+    assert part.logits.shape[1] == len(kept) < batch["labels"].shape[1]
+    torch.testing.assert_close(part.loss, whole.loss)
+    torch.testing.assert_close(part.logits, whole.logits[:, kept])
+
+    last = model()(**batch, logits_to_keep=2)  # the last position predicts nothing
+    one = {**batch, "labels": batch["labels"].clone()}
+    one["labels"][:, :-1] = IGNORE
+    torch.testing.assert_close(last.loss, model()(**one).loss)
+
+
+@torch.no_grad()
 def test_a_row_of_a_batch_comes_out_as_if_alone() -> None:
     together = model()(**batch_of(*three())).logits
     for row, one in enumerate(three()):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from omni.speech_adapter import SpeechAdapter, SpeechAdapterConfig, splice
 from omni.values import Frames
@@ -47,6 +48,46 @@ def test_rows_of_a_batch_come_out_as_if_alone(lengths: list[int], stack: int) ->
             alone = adapter(stack)(Frames(lone, torch.tensor([length])))
             assert int(batch.lengths[row]) == adapter(stack).config.positions(length)
             torch.testing.assert_close(batch.sequence(row), alone.sequence(0), atol=1e-5, rtol=0)
+
+
+def mixing(vocabulary: int = 3) -> tuple[SpeechAdapter, nn.Embedding]:
+    """An adapter over tokens 2, 5 and 7 of an LLM that knows ten."""
+    torch.manual_seed(0)
+    config = SpeechAdapterConfig(stack=5, hidden=16, vocabulary=vocabulary)
+    mixed = SpeechAdapter(config, input_width=4, output_width=8)
+    embed = nn.Embedding(10, 8)
+    ids = torch.tensor([2, 5, 7])
+    assert mixed.mixture is not None
+    mixed.mixture.begin(ids, embed(ids))
+    return mixed, embed
+
+
+@torch.no_grad()
+def test_what_was_heard_clearly_is_the_llms_own_embedding() -> None:
+    mixed, embed = mixing()
+    assert mixed.mixture is not None
+    mixed.mixture.bias.copy_(torch.tensor([0.0, 1000.0, 0.0, 0.0]))
+    heard = mixed(frames(12), embed).values
+    torch.testing.assert_close(heard[0], embed.weight[[5, 5]])
+    mixed.mixture.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 1000.0]))  # the blank
+    heard = mixed(frames(12), embed).values
+    torch.testing.assert_close(heard[0, 0], embed.weight[[2, 5, 7]].mean(0))
+
+
+@torch.no_grad()
+def test_what_was_heard_unclearly_lies_among_the_embeddings_by_its_scores() -> None:
+    mixed, embed = mixing()
+    assert mixed.mixture is not None
+    rows = torch.cat([embed.weight[[2, 5, 7]], mixed.mixture.silence[None]])
+    stacked = mixed.stacked(frames(12)).values[0]
+    shares = mixed.mixture.scores(stacked, embed.weight[[2, 5, 7]]).softmax(-1)
+    torch.testing.assert_close(mixed(frames(12), embed).values[0], shares @ rows)
+    assert float(shares.min()) > 0.0 and float(shares.max()) < 1.0
+
+
+def test_a_mixture_asks_for_the_embeddings_that_it_mixes() -> None:
+    with pytest.raises(ValueError, match=r"embed=None: a mixture of tokens needs the LLM's"):
+        mixing()[0](frames(12))
 
 
 def test_recordings_fill_the_slots_in_order_and_nothing_else_changes() -> None:

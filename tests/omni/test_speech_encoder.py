@@ -17,22 +17,26 @@ from omni.checkpoint.bases import load_speech_encoder
 from omni.speech_encoder import (
     SpeechEncoder,
     SpeechEncoderConfig,
-    SpeechEncoderLayer,
     save_speech_encoder,
 )
 from omni.values import Frames
+from omni.whisper_layers import SpeechEncoderLayer
 from tests.paths import DATA
 
 GOLDEN = DATA / "llama_omni"
 BLOCK = 4
+LEFT = st.sampled_from([None, 0, 1, 3])  # blocks before its own that a frame sees
 torch.set_num_threads(1)
 
 
 @cache
-def encoder(block_frames: int | None = None) -> SpeechEncoder:
+def encoder(block_frames: int | None = None, left_blocks: int | None = None) -> SpeechEncoder:
     torch.manual_seed(0)
-    config = SpeechEncoderConfig(n_mels=8, width=32, layers=2, heads=2, ffn=64, max_frames=100)
-    built = SpeechEncoder(config, block_frames=block_frames).eval()
+    config = SpeechEncoderConfig(
+        n_mels=8, width=32, layers=2, heads=2, ffn=64, max_frames=100,
+        block_frames=block_frames, left_blocks=left_blocks,
+    )  # fmt: skip
+    built = SpeechEncoder(config).eval()
     for parameter in built.parameters():  # fresh weights hardly attend: spread them
         torch.nn.init.normal_(parameter, std=0.3)
     return built
@@ -44,7 +48,12 @@ def mels(*lengths: int, seed: int = 0) -> list[Tensor]:
 
 
 @torch.no_grad()
-def encode(rows: list[Tensor], block_frames: int | None = None, padding: float = 0.0) -> Frames:
+def encode(
+    rows: list[Tensor],
+    block_frames: int | None = None,
+    padding: float = 0.0,
+    left_blocks: int | None = None,
+) -> Frames:
     """Rows in one batch, padded on the right with `padding`."""
     longest = max(row.shape[1] for row in rows)
     features = torch.full((len(rows), 8, longest), padding)
@@ -52,7 +61,7 @@ def encode(rows: list[Tensor], block_frames: int | None = None, padding: float =
     for place, row in enumerate(rows):
         features[place, :, : row.shape[1]] = row
         mask[place, : row.shape[1]] = True
-    return encoder(block_frames)(features, mask)
+    return encoder(block_frames, left_blocks)(features, mask)
 
 
 @torch.no_grad()
@@ -84,16 +93,18 @@ def test_published_weights_give_what_the_published_code_gives() -> None:
     lengths=st.lists(st.integers(1, 60), min_size=1, max_size=4),
     block_frames=st.sampled_from([None, BLOCK]),
     padding=st.sampled_from([0.0, 7.0]),
+    left_blocks=LEFT,
 )
 def test_a_row_of_a_batch_comes_out_as_if_alone(
-    lengths: list[int], block_frames: int | None, padding: float
+    lengths: list[int], block_frames: int | None, padding: float, left_blocks: int | None
 ) -> None:
+    left_blocks = left_blocks if block_frames else None
     rows = mels(*lengths)
-    batch = encode(rows, block_frames, padding)
+    batch = encode(rows, block_frames, padding, left_blocks)
     assert batch.lengths.tolist() == [(length + 1) // 2 for length in lengths]
     for place, row in enumerate(rows):
-        alone = encode([row], block_frames)
-        torch.testing.assert_close(batch.sequence(place), alone.sequence(0), atol=1e-4, rtol=1e-4)
+        alone = encode([row], block_frames, left_blocks=left_blocks)
+        torch.testing.assert_close(batch.sequence(place), alone.sequence(0), atol=1e-5, rtol=1e-5)
 
 
 def test_whole_attention_hears_the_end_from_the_beginning() -> None:
@@ -129,9 +140,42 @@ def test_more_audio_than_positions_is_refused_in_seconds() -> None:
         encode(mels(201))
 
 
-def test_a_block_of_no_frames_is_refused() -> None:
-    with pytest.raises(ValueError, match="block_frames=0"):
-        SpeechEncoder(encoder().config, block_frames=0)
+@pytest.mark.parametrize(
+    ("blocks", "says"),
+    [
+        ({"block_frames": 0}, "block_frames=0: must be at least 1"),
+        ({"block_frames": 4, "left_blocks": -1}, "left_blocks=-1: must be 0 or more"),
+        ({"left_blocks": 2}, "left_blocks=2: must be 0 or more, beside block_frames"),
+    ],
+)
+def test_blocks_that_make_no_sense_are_refused(blocks: dict[str, int], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        replace(encoder().config, **blocks)
+
+
+def test_a_frame_sees_its_blocks_to_the_left_and_none_before_them() -> None:
+    # Two layers reach two blocks back where one layer sees one; the front end adds a frame.
+    (mel,) = mels(2 * 6 * BLOCK)
+    changed = mel.clone()
+    changed[:, : 2 * (3 * BLOCK - 1) - 2] += 1
+    before, after = (encode([m], BLOCK, left_blocks=1).values[0] for m in (mel, changed))
+    torch.testing.assert_close(before[5 * BLOCK :], after[5 * BLOCK :], atol=1e-6, rtol=0)
+    assert (before[4 * BLOCK] - after[4 * BLOCK]).abs().max() > 1e-4
+    before, after = (encode([m], BLOCK).values[0] for m in (mel, changed))
+    assert (before[5 * BLOCK :] - after[5 * BLOCK :]).abs().max() > 1e-4
+
+
+def test_blocks_are_written_beside_whispers_sizes_and_read_back(tmp_path: Path) -> None:
+    blocks = encoder(BLOCK, 2)
+    save_speech_encoder(blocks, tmp_path / "encoder")
+    assert load_speech_encoder(str(tmp_path / "encoder")).config == blocks.config
+    assert not {"block_frames", "left_blocks"} & encoder().config.to_whisper().keys()
+
+
+def test_a_base_that_was_trained_whole_can_be_told_to_look_in_blocks(tmp_path: Path) -> None:
+    save_speech_encoder(encoder(), tmp_path / "encoder")
+    told = load_speech_encoder(str(tmp_path / "encoder"), blocks={"block_frames": BLOCK})
+    assert told.config == encoder(BLOCK).config
 
 
 def test_whispers_words_for_the_sizes_are_read_as_they_are_written() -> None:
@@ -176,9 +220,11 @@ def test_a_saved_encoder_reads_back(dtype: torch.dtype, tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def encode_live(mel: Tensor, chunks: list[int]) -> tuple[list[int], Tensor]:
+def encode_live(
+    mel: Tensor, chunks: list[int], left_blocks: int | None = None
+) -> tuple[list[int], Tensor]:
     """Feed log-mel in chunks: the frames that each step gave, and all of them joined."""
-    live = encoder(BLOCK)
+    live = encoder(BLOCK, left_blocks)
     state, parts, start = live.initial_state(), [], 0
     for size in chunks:
         part, state = live.step(mel[:, start : start + size], state)
@@ -189,12 +235,25 @@ def encode_live(mel: Tensor, chunks: list[int]) -> tuple[list[int], Tensor]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(chunks=st.lists(st.integers(0, 25), min_size=1, max_size=8).filter(any))
-def test_any_chunking_of_live_input_gives_what_the_whole_forward_gives(chunks: list[int]) -> None:
+@given(chunks=st.lists(st.integers(0, 25), min_size=1, max_size=8).filter(any), left_blocks=LEFT)
+def test_any_chunking_of_live_input_gives_what_the_whole_forward_gives(
+    chunks: list[int], left_blocks: int | None
+) -> None:
     (mel,) = mels(sum(chunks))
-    _, live = encode_live(mel, chunks)
-    whole = encode([mel], BLOCK).sequence(0)
-    torch.testing.assert_close(live, whole, atol=1e-4, rtol=1e-4)
+    _, live = encode_live(mel, chunks, left_blocks)
+    # Beside a longer row of another recording, as in training.
+    batch = encode([*mels(199, seed=1), mel], BLOCK, left_blocks=left_blocks)
+    torch.testing.assert_close(live, batch.sequence(1), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_the_state_keeps_no_more_than_a_block_still_sees() -> None:
+    (mel,) = mels(180)
+    live = encoder(BLOCK, 2)
+    _, state = live.step(mel, live.initial_state())
+    assert state.frames == 88
+    assert state.keys.shape[3] == state.values.shape[3] == 2 * BLOCK
+    assert state.mel.shape[1] <= 2 * BLOCK + 3
 
 
 def test_a_block_comes_as_soon_as_its_last_frame_is_heard() -> None:

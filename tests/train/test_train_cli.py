@@ -84,16 +84,20 @@ def test_a_missing_manifest_is_one_line_and_no_traceback(tmp_path: Path) -> None
 def test_the_nano_says_which_command_makes_what_it_lacks(tmp_path: Path) -> None:
     result = run("nano", str(tmp_path))
     assert result.exit_code == 2 and "omni-data nano" in result.stderr
-    assert "must be one of lm, encoder" in run("nano", str(tmp_path), "--part", "voice").stderr
+    assert "must be one of letters, encoder" in run("nano", str(tmp_path), "--part", "voice").stderr
+    last = run("nano", str(tmp_path), "--part", "evaluation")
+    assert "omni-data nano" in last.stderr  # it is known; only the data is missing
 
 
-def test_the_nanos_parts_come_after_what_they_need() -> None:
-    from train.nano.making import NEEDS, PARTS
+def test_the_parts_of_a_model_come_after_what_they_need() -> None:
+    from train.mini import MINI
+    from train.nano import NANO
 
-    made = {"data"}
-    for part in PARTS:
-        assert set(NEEDS[part]) <= made, part
-        made.add(part)
+    for model in (MINI, NANO):
+        made = set(model.given)
+        for part in model.parts:
+            assert set(model.needs[part]) <= made, part
+            made.add(part)
 
 
 def test_units_are_written_into_a_manifest_that_finds_its_recordings(tmp_path: Path) -> None:

@@ -20,14 +20,17 @@ from transformers import EvalPrediction
 
 from data_tools.manifest import Manifest
 from data_tools.speech import AugmentConfig, augment, augment_rng
-from omni.audio import SAMPLE_RATE, load_audio, log_mel
-from omni.files import digest_of, files_digest, need
+from omni.audio import SAMPLE_RATE, load_audio
+from omni.checkpoint import load_speech_encoder
+from omni.files import digest_of, files_digest, need, read_tensors, write_tensors
+from omni.frame_cache import weights_digest
 from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig, save_speech_encoder
 from train.data import plain
-from train.loop import Item, LoopConfig, begin_run, check_installed, filled, train
+from train.loop import Item, LoopConfig, Weights, begin_run, check_installed, filled, train
 
 LETTERS = " 'abcdefghijklmnopqrstuvwxyz"  # class 0 is the CTC blank, class i+1 is LETTERS[i]
 BLANK = 0
+HEAD = "letters.safetensors"  # the layer above the encoder, beside its folder
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,17 @@ class Utterance:
     samples: int  # length at 16 kHz, for bucketing
 
 
-def transcribed(manifest: Manifest, split: str) -> list[Utterance]:
-    """Every recording of a split, each file once, with the text that is said in it."""
+def transcribed(manifest: Manifest, split: str, *, language: str | None = None) -> list[Utterance]:
+    """Every recording of a split, each file once, with the text that is said in it.
+
+    language: of the records that count; None takes all. A sound that is no speech has no text.
+    """
     import soundfile
 
     spoken: dict[Path, Utterance] = {}
     for record in manifest.records:
-        for turn in record.turns if record.split == split else ():
+        heard = record.split == split and language in (None, record.language)
+        for turn in record.turns if heard else ():
             if turn.speech is not None:
                 path = manifest.audio_path(turn)
                 if path not in spoken:
@@ -95,9 +102,15 @@ class EncoderForCTC(nn.Module):
             log_probs.transpose(0, 1), labels, frames.lengths, label_lengths, blank=BLANK,
             reduction="sum", zero_infinity=True,
         )  # fmt: skip
-        loss = total / (label_lengths.sum() if num_items_in_batch is None else num_items_in_batch)
+        number = letters_of(label_lengths) if num_items_in_batch is None else num_items_in_batch
+        loss = total / number
         best = log_probs.argmax(-1).masked_fill(~frames.mask, BLANK)
         return {"loss": loss, "best": best}
+
+
+def letters_of(label_lengths: Tensor) -> int:
+    """Their sum, for the mean per letter; a batch of sounds alone has none, and counts as one."""
+    return max(1, int(label_lengths.sum()))
 
 
 @torch.no_grad()
@@ -123,13 +136,13 @@ class Utterances(Dataset[dict[str, Any]]):
         self,
         utterances: list[Utterance],
         *,
-        n_mels: int,
+        architecture: SpeechEncoderConfig,
         seed: int,
         clean_epochs: int = 0,
         augmentation: AugmentConfig | None = None,
     ) -> None:
         self._utterances = utterances
-        self._n_mels = n_mels
+        self._architecture = architecture
         self._seed = seed
         self._clean_epochs = clean_epochs
         self._augmentation = augmentation
@@ -146,10 +159,10 @@ class Utterances(Dataset[dict[str, Any]]):
         if augmented:
             assert self._augmentation is not None
             waveform = augment(waveform, rng, self._augmentation)
-        mel = log_mel(waveform, self._n_mels)
+        mel = self._architecture.log_mel(waveform)
         if augmented:
             mel = mask_bands(mel, rng)
-        return {"mel": mel, "letters": torch.tensor(spell(utterance.text))}
+        return {"mel": mel, "letters": torch.tensor(spell(utterance.text), dtype=torch.int64)}
 
 
 def mask_bands(mel: Tensor, rng: np.random.Generator) -> Tensor:
@@ -185,12 +198,16 @@ def collate(examples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def character_error_rate(prediction: EvalPrediction) -> dict[str, float]:
-    """Trainer's metrics hook: greedy CTC against the transcript."""
+    """Trainer's metrics hook: greedy CTC against the transcript, of what has one."""
     import jiwer
 
-    best = prediction.predictions
-    said = [unspell([int(c) for c in row]) for row in best]
-    true = ["".join(LETTERS[c - 1] for c in row if c > 0) for row in prediction.label_ids]
+    rows = zip(prediction.predictions, prediction.label_ids, strict=True)
+    pairs = [
+        (unspell([int(c) for c in best]), "".join(LETTERS[c - 1] for c in letters if c > 0))
+        for best, letters in rows
+    ]
+    said, true = zip(*((s, t) for s, t in pairs if t), strict=True)
+    said, true = list(said), list(true)
     return {"cer": float(jiwer.cer(true, said)), "wer": float(jiwer.wer(true, said))}
 
 
@@ -203,16 +220,27 @@ def train_encoder(
     output: Path,
     clean_epochs: int = 1,
     augmentation: AugmentConfig | None = None,
+    begin_with: Path | None = None,
     restart: bool = False,
 ) -> dict[str, float]:
     """Train, and leave the encoder in `output/encoder` as a transformers folder.
 
+    begin_with: the `output` of an earlier run, whose weights this one goes on from.
     Resumes from what `output` holds; restart: removes that first. Raises UserError if it holds a
     run of something else.
     """
     check_installed(loop)
     need("jiwer", "train", "the encoder's validation")
     heard = [*utterances, *validation]
+    torch.manual_seed(loop.seed)  # of the first weights
+    module = EncoderForCTC(architecture)
+    if begin_with is not None:
+        module.load_state_dict(
+            {
+                **prefixed("encoder", load_speech_encoder(str(begin_with / "encoder"))),
+                **read_tensors(begin_with / HEAD),
+            }
+        )
     run = begin_run(
         output,
         "encoder",
@@ -227,35 +255,45 @@ def train_encoder(
                 "loop": plain(loop),
                 "clean_epochs": clean_epochs,
                 "augmentation": plain(augmentation),
-            },
+            }
+            | ({} if begin_with is None else {"begin_with": weights_digest(module)}),
         },
         product="encoder",
-        also_writes=("checkpoint-*", "runs"),
+        also_writes=("checkpoint-*", "runs", HEAD),
         restart=restart,
     )
     if run.result is not None:
         return run.result
-    torch.manual_seed(loop.seed)  # of the first weights
-    module = EncoderForCTC(architecture)
-    n_mels = architecture.n_mels
+
+    def finish(weights: Weights) -> None:
+        made = filled(SpeechEncoder(architecture), weights, "encoder")
+        head = {name: value for name, value in weights.items() if name.startswith("head.")}
+        write_tensors(output / HEAD, head)
+        save_speech_encoder(made, output / "encoder")
+
     result = train(
         module,
         config=replace(loop, warmup=max(loop.warmup, 0.03)),
         output=output,
         dataset=Utterances(
             utterances,
-            n_mels=n_mels,
+            architecture=architecture,
             seed=loop.seed,
             clean_epochs=clean_epochs,
             augmentation=augmentation,
         ),
         lengths=[utterance.samples for utterance in utterances],
         collate=collate,
-        count=lambda batch: int(batch["label_lengths"].sum()),
-        validation=Utterances(validation, n_mels=n_mels, seed=loop.seed) if validation else None,
+        count=lambda batch: letters_of(batch["label_lengths"]),
+        validation=Utterances(validation, architecture=architecture, seed=loop.seed)
+        if validation
+        else None,
         metrics=character_error_rate,
-        finish=lambda weights: save_speech_encoder(
-            filled(SpeechEncoder(architecture), weights, "encoder"), output / "encoder"
-        ),
+        finish=finish,
     )
     return run.finish(result)
+
+
+def prefixed(name: str, module: nn.Module) -> dict[str, Tensor]:
+    """Its weights as those of a child of that name."""
+    return {f"{name}.{key}": value for key, value in module.state_dict().items()}

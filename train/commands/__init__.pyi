@@ -2,8 +2,11 @@ from . import alignment as alignment
 from . import bases as bases
 from . import stages as stages
 from . import unit_layers as unit_layers
+from .in_parts import Jobs as Jobs
+from .in_parts import make_in_parts as make_in_parts
 from .options import DryRun as DryRun
 from .options import Encoder as Encoder
+from .options import LanguageModel as LanguageModel
 from .options import Output as Output
 from .options import Restart as Restart
 from .options import Seed as Seed

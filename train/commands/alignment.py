@@ -42,6 +42,10 @@ def align(
     language_model: LanguageModel,
     output: Output,
     recipe: Annotated[str, typer.Option(help="Of stage 1, whose adapter it is.")] = "auto",
+    token_mixture: Annotated[
+        bool,
+        typer.Option(help="The LLM will read mixtures of its own token embeddings."),
+    ] = True,
     variants: Variants = None,
     frames: Frames = None,
     threads: Threads = None,
@@ -79,7 +83,7 @@ def align(
     )  # fmt: skip
     # Questions are encoded, and augmented, as stage 1 with the same seed does it.
     hearing = replace(hearing, loop=replace(hearing.loop, seed=loop.seed, device=loop.device))
-    chosen = replace(chosen, hearing=hearing, loop=loop)
+    chosen = replace(chosen, hearing=hearing, loop=loop, token_mixture=token_mixture)
     dialogues = read_manifest(manifest)
     typer.echo(f"recipe: {name}'s adapter")
     bases = {"speech_encoder": speech_encoder, "language_model": language_model}

@@ -87,20 +87,25 @@ def print_report(report: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from train.evaluation import table_rows
+    from train.evaluation import table_head, table_rows
 
     table = Table(title="Answers to held-out questions", title_justify="left")
     table.add_column("")
-    for split in report["splits"]:
-        table.add_column(split, justify="right")
+    for name in table_head(report):
+        table.add_column(name, justify="right")
     for row in table_rows(report):
         table.add_row(*row)
     console = Console()
     console.print(table)
     if report["text_in_right"] is not None:
+        by_kind = report["text_in"]["by_kind"]
+        kinds = ", ".join(f"{kind} {row['right']:.1%}" for kind, row in by_kind.items())
         console.print(
             f"right answers to the same questions in writing: {report['text_in_right']:.1%}"
+            + (f" ({kinds})" if kinds else "")
         )
+    judge = report["judge"]
+    console.print(f"heard by {judge['name']}; normaliser {judge['normaliser']}")
     for chunks, timing in report.get("timing", {}).items():
         if timing:
             console.print(

@@ -30,7 +30,8 @@ class Example:
     """One answer to learn, and the dialogue that leads to it.
 
     id: record id and number of the answer, "capitals-france-1.0#0"; turns: history, question,
-    answer; recordings: of the spoken user turns among them, in order; language: the record's.
+    answer; recordings: of the spoken user turns among them, in order; skill, kind, language: the
+    record's.
     """
 
     id: str
@@ -38,6 +39,12 @@ class Example:
     recordings: tuple[Path, ...]
     skill: str
     language: str
+    kind: str = ""
+
+    @property
+    def has_words(self) -> bool:
+        """Whether it can be asked in writing: a sound that is no speech has no text."""
+        return all(turn.text for turn in self.turns[::2])
 
     @property
     def question(self) -> RecordTurn:
@@ -84,6 +91,7 @@ def examples(manifest: Manifest, *splits: str) -> list[Example]:
                     recordings=tuple(manifest.audio_path(turn) for turn in spoken),
                     skill=record.provenance.get("skill", ""),
                     language=record.language,
+                    kind=record.provenance.get("kind", ""),
                 )
             )
     if not found:
@@ -216,6 +224,7 @@ class Dialogues(Dataset[Prepared]):
     def prepare(self, index: int, variant: int, *, written: bool) -> Prepared:
         """One example in a given variant of its recordings, or with its questions written."""
         example = self.items[index]
+        written = written and example.has_words
         recordings = () if written else example.recordings
         heard = [self._ears.hear(path, variant) for path in recordings]
         positions = [self._ears.positions(sound) for sound in heard]

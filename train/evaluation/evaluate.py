@@ -6,13 +6,12 @@ Every measurement is kept in a journal, so a stopped evaluation goes on where it
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from data_tools.manifest import Manifest
 from omni.audio import load_audio
@@ -22,7 +21,7 @@ from omni.files import need
 from omni.frame_cache import CLEAN, weights_digest
 from omni.prompt import IGNORE
 from omni.session import Done, SessionConfig, SpeechSession
-from omni.vocoder import StreamingVocoder, Vocoder, Whole, parse_schedule
+from omni.vocoder import parse_schedule
 from train.data import (
     Collate,
     Dialogues,
@@ -39,19 +38,23 @@ from train.evaluation.answers import (
     last_answers,
     speak_answers,
     spread,
-    stream,
     with_others_audio,
 )
 from train.evaluation.journal import Journal
-from train.evaluation.judges import Judge, Recogniser
-from train.evaluation.listeners import FULL_EARS, Listeners
+from train.evaluation.judges import POCKETSPHINX, Ear
+from train.evaluation.listeners import Listeners
+from train.evaluation.refusing import known_refusals, report_refusals
+from train.evaluation.repeating import repeats, report_words, transcribe
 from train.evaluation.report import (
     SpokenAnswers,
+    report_answers,
     report_speech,
     report_text,
     report_timing,
     right_share,
 )
+from train.evaluation.speaking import Speaking
+from train.evaluation.table import report_spread
 from train.loop import begin_run
 
 
@@ -88,32 +91,38 @@ class Evaluation:
         config: EvaluationConfig,
         output: Path,
         *,
-        recogniser: Callable[[Sequence[str] | None], Recogniser] = Judge,
+        recogniser: Ear = POCKETSPHINX,
         restart: bool = False,
     ) -> None:
-        """recogniser: makes the judge of what is said, from the domain's sentences or, with None,
-        for any speech. restart: removes what `output` holds. Raises UserError if that is of another
-        checkpoint, judge or other questions; more chunks or answers join it."""
+        """recogniser: the judge of what is said, as `choose_ear` gives it. restart: removes what
+        `output` holds. Raises UserError if that is of another checkpoint, judge or other questions;
+        more chunks or answers join it."""
         need("jiwer", "eval", "evaluation")
         self.config = config
         self.model, self.processor = start(checkpoint, device=config.device, dtype=config.dtype)
-        if self.model.vocoder is not None and recogniser is Judge:
-            need("pocketsphinx", "eval", "hearing what a checkpoint says")
         self.manifest = manifest
         self.items = {split: last_answers(examples(manifest, split)) for split in config.splits}
+        self._judged = {
+            split: spread(repeats(items), config.spoken) for split, items in self.items.items()
+        }
+        hears = self.model.vocoder is not None or any(self._judged.values())
+        if hears and recogniser is POCKETSPHINX:
+            need("pocketsphinx", "eval", "hearing what a checkpoint says")
         voice = self.model.vocoder is not None
         made_of = {
             "data": data_of(manifest, *config.splits, heard=("user", "assistant"), units=True),
             "checkpoint": weights_digest(self.model, voice=voice),
             "max_new_tokens": config.max_new_tokens,
             "device": str(self.model.device),  # of the timings
-            "recogniser": f"{recogniser.__module__}.{recogniser.__qualname__}",
+            "recogniser": " ".join([recogniser.name, recogniser.weights]).strip(),
         }
         begin_run(
             output, "evaluate", made_of, product="report.json", also_writes=["results.jsonl"],
             restart=restart, names={"checkpoint": str(checkpoint), "data": str(manifest.root)},
         )  # fmt: skip
         self._first = self.items[config.splits[0]]
+        self._written = [item for item in self._first if item.question.text.strip()]
+        self._refusals = known_refusals(manifest)
         answers = {turn.text for record in manifest.records for turn in record.turns[1::2]}
         self._listeners = Listeners(recogniser, sorted(answers))
         self.ears = LiveEars(self.processor, augmentation=None, seed=0)
@@ -125,24 +134,39 @@ class Evaluation:
             self._answer(f"answer {split}", items)
             self._answer(f"shuffled {split}", with_others_audio(items))
             self._losses(split, items)
-        self._answer("written", [in_writing(item) for item in self._first])
+            transcribe(self.journal, self._listeners, split, self._judged[split])
+        self._answer("written", [in_writing(item) for item in self._written])
         if self.model.vocoder is not None:
+            speaking = Speaking(
+                self.model.vocoder, self._listeners, self.journal, self.manifest, self.config.chunks
+            )
             for split, items in self.items.items():
-                self._speak(split, items)
+                speaking.speak(split, self._spoken(items))
             self._time()
         return self.report()
 
     def report(self) -> dict[str, Any]:
         """Numbers from the journal; all of them must have been measured."""
-        splits = {}
+        ear = self._listeners.ear
+        splits: dict[str, dict[str, Any]] = {}
         for split, items in self.items.items():
-            splits[split] = report_text(self.journal, split, items)
+            found = splits[split] = report_text(self.journal, split, items)
+            found |= report_refusals(
+                self.journal, f"answer {split}", items, self._refusals, control=f"shuffled {split}"
+            )
+            if judged := self._judged[split]:
+                found["words"] = report_words(self.journal, split, judged, ear.normaliser)
             if self.model.vocoder is not None:
-                spoken = SpokenAnswers(items=self._spoken(items), chunks=self.config.chunks)
-                splits[split]["speech"] = report_speech(self.journal, split, spoken)
+                spoken = SpokenAnswers(
+                    items=self._spoken(items), chunks=self.config.chunks, ear=ear
+                )
+                found["speech"] = report_speech(self.journal, split, spoken)
         report: dict[str, Any] = {
             "splits": splits,
-            "text_in_right": right_share(self.journal, "written", self._first),
+            "text_in_right": right_share(self.journal, "written", self._written),
+            "text_in": report_answers(self.journal, "written", self._written)
+            | report_refusals(self.journal, "written", self._written, self._refusals),
+            "judge": {"name": ear.name, "normaliser": ear.normaliser, "weights": ear.weights},
             "threads": torch.get_num_threads(),
             "device": str(self.model.device),
             "dtype": str(self.model.dtype).removeprefix("torch."),
@@ -153,7 +177,7 @@ class Evaluation:
                 chunks: report_timing(self.journal, chunks, self._timed())
                 for chunks in self.config.chunks
             }
-        return report
+        return report | {"spread": report_spread(report)}
 
     # text
 
@@ -173,7 +197,7 @@ class Evaluation:
                 for ids, said in zip(answers, units, strict=True)
             ]
 
-        self._fill(label, items, make, self.config.batch_size)
+        self.journal.fill(label, items, make, batch_size=self.config.batch_size)
 
     def _prompt(self, item: Example) -> Prepared:
         heard = [self.ears.hear(path, CLEAN) for path in item.recordings]
@@ -203,56 +227,9 @@ class Evaluation:
                 for share, units in zip(shares, said, strict=True)
             ]
 
-        self._fill(f"forced {split}", items, make, self.config.batch_size)
+        self.journal.fill(f"forced {split}", items, make, batch_size=self.config.batch_size)
 
     # speech
-
-    def _speak(self, split: str, items: list[Example]) -> None:
-        """Vocode what was generated, per schedule, and let the judges hear it and the teacher.
-
-        The full model and DNSMOS (where it is installed) are slow and good only for a difference:
-        they hear the last schedule.
-        """
-        chosen = self._spoken(items)
-        for chunks in self.config.chunks:
-            speaker = StreamingVocoder(self._vocoder, parse_schedule(chunks))
-            judges = FULL_EARS if chunks == self.config.chunks[-1] else ("domain",)
-
-            def speak(
-                batch: Sequence[Example],
-                vocoder: StreamingVocoder = speaker,
-                ears: Sequence[str] = judges,
-            ) -> list[dict[str, Any]]:
-                units = [self.journal[f"answer {split} {item.id}"]["units"] for item in batch]
-                return [self._listeners.hear(stream(vocoder, row), ears) for row in units]
-
-            self._fill(f"spoken {chunks} {split}", chosen, speak, 1)
-        teacher = {item.answer.text: item for item in chosen if item.answer.speech is not None}
-        self._fill(
-            "teacher",
-            list(teacher.values()),
-            lambda batch: [
-                self._listeners.hear(load_audio(self.manifest.audio_path(item.answer)), FULL_EARS)
-                for item in batch
-            ],
-            1,
-            key=lambda item: item.answer.text,
-        )
-        whole = StreamingVocoder(self._vocoder, Whole())
-        self._fill(
-            "vocoder",
-            [item for item in teacher.values() if item.answer.units],
-            lambda batch: [
-                self._listeners.hear(stream(whole, i.answer.units or ()), FULL_EARS) for i in batch
-            ],
-            1,
-            key=lambda item: item.answer.text,
-        )
-
-    @property
-    def _vocoder(self) -> Vocoder:
-        assert self.model.vocoder is not None  # only those that have one speak
-        return self.model.vocoder
 
     def _time(self) -> None:
         """First audio and real-time factor, one question at a time, warmed up."""
@@ -280,7 +257,7 @@ class Evaluation:
                     }
                 ]
 
-            self._fill(label, chosen, ask, 1)
+            self.journal.fill(label, chosen, ask)
 
     def _spoken(self, items: list[Example]) -> list[Example]:
         return spread(items, self.config.spoken)
@@ -288,22 +265,3 @@ class Evaluation:
     def _timed(self) -> list[Example]:
         single = [item for item in self._first if len(item.turns) == 2 and item.recordings]
         return spread(single, self.config.timed)
-
-    def _fill(
-        self,
-        label: str,
-        items: Sequence[Example],
-        make: Callable[[Sequence[Example]], list[dict[str, Any]]],
-        batch_size: int,
-        key: Callable[[Example], str] = lambda item: item.id,
-    ) -> None:
-        missing = set(self.journal.missing([f"{label} {key(item)}" for item in items]))
-        todo = [item for item in items if f"{label} {key(item)}" in missing]
-        with tqdm(total=len(items), initial=len(items) - len(todo), desc=label) as bar:
-            for start in range(0, len(todo), batch_size):
-                batch = todo[start : start + batch_size]
-                made = make(batch)
-                self.journal.add(
-                    {f"{label} {key(item)}": row for item, row in zip(batch, made, strict=True)}
-                )
-                bar.update(len(batch))

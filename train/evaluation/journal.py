@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from omni.files import UserError, appending, read_lines, write_lines
+from train.data import Example
 
 
 class Journal:
@@ -43,3 +46,24 @@ class Journal:
         self._values |= results
         with appending(self._path) as append:
             append([key, value] for key, value in results.items())
+
+    def fill(
+        self,
+        label: str,
+        items: Sequence[Example],
+        make: Callable[[Sequence[Example]], list[dict[str, Any]]],
+        *,
+        batch_size: int = 1,
+        key: Callable[[Example], str] = lambda item: item.id,
+    ) -> None:
+        """Makes and keeps the results "LABEL KEY" that are missing, batch by batch."""
+        missing = set(self.missing([f"{label} {key(item)}" for item in items]))
+        todo = [item for item in items if f"{label} {key(item)}" in missing]
+        with tqdm(total=len(items), initial=len(items) - len(todo), desc=label) as bar:
+            for start in range(0, len(todo), batch_size):
+                batch = todo[start : start + batch_size]
+                made = make(batch)
+                self.add(
+                    {f"{label} {key(item)}": row for item, row in zip(batch, made, strict=True)}
+                )
+                bar.update(len(batch))

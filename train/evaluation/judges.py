@@ -1,7 +1,8 @@
-"""An independent ear: pocketsphinx, with a bigram of the domain's own sentences or its own model.
+"""An independent ear: what a judge is, and the one that needs no download, pocketsphinx.
 
-With the bigram it is trustworthy inside the domain (0 to 1 % of words wrong on clear speech); its
-full model is good only for the difference to a teacher voice on the same sentences.
+With a bigram of the domain's own sentences it is trustworthy inside the domain (0 to 1 % of words
+wrong on clear speech); its own model of any speech is good only for the difference to a teacher
+voice on the same sentences.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import logging
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
@@ -72,8 +74,34 @@ class Recogniser(Protocol):
     """An ear that knows nothing of the model: it writes down what a waveform says."""
 
     def hear(self, waveform: np.ndarray) -> str:
-        """[samples] float at 16 kHz -> normalised words, "" for none."""
+        """[samples] float at 16 kHz -> words, "" for none; errors are counted as the ear's
+        normaliser leaves them."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ear:
+    """How a judge is made, and how its words are compared.
+
+    make: from the domain's sentences, or from None for any speech. name, normaliser: the report
+    names them. told: whether it hears better for knowing the domain's sentences; then it listens
+    twice, as "domain" and as "full". weights: a digest of them, where it has any.
+    """
+
+    make: Callable[[Sequence[str] | None], Recogniser]
+    name: str
+    normaliser: str = NORMALISER
+    told: bool = False
+    weights: str = ""
+
+    def listens(self, *, last: bool) -> tuple[str, ...]:
+        """As what it listens to one schedule; last: to the last one, or to the teacher.
+
+        What is not told the domain is slower and, of pocketsphinx, good only for a difference.
+        """
+        if not self.told:
+            return ("full",)
+        return ("domain", "full") if last else ("domain",)
 
 
 class Judge:
@@ -109,6 +137,9 @@ class Judge:
         self._decoder.end_utt()
         heard = self._decoder.hyp()
         return normalise(heard.hypstr, NORMALISER) if heard is not None else ""
+
+
+POCKETSPHINX = Ear(make=Judge, name="pocketsphinx", told=True)
 
 
 def _pronunciations(words: set[str]) -> list[str]:

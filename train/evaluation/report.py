@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from omni.metrics import character_error_rate, normalise, unit_error_rate, word_error_rate
 from train.data import Example
 from train.evaluation.journal import Journal
-from train.evaluation.judges import NORMALISER
+from train.evaluation.judges import NORMALISER, POCKETSPHINX, Ear
 
 NUMBER_WORDS = frozenset(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
@@ -26,6 +27,16 @@ def is_right(text: str, answer: str) -> bool:
     return normalise(text, NORMALISER) == normalise(answer, NORMALISER)
 
 
+def agreement(text: str, answer: str) -> float:
+    """How many words two answers share, of both: F1 as SQuAD has it, 1 for the same words.
+
+    Of answers that may be put in many ways, where few can be right word for word.
+    """
+    said, true = (Counter(normalise(words, NORMALISER).split()) for words in (text, answer))
+    shared = sum((said & true).values())
+    return 2 * shared / (said.total() + true.total()) if shared else float(said == true)
+
+
 def has_number(text: str) -> bool:
     """Whether a text says a number, in digits or words."""
     return not NUMBER_WORDS.isdisjoint(normalise(text, NORMALISER).split())
@@ -33,14 +44,30 @@ def has_number(text: str) -> bool:
 
 def right_share(journal: Journal, label: str, items: Sequence[Example]) -> float | None:
     """Of the answers under a label, how many are right."""
-    return _share(
+    return share_of(
         [is_right(journal[f"{label} {item.id}"]["text"], item.answer.text) for item in items]
     )
 
 
+def report_answers(journal: Journal, label: str, items: Sequence[Example]) -> dict[str, Any]:
+    """Right and agreeing answers under a label, of all questions and of each kind."""
+
+    def numbers(chosen: Sequence[Example]) -> dict[str, Any]:
+        close = [agreement(journal[f"{label} {i.id}"]["text"], i.answer.text) for i in chosen]
+        return {
+            "questions": len(chosen),
+            "right": right_share(journal, label, chosen),
+            "agreement": float(np.mean(close)) if close else None,
+        }
+
+    kinds = sorted({item.kind for item in items if item.kind})
+    by_kind = {kind: numbers([item for item in items if item.kind == kind]) for kind in kinds}
+    return numbers(items) | {"by_kind": by_kind}
+
+
 def report_text(journal: Journal, split: str, items: Sequence[Example]) -> dict[str, Any]:
-    """Right answers (also by skill, with and without numbers, and with another's audio), CER and
-    teacher-forced loss; unit errors where the manifest has units."""
+    """Right answers (also by skill and kind, with and without numbers, and with another's audio),
+    agreement, CER and teacher-forced loss; unit errors where the manifest has units."""
     said = [journal[f"answer {split} {item.id}"]["text"] for item in items]
     true = [item.answer.text for item in items]
     right = {
@@ -49,11 +76,9 @@ def report_text(journal: Journal, split: str, items: Sequence[Example]) -> dict[
     forced = [journal[f"forced {split} {item.id}"] for item in items]
 
     def share(chosen: Sequence[Example]) -> float | None:
-        return _share([right[item.id] for item in chosen])
+        return share_of([right[item.id] for item in chosen])
 
-    report: dict[str, Any] = {
-        "questions": len(items),
-        "right": share(items),
+    report = report_answers(journal, f"answer {split}", items) | {
         "right_shuffled_audio": right_share(journal, f"shuffled {split}", items),
         "right_numbers": share([i for i in items if has_number(i.answer.text)]),
         "right_without_numbers": share([i for i in items if not has_number(i.answer.text)]),
@@ -78,35 +103,58 @@ def report_text(journal: Journal, split: str, items: Sequence[Example]) -> dict[
 
 @dataclass(frozen=True, kw_only=True)
 class SpokenAnswers:
-    """Which answers were vocoded, and in which chunk schedules."""
+    """Which answers were vocoded, in which chunk schedules, and who heard them."""
 
     items: Sequence[Example]
     chunks: Sequence[str]
+    ear: Ear = POCKETSPHINX
 
 
 def report_speech(journal: Journal, split: str, spoken: SpokenAnswers) -> dict[str, Any]:
     """Word errors of what was heard against the text that the model itself said, and of the
     teacher's recording of the right answer, as it is and revoiced by the vocoder from its units;
-    DNSMOS of the same where it was measured; length relative to the teacher, of equal sentences."""
+    the differences to the teacher, of all and of equal sentences; DNSMOS of the same where it was
+    measured; length relative to the teacher, of equal sentences."""
     items = spoken.items
     own = [journal[f"answer {split} {item.id}"]["text"] for item in items]
     teacher = [item for item in items if item.answer.speech is not None]
     natural = {item.id: journal[f"teacher {item.answer.text}"] for item in teacher}
-    report: dict[str, Any] = {"sentences": len(items)}
-    for ear in ("domain", "full"):
-        row = {}
+    same = [
+        item
+        for item, text in zip(items, own, strict=True)
+        if item.id in natural and is_right(text, item.answer.text)
+    ]
+    voiced = [item for item in teacher if item.answer.units]
+    report: dict[str, Any] = {"sentences": len(items), "equal_sentences": len(same)}
+
+    def errors(true: list[str], rows: Sequence[dict[str, Any]], ear: str) -> float | None:
+        return _wer(true, [row[ear] for row in rows], spoken.ear.normaliser)
+
+    def teachers(chosen: Sequence[Example], ear: str) -> float | None:
+        return errors([i.answer.text for i in chosen], [natural[i.id] for i in chosen], ear)
+
+    for ear in spoken.ear.listens(last=True):
+        row, above, above_equal = {}, {}, {}
+        of_all, of_same = teachers(teacher, ear), teachers(same, ear)
         for chunks in spoken.chunks:
-            heard = [journal[f"spoken {chunks} {split} {item.id}"] for item in items]
-            if all(ear in words for words in heard):
-                row[chunks] = _wer(own, [words[ear] for words in heard])
-        true = [item.answer.text for item in teacher]
-        row["teacher"] = _wer(true, [natural[item.id][ear] for item in teacher])
-        voiced = [item for item in teacher if item.answer.units]
-        row["vocoder"] = _wer(
+            heard = {item.id: journal[f"spoken {chunks} {split} {item.id}"] for item in items}
+            if not all(ear in words for words in heard.values()):
+                continue
+            row[chunks] = errors(own, list(heard.values()), ear)
+            equal = errors([i.answer.text for i in same], [heard[i.id] for i in same], ear)
+            above[chunks] = difference(row[chunks], of_all)
+            above_equal[chunks] = difference(equal, of_same)
+        row["teacher"] = of_all
+        row["vocoder"] = errors(
             [item.answer.text for item in voiced],
-            [journal[f"vocoder {item.answer.text}"][ear] for item in voiced],
+            [journal[f"vocoder {item.answer.text}"] for item in voiced],
+            ear,
         )
-        report[f"wer_{ear}"] = row
+        report |= {
+            f"wer_{ear}": row,
+            f"above_teacher_{ear}": above,
+            f"above_teacher_equal_{ear}": above_equal,
+        }
     mean = {
         spoken.chunks[-1]: _mean_score(
             [journal[f"spoken {spoken.chunks[-1]} {split} {item.id}"] for item in items]
@@ -115,11 +163,6 @@ def report_speech(journal: Journal, split: str, spoken: SpokenAnswers) -> dict[s
         "vocoder": _mean_score([journal[f"vocoder {item.answer.text}"] for item in voiced]),
     }
     report["dnsmos"] = {name: score for name, score in mean.items() if score is not None}
-    same = [
-        item
-        for item, text in zip(items, own, strict=True)
-        if item.id in natural and is_right(text, item.answer.text)
-    ]
     label = f"spoken {spoken.chunks[-1]} {split}"
     spoken_s = sum(journal[f"{label} {item.id}"]["seconds"] for item in same)
     natural_s = sum(natural[item.id]["seconds"] for item in same)
@@ -139,42 +182,14 @@ def report_timing(journal: Journal, chunks: str, items: Sequence[Example]) -> di
     return report
 
 
-def table_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """The report's main numbers as (name, one cell per split), for a terminal or a model card."""
-    splits = list(report["splits"])
-    rows: list[tuple[str, ...]] = []
-
-    def row(name: str, *path: str, percent: bool = True) -> None:
-        cells = []
-        for split in splits:
-            value: Any = report["splits"][split]
-            for part in path:
-                value = value.get(part) if isinstance(value, dict) else None
-            cells.append("-" if value is None else f"{value:.1%}" if percent else f"{value:.3f}")
-        if any(cell != "-" for cell in cells):
-            rows.append((name, *cells))
-
-    row("right answers", "right")
-    row("  with numbers", "right_numbers")
-    row("  without numbers", "right_without_numbers")
-    row("  control: another question's audio", "right_shuffled_audio")
-    row("character errors", "cer")
-    row("loss per token", "loss", percent=False)
-    row("unit errors", "unit_error_rate")
-    others = {"teacher": "teacher's voice", "vocoder": "vocoder on the teacher's units"}
-    for ear in ("domain", "full"):
-        for chunks in [*report.get("timing", {}), *others]:
-            name = others.get(chunks, f"chunks of {chunks}")
-            row(f"word errors heard ({ear}), {name}", "speech", f"wer_{ear}", chunks)
-    for name in [*report.get("timing", {}), *others]:
-        shown = others.get(name, f"chunks of {name}")
-        row(f"DNSMOS, {shown}", "speech", "dnsmos", name, percent=False)
-    row("length of the speech, teacher = 1", "speech", "duration_ratio", percent=False)
-    return rows
-
-
-def _share(values: Sequence[bool]) -> float | None:
+def share_of(values: Sequence[bool]) -> float | None:
+    """How many of the values are true; None of none."""
     return sum(values) / len(values) if values else None
+
+
+def difference(one: float | None, other: float | None) -> float | None:
+    """None where either was not measured."""
+    return None if one is None or other is None else one - other
 
 
 def _mean_score(rows: Sequence[dict[str, Any]]) -> float | None:
@@ -183,8 +198,8 @@ def _mean_score(rows: Sequence[dict[str, Any]]) -> float | None:
     return float(np.mean(scores)) if scores else None
 
 
-def _wer(true: list[str], heard: list[str]) -> float | None:
+def _wer(true: list[str], heard: list[str], normaliser: str) -> float | None:
     """None where nothing was to be said: no rate exists."""
-    if not any(normalise(text, NORMALISER) for text in true):
+    if not any(normalise(text, normaliser) for text in true):
         return None
-    return word_error_rate(true, heard, normaliser=NORMALISER).rate
+    return word_error_rate(true, heard, normaliser=normaliser).rate

@@ -1,5 +1,1 @@
-from .card import PARTS as PARTS
-from .making import begin as begin
-from .making import build as build
-from .making import build_all as build_all
-from .making import complete as complete
+from .making import NANO as NANO

@@ -6,6 +6,7 @@ from .recipes import STAGE1 as STAGE1
 from .recipes import STAGE2 as STAGE2
 from .recipes import UNITS as UNITS
 from .recipes import VOCODER as VOCODER
+from .recipes import UnitsRecipe as UnitsRecipe
 from .recipes import VocoderRecipe as VocoderRecipe
 from .recipes import align_recipe as align_recipe
 from .recipes import nano_bases as nano_bases
@@ -13,6 +14,11 @@ from .recipes import nano_stage1 as nano_stage1
 from .recipes import nano_stage2 as nano_stage2
 from .recipes import nano_units as nano_units
 from .recipes import nano_vocoder as nano_vocoder
+from .recipes_mini import mini_align as mini_align
+from .recipes_mini import mini_stage1 as mini_stage1
+from .recipes_mini import mini_stage2 as mini_stage2
+from .recipes_mini import mini_units as mini_units
+from .recipes_mini import mini_vocoder as mini_vocoder
 from .stage1 import LearnsToListen as LearnsToListen
 from .stage1 import Stage1 as Stage1
 from .stage1 import train_stage1 as train_stage1

@@ -36,17 +36,22 @@ from train.stages.stage1 import Stage1, join_bases, make_ears
 
 log = logging.getLogger(__name__)
 
+MIXTURE = "mixture."
+ALIGNED = ("linear1", "linear2", "mixture.blank", "mixture.log_scale", "mixture.bias")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Align:
     """What is aligned, on what, for how long.
 
-    hearing: stage 1's recipe: its adapter, and how questions come in; frame_masking: share of
-    encoder frames that an example does not hear.
+    hearing: stage 1's recipe: its adapter, and how questions come in; token_mixture: whether the
+    LLM will read mixtures of its tokens, or the products that these are made by; frame_masking:
+    share of encoder frames that an example does not hear.
     """
 
     hearing: Stage1
     loop: LoopConfig
+    token_mixture: bool = True
     frame_masking: float = 0.1
 
 
@@ -60,9 +65,9 @@ def token_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 class LearnsToName(nn.Module):
-    """The adapter with CTC over the rows of an embedding table, and a blank of its own.
+    """An adapter with a mixture, by CTC over the tokens that it is made of.
 
-    embeddings: [V, H], the LLM's, of the tokens that may be said.
+    embeddings: [V, H], the LLM's, of these tokens.
     """
 
     embeddings: Tensor
@@ -71,10 +76,6 @@ class LearnsToName(nn.Module):
         super().__init__()
         self.speech_adapter = speech_adapter
         self.register_buffer("embeddings", embeddings.float(), persistent=False)
-        self.blank = nn.Parameter(embeddings.float().mean(0))
-        # Products of an untrained adapter and small embeddings tell no two tokens apart.
-        self.log_scale = nn.Parameter(torch.zeros(()))
-        self.bias = nn.Parameter(torch.zeros(len(embeddings) + 1))
 
     def forward(
         self,
@@ -86,10 +87,11 @@ class LearnsToName(nn.Module):
     ) -> dict[str, Tensor]:
         """[B, F, D], [B], [B, L], [B] -> the mean loss per token (of all batches of a step, if
         their number is given) and the best row [B, P] of each position; V is the blank."""
-        heard = self.speech_adapter(Frames(encoder_frames, encoder_lengths))
-        table = torch.cat([self.embeddings, self.blank[None]])
-        logits = self.log_scale.exp() * heard.values @ table.T + self.bias
-        log_probs = Frames(F.log_softmax(logits.float(), dim=-1), heard.lengths)
+        heard = self.speech_adapter.stacked(Frames(encoder_frames, encoder_lengths))
+        mixture = self.speech_adapter.mixture
+        assert mixture is not None
+        scores = mixture.scores(heard.values, self.embeddings)
+        log_probs = Frames(F.log_softmax(scores.float(), dim=-1), heard.lengths)
         loss = ctc_loss(log_probs, labels.clamp(min=0), label_lengths, num_items_in_batch)
         if self.training:
             return {"loss": loss}
@@ -190,10 +192,15 @@ def train_align(
     row_of = {token: row for row, token in enumerate(vocabulary)}
     rows = [[row_of[token] for token in tokens] for tokens in said]
     _check_lengths(training, rows, ears)
-    table = embedding_table(model)[torch.tensor(vocabulary)].clone()
-    adapter = model.speech_adapter
-    module = LearnsToName(adapter, table)
+    tokens = torch.tensor(vocabulary)
+    table = embedding_table(model)[tokens].clone()
     width, hidden = model.speech_encoder.width, model.config.hidden_size
+    named = replace(hearing.adapter, vocabulary=len(vocabulary))
+    torch.manual_seed(recipe.loop.seed)
+    adapter = SpeechAdapter(named, input_width=width, output_width=hidden)
+    assert adapter.mixture is not None
+    adapter.mixture.begin(tokens, table)
+    module = LearnsToName(adapter, table)
     del model  # the LLM's memory is the training's now
     blank = len(vocabulary)
 
@@ -209,8 +216,13 @@ def train_align(
         return {"wer": word_error_rate(true, heard, normaliser="basic").rate}
 
     def finish(weights: Weights) -> None:
-        trained = SpeechAdapter(hearing.adapter, input_width=width, output_width=hidden)
-        trained.load_state_dict(part_of(weights, "speech_adapter"))
+        layers = part_of(weights, "speech_adapter")
+        kept = named
+        if not recipe.token_mixture:
+            kept = hearing.adapter
+            layers = {name: w for name, w in layers.items() if not name.startswith(MIXTURE)}
+        trained = SpeechAdapter(kept, input_width=width, output_width=hidden)
+        trained.load_state_dict(layers)
         write_adapter(output / "speech_adapter", trained, bases)
 
     dataset = Transcripts(
@@ -226,7 +238,8 @@ def train_align(
         count=lambda batch: int(batch["label_lengths"].sum()),
         validation=Transcripts(validation, rows[len(training) :], ears) if validation else None,
         metrics=errors,
-        freeze=Freeze(("speech_adapter", "blank", "log_scale", "bias")),
+        # What the LLM reads in silence is for stage 1 to learn.
+        freeze=Freeze(tuple(f"speech_adapter.{name}" for name in ALIGNED)),
         finish=finish,
     )
     return run.finish(result)

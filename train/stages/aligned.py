@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -49,7 +49,8 @@ def write_adapter(folder: Path, adapter: SpeechAdapter, bases: Mapping[str, str]
 
 
 def load_adapter(folder: Path, model: OmniForConditionalGeneration) -> None:
-    """Put an aligned adapter into a model of the same bases.
+    """Put an aligned adapter, with its mixture of tokens if it has one, into a model of the same
+    bases.
 
     Raises UserError if it is of another size, or was aligned to another encoder or LLM.
     """
@@ -57,7 +58,7 @@ def load_adapter(folder: Path, model: OmniForConditionalGeneration) -> None:
     config = build_config(
         SpeechAdapterConfig, record.get("adapter"), where=f"{folder}/{CONFIG}: adapter"
     )
-    if config != model.config.adapter:
+    if replace(config, vocabulary=0) != model.config.adapter:
         raise UserError(
             f"{folder}: an adapter of {config}, the recipe has {model.config.adapter}; align with "
             "the same recipe"
@@ -68,4 +69,10 @@ def load_adapter(folder: Path, model: OmniForConditionalGeneration) -> None:
                 f"{folder}: aligned to another {name.replace('_', ' ')} than the given one; align "
                 "with the same bases"
             )
+    if config.vocabulary:
+        width = model.speech_encoder.width
+        model.speech_adapter = SpeechAdapter(
+            config, input_width=width, output_width=model.config.hidden_size
+        )
+        model.config.speech_adapter = asdict(config)
     load_weights(model.speech_adapter, read_tensors(folder / WEIGHTS), where=str(folder / WEIGHTS))

@@ -35,14 +35,14 @@ class Taught:
     rows: Tensor
 
     def divergence(
-        self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None
+        self, logits: Tensor, targets: Tensor, num_items_in_batch: Tensor | int | None
     ) -> Tensor:
         """KL(teacher || student) over the same tokens, divided as the cross-entropy is.
 
-        logits: [B, T, vocabulary] of the student; labels: [B, T].
+        logits: [B, K, vocabulary] of the student; targets: [B, K], what each has to predict.
         """
-        predicts = labels[:, 1:] != IGNORE
-        here = logits[:, :-1][predicts & self.rows[:, None]]  # [n, vocabulary]
+        predicts = targets != IGNORE
+        here = logits[predicts & self.rows[:, None]]  # [n, vocabulary]
         student = F.log_softmax(here.float(), dim=-1)
         total = F.kl_div(student, self.log_probs, reduction="sum", log_target=True)
         return total / (predicts.sum() if num_items_in_batch is None else num_items_in_batch)

@@ -114,7 +114,7 @@ def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_files(kitchen,
     build(with_out(kitchen, "unharmed", steps=steps))
     out = f"killed{clips[0]}"
     recipe = str(with_out(kitchen, out, steps=steps))
-    code = f"from data_tools.build.build import build; build({recipe!r})"
+    code = f"from data_tools.build.recipe import build; build({recipe!r})"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
     for count in (*clips, 1000):
         before = clips_in(kitchen / out)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from data_tools.mini.everyday import EVERYDAY
-from data_tools.mini.grammar import Talk, draw, replied, sentence, sentences
 from data_tools.mini.ideas import IDEAS
-from data_tools.mini.refusals import UNKNOWN
 from data_tools.mini.requests import REQUESTS
-from data_tools.mini.slots import TABLES
+from data_tools.talk.grammar import Talk, draw, replied, sentence, sentences
+from data_tools.talk.refusals import UNKNOWN
+from data_tools.talk.words import TABLES
 
 ALL = (*EVERYDAY, *REQUESTS, *IDEAS, *UNKNOWN)
 SPEAKABLE = re.compile(r"[A-Z][A-Za-z' ,-]*[.?]( [A-Z][A-Za-z' ,-]*[.?])?")

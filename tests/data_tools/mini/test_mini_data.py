@@ -19,10 +19,10 @@ from data_tools.cli import app
 from data_tools.manifest.record import Manifest, Record, read_manifest
 from data_tools.mini.asks import ASK_TO_REPEAT, KINDS
 from data_tools.mini.data import Summary, build_mini
-from data_tools.mini.voices import HELD_OUT, voices
 from data_tools.speech.speak import SAMPLE_RATE
 from data_tools.speech.voices import Voice
 from data_tools.steps import LeftOut
+from data_tools.talk import HELD_OUT, asking_voices
 from data_tools.writers.base import Reply, Request, Writer
 
 VOICE_TESTS = {f"test_{name}" for name in HELD_OUT}
@@ -152,7 +152,7 @@ def test_there_is_a_test_for_every_held_out_voice_every_effect_and_refusals(
 
 
 def test_no_held_out_voice_is_drawn_for_training() -> None:
-    drawn = voices()
+    drawn = asking_voices()
     speakers = {(v.engine, v.name) for found in drawn.training.values() for v in found}
     assert not speakers & {(voice.engine, voice.name) for voice in HELD_OUT.values()}
     variants = {dict(v.parameters).get("variant") for v in drawn.training["espeak"]}

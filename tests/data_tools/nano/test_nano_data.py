@@ -4,7 +4,6 @@ import hashlib
 import json
 import threading
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,40 +13,68 @@ from typer.testing import CliRunner
 
 from data_tools.cli import app
 from data_tools.manifest.record import Manifest, read_manifest
+from data_tools.nano.asks import KNOWN, WIDE, nano_asks
 from data_tools.nano.data import Summary, build_nano
+from data_tools.nano.plan import plan
 from data_tools.speech.speak import SAMPLE_RATE
-from data_tools.speech.voices import ANSWER_VOICE, HELD_OUT_VOICE, Voice
+from data_tools.speech.voices import ANSWER_VOICE, Voice
+from data_tools.talk import HELD_OUT, REFUSE, Ask, asking_voices, engines
 
 ENTRIES = ("records.jsonl", "text.jsonl", "reading.jsonl", "state.json", "audio")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Dialogue:
-    id: str
-    skill: str
-    turns: tuple[tuple[str, str], ...]
-    split: str
-
-
-def dialogue(number: int, split: str, *, turns: int = 1) -> Dialogue:
-    return Dialogue(
-        id=f"sums/{split}/{number}",
+def ask(number: int, split: str, *, turns: int = 1, kind: str = KNOWN) -> Ask:
+    return Ask(
+        kind=kind,
         skill="sums",
+        template=f"sums/{number}",
+        split=split,
         turns=tuple(
-            (f"{split} question {number} part {part}?", f"Answer {number % 3}.")
+            (f"{split} {kind} question {number} part {part}?", f"Answer {number % 3}.")
             for part in range(turns)
         ),
-        split=split,
+        source="test",
+        name=f"sums-{kind}-{split}-{number}",
     )
 
 
-DIALOGUES = [
-    *(dialogue(number, "train") for number in range(4)),
-    dialogue(4, "train", turns=2),
-    dialogue(5, "validation"),
-    dialogue(6, "test", turns=2),
-    dialogue(7, "test"),
-]
+def refused(number: int, split: str, *, heard: bool = False) -> Ask:
+    """A sound, or with `heard` a question that nobody could answer."""
+    return Ask(
+        kind=REFUSE,
+        skill="now" if heard else "sound",
+        template="",
+        split=split,
+        turns=((f"What is now {split} {number}?", "No.") if heard else ("", "What?"),),
+        source="test",
+        voice=None if heard else Voice("sound", "noise", (("seed", str(number)),)),
+    )
+
+
+ASKS = {
+    KNOWN: [
+        *(ask(number, "train") for number in range(4)),
+        ask(4, "train", turns=2),
+        ask(5, "validation"),
+        ask(6, "test", turns=2),
+        ask(7, "test"),
+    ],
+    WIDE: [
+        *(ask(number, "train", kind=WIDE) for number in range(8)),
+        ask(8, "validation", kind=WIDE),
+        ask(9, "test", kind=WIDE),
+    ],
+    REFUSE: [
+        refused(0, "train"),
+        refused(1, "train", heard=True),
+        refused(2, "validation"),
+        refused(3, "test"),
+        refused(4, "test", heard=True),
+    ],
+}
+HELD_OUT_TESTS = {
+    f"test_{kind}_{name}": voice for kind in (KNOWN, WIDE) for name, voice in HELD_OUT.items()
+}
 
 
 class Tones:
@@ -75,7 +102,7 @@ class Tones:
 
 def build(folder: Path, **options: object) -> Summary:
     settings = {"questions": 20, "workers": 2, "make_tts": Tones} | options
-    return build_nano(folder, DIALOGUES, **settings)  # type: ignore[arg-type]
+    return build_nano(folder, ASKS, **settings)  # type: ignore[arg-type]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -124,13 +151,19 @@ def test_a_recording_holds_its_text_in_its_voice(manifest: Manifest) -> None:
 
 def test_all_training_phrasings_are_asked_before_any_is_repeated(manifest: Manifest) -> None:
     train = split(manifest, "train")
-    assert sum(len(record.turns) // 2 for record in train) in (20, 21)
-    asked = Counter(record.provenance["dialogue"] for record in train)
-    assert len(asked) == 5 and max(asked.values()) - min(asked.values()) <= 1
+    assert 20 <= sum(len(record.turns) // 2 for record in train) <= 23
+    for kind, phrasings in ((KNOWN, 5), (WIDE, 8), (REFUSE, 2)):
+        asked = Counter(r.provenance["dialogue"] for r in train if r.provenance["kind"] == kind)
+        assert len(asked) == min(phrasings, sum(asked.values()))
+        assert max(asked.values()) - min(asked.values()) <= 1
 
 
 def test_a_phrasing_is_repeated_by_another_voice(manifest: Manifest) -> None:
-    asked = [(record.provenance["dialogue"], record.turns[0].voice) for record in manifest.records]
+    asked = [
+        (record.provenance["dialogue"], record.turns[0].voice)
+        for record in manifest.records
+        if record.turns[0].text  # a sound has no other voice
+    ]
     assert len(set(asked)) == len(asked)
 
 
@@ -142,39 +175,75 @@ def test_one_voice_asks_all_questions_of_a_dialogue_and_one_voice_answers_all(
         assert {turn.voice for turn in record.turns[1::2]} == {str(ANSWER_VOICE)}
 
 
-def test_held_out_phrasings_are_asked_by_seen_voices_and_by_one_never_trained_on(
+def test_what_is_held_out_is_asked_by_seen_voices_and_by_each_that_is_never_trained_on(
     manifest: Manifest,
 ) -> None:
-    assert len(split(manifest, "validation")) == 2
-    seen, unseen = split(manifest, "test_seen"), split(manifest, "test_unseen")
-    assert [[t.text for t in r.turns] for r in seen] == [[t.text for t in r.turns] for r in unseen]
-    assert len(seen) == 2
+    def asked(name: str) -> list[list[str]]:
+        return [[turn.text for turn in record.turns] for record in split(manifest, name)]
+
+    assert len(asked("validation")) == 3
+    assert (len(asked("test_known")), len(asked("test_wide"))) == (2, 1)
+    for name, voice in HELD_OUT_TESTS.items():
+        assert asked(name) == asked(name.rpartition("_")[0])
+        assert {record.turns[0].voice for record in split(manifest, name)} == {str(voice)}
+    never = {(voice.engine, voice.name) for voice in HELD_OUT.values()}
     for record in manifest.records:
-        held_out = record.turns[0].voice == str(HELD_OUT_VOICE)
-        assert held_out == (record.split == "test_unseen")
+        voice = Voice.parse(record.turns[0].voice or "")
+        assert ((voice.engine, voice.name) in never) == (record.split in HELD_OUT_TESTS)
+
+
+def test_refusals_have_tests_of_their_own(manifest: Manifest) -> None:
+    (sound,), (unknown,) = split(manifest, "test_refuse"), split(manifest, "test_unknown")
+    assert (sound.turns[0].text, sound.turns[1].text) == ("", "What?")
+    assert sound.turns[0].speech and sound.provenance["kind"] == REFUSE
+    assert unknown.turns[0].text == "What is now test 4?"
+
+
+def test_the_whole_domain_is_asked_with_whole_templates_held_out() -> None:
+    spoken = plan(nano_asks(seed=0), asking_voices(), questions=20_000, seed=0)
+    names = ("train", "validation", "test_known", "test_wide", "test_unknown", "test_refuse")
+    of = {name: [item.ask for item in spoken if item.split == name] for name in names}
+    assert sum(ask.spoken for ask in of["train"]) == pytest.approx(20_000, abs=6)
+    kinds = Counter(ask.kind for ask in of["train"])
+    assert kinds[WIDE] > 3 * kinds[KNOWN] and kinds[KNOWN] > kinds[REFUSE] > 1_900
+    trained = {ask.template for ask in of["train"] if ask.kind == WIDE}
+    tested = {ask.template for ask in of["test_wide"]}
+    assert len(of["test_wide"]) == 300 and len(tested) > 140 and not tested & trained
+    said = {ask.turns[-1][0].casefold() for ask in of["train"]}
+    for name in ("validation", "test_wide", "test_unknown"):
+        heard = {ask.turns[-1][0].casefold() for ask in of[name] if len(ask.turns) == 1}
+        assert not (heard - {""}) & said
+    assert {ask.skill for ask in of["test_refuse"]} == {"sound", "language"}
+    # The known ones are called what they are: their templates and their facts are trained on.
+    known = {ask.template for ask in of["train"] if ask.kind == KNOWN}
+    assert {ask.template for ask in of["test_known"]} <= known
 
 
 def test_equal_answers_share_one_recording(folder: Path, manifest: Manifest) -> None:
     answers = {t.text: t.speech for r in manifest.records for t in r.turns[1::2]}
-    assert len(set(answers.values())) == len(answers) == 3
-    assert len(list((folder / "audio/answers").iterdir())) == 3
+    assert len(set(answers.values())) == len(answers) == 5
+    assert len(list((folder / "audio/answers").iterdir())) == 5
 
 
 def test_the_voice_of_the_answers_reads_each_training_question_once_and_no_other(
-    folder: Path,
+    folder: Path, manifest: Manifest
 ) -> None:
     read = [record.turns[1] for record in read_manifest(folder / "reading.jsonl").records]
-    asked = [question for d in DIALOGUES if d.split == "train" for question, _ in d.turns]
-    assert sorted(turn.text for turn in read) == sorted(set(asked))
+    train = [r for r in manifest.records if r.split == "train" and r.provenance["kind"] != REFUSE]
+    asked = {turn.text for record in train for turn in record.turns[::2]}
+    assert sorted(turn.text for turn in read) == sorted(asked)
     assert {turn.voice for turn in read} == {str(ANSWER_VOICE)}
 
 
-def test_text_holds_every_dialogue_once_without_speech(folder: Path) -> None:
+def test_text_holds_the_whole_domain_and_the_refusals_that_have_words(folder: Path) -> None:
     records = read_manifest(folder / "text.jsonl").records
-    assert [record.id for record in records] == [dialogue.id for dialogue in DIALOGUES]
-    assert [record.split for record in records] == [dialogue.split for dialogue in DIALOGUES]
+    domain = [*ASKS[KNOWN], *ASKS[WIDE]]
+    assert [record.id for record in records][: len(domain)] == [ask.id for ask in domain]
+    assert [record.split for record in records][: len(domain)] == [ask.split for ask in domain]
+    more = {record.turns[0].text for record in records[len(domain) :]}
+    assert more == {"What is now train 1?", "What is now test 4?"}
     assert not any(turn.speech or turn.voice for record in records for turn in record.turns)
-    assert records[4].turns[2].text == "train question 4 part 1?"
+    assert records[4].turns[2].text == "train known question 4 part 1?"
 
 
 def test_the_summary_counts_what_lies_there(folder: Path, manifest: Manifest) -> None:
@@ -250,27 +319,27 @@ def test_going_on_with_other_options_is_refused_by_name(
     assert contents(folder) == before
 
 
-def test_going_on_with_other_dialogues_is_refused_by_name(folder: Path) -> None:
-    with pytest.raises(ValueError, match="dialogues="):
-        build_nano(folder, DIALOGUES[:-1], questions=20, make_tts=Tones)
+def test_going_on_with_other_asks_is_refused_by_name(folder: Path) -> None:
+    with pytest.raises(ValueError, match="contents="):
+        build_nano(folder, ASKS | {WIDE: []}, questions=20, make_tts=Tones)
 
 
 @pytest.mark.parametrize(
-    ("dialogues", "options", "rule"),
+    ("asks", "options", "rule"),
     [
-        (DIALOGUES, {"questions": 0}, "questions=0"),
-        (DIALOGUES, {"workers": 0}, "workers=0"),
-        ([], {}, "at least one"),
-        ([dialogue(0, "test")], {}, "'train'"),
-        ([dialogue(0, "train"), dialogue(0, "dev")], {}, "'dev'"),
-        ([dialogue(0, "train"), dialogue(0, "train")], {}, "unique"),
+        (ASKS, {"questions": 0}, "questions=0"),
+        (ASKS, {"workers": 0}, "workers=0"),
+        ({}, {}, "at least one"),
+        ({KNOWN: [ask(0, "test")]}, {}, "'train'"),
+        ({KNOWN: [ask(0, "train"), ask(0, "dev")]}, {}, "'dev'"),
+        ({KNOWN: [ask(0, "train"), ask(0, "train")]}, {}, "unique"),
     ],
 )
 def test_impossible_wishes_are_refused_before_anything_is_written(
-    tmp_path: Path, dialogues: list[Dialogue], options: dict, rule: str
+    tmp_path: Path, asks: dict[str, list[Ask]], options: dict, rule: str
 ) -> None:
     with pytest.raises(ValueError, match=rule):
-        build_nano(tmp_path / "data", dialogues, make_tts=Tones, **options)
+        build_nano(tmp_path / "data", asks, make_tts=Tones, **options)
     assert not (tmp_path / "data").exists()
 
 
@@ -291,14 +360,19 @@ def test_workers_speak_side_by_side(tmp_path: Path) -> None:
 
 
 def test_the_installed_engines_speak_a_small_set(tmp_path: Path) -> None:
-    few = [dialogue(number, "train") for number in range(3)] + [dialogue(9, "test")]
-    summary = build_nano(tmp_path, few, questions=6, workers=2)
-    assert summary.records == {"train": 6, "test_seen": 1, "test_unseen": 1}
+    few = {
+        KNOWN: [*(ask(number, "train") for number in range(3)), ask(9, "test")],
+        REFUSE: [refused(3, "test")],
+    }
+    summary = build_nano(tmp_path, few, questions=6, workers=2, make_tts=engines)
+    tests = {"test_known": 1, "test_refuse": 1} | {f"test_known_{name}": 1 for name in HELD_OUT}
+    assert summary.records == {"train": 6} | tests
     assert 0.5 < 3600 * summary.hours["train"] / 6 < 5.0
     assert set(json.loads((tmp_path / "state.json").read_text())["engines"]) == {
         "flite",
         "espeak",
         "festival",
+        "sound",
     }
 
 
@@ -311,7 +385,7 @@ def run(*arguments: object) -> tuple[int, str]:
 def test_the_command_makes_the_set_and_tells_what_lies_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data_tools.nano.domain.dialogues", lambda: [dialogue(0, "train")])
+    monkeypatch.setattr("data_tools.nano.data.nano_asks", lambda seed: {KNOWN: [ask(0, "train")]})
     code, output = run("nano", "-o", tmp_path, "--questions", 2, "--workers", 1)
     assert code == 0
     assert "2 records" in output and "4 clips, 4 of them new" in output

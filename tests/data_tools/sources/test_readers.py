@@ -279,6 +279,20 @@ def test_recordings_with_a_transcript_become_questions(tmp_path: Path) -> None:
     assert Path(record.turns[0].speech or "").read_bytes() == b"RIFF"
 
 
+def test_recordings_can_be_asked_to_be_said_back(tmp_path: Path) -> None:
+    source = write(tmp_path / "said.jsonl", {"file": "a.wav", "text": QUESTION, "source": "x"})
+    (record,) = read(source, repeat=True, split="human")
+    assert texts(record) == ["Repeat what I say.", "Go ahead.", QUESTION, QUESTION]
+    assert [turn.speech for turn in record.turns] == [None, None, str(tmp_path / "a.wav"), None]
+    assert record.split == "human" and record.provenance["kind"] == "repeat"
+
+
+def test_what_has_no_transcript_can_not_be_asked_to_be_said_back(tmp_path: Path) -> None:
+    source = write(tmp_path / "said.jsonl", {"id": "a", "audio": "a.wav", "text": " "})
+    with pytest.raises(ValueError, match="a: no words to be said back; add its transcript"):
+        read(source, repeat=True)
+
+
 def test_import_writes_a_manifest_that_knows_its_recordings(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 

@@ -12,9 +12,10 @@ import omni.cli
 import serve.cli
 from omni.audio import save_wav
 from omni.commands.starting import start
-from omni.speech_encoder import SpeechEncoderLayer, save_speech_encoder
+from omni.speech_encoder import save_speech_encoder
 from omni.units import UnitExtractor, UnitsConfig
 from omni.vocoder import save_vocoder
+from omni.whisper_layers import SpeechEncoderLayer
 from tests.tiny import question, tiny_model, tiny_processor, tiny_records, tiny_vocoder
 
 

@@ -77,6 +77,7 @@ def test_an_exported_checkpoint_converts_to_the_same_checkpoint(tmp_path, conver
     [
         (lambda c: c["unit_decoder"].update(rope_theta=1.0), "one setting for both"),
         (lambda c: c["speech_adapter"].update(hidden=64), "missing|shape"),
+        (lambda c: c["speech_adapter"].update(vocabulary=9), "missing|has no mixture of tokens"),
         (lambda c: c["text_config"].update(model_type="mistral"), "missing|only llama"),
     ],
 )

@@ -94,6 +94,54 @@ def test_a_frame_depends_on_no_more_than_the_stated_context(kind):
     assert not torch.allclose(changed[end + reach * 320 :], whole[end + reach * 320 :], atol=1e-5)
 
 
+@pytest.mark.parametrize("right", [2, 3, 4, 7])
+def test_a_voice_that_looks_little_ahead_reaches_so_far_and_no_further(right):
+    torch.manual_seed(3)
+    vocoder = NsfVocoder(replace(TINY_NSF, right_context_frames=right)).eval()
+    assert vocoder.right_context_frames == vocoder.recommended_right_context_frames == right
+    units = torch.randint(0, 20, (1, 90), generator=torch.Generator().manual_seed(0))
+    other = units.clone()
+    other[:, 60] = (other[:, 60] + 1) % 20
+
+    def made(given: torch.Tensor) -> torch.Tensor:
+        # Driven by one phase: that of the frames before is state, and no context.
+        prosody = vocoder.prosody(given)
+        f0 = prosody.log_f0.double().exp()
+        phases = torch.zeros(1, 91, dtype=torch.float64)
+        source = vocoder.excite(f0, prosody.voiced.sigmoid(), phases, torch.tensor([0]))
+        return vocoder.decode(vocoder.features(given), *source)
+
+    touched = (made(units) - made(other)).abs().reshape(90, 320).amax(1) > 1e-7
+    frames = torch.nonzero(touched).flatten().tolist()
+    assert 60 - frames[0] == right
+    assert frames[-1] - 60 <= vocoder.context_frames
+
+
+def test_the_first_units_of_a_reply_are_heard_by_a_voice_that_looks_ahead():
+    torch.manual_seed(3)
+    vocoder = NsfVocoder(replace(TINY_NSF, right_context_frames=4)).eval()
+    units = torch.randint(0, 20, (1, 20), generator=torch.Generator().manual_seed(0))
+    other = units.clone()
+    other[:, 0] = (other[:, 0] + 1) % 20
+    assert (vocoder.features(units) - vocoder.features(other))[..., 0].abs().max() > 1e-4
+
+
+def test_less_look_ahead_than_the_spectra_take_is_refused():
+    with pytest.raises(ValueError, match="right_context_frames 1: must be at least 2"):
+        replace(TINY_NSF, right_context_frames=1)
+
+
+def test_a_vocoder_from_before_there_was_a_number_looks_both_ways_as_it_did(tmp_path):
+    torch.manual_seed(3)
+    vocoder = NsfVocoder(TINY_NSF).eval()
+    save_vocoder(vocoder, tmp_path, dtype=None)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["right_context_frames"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    units = torch.arange(20)
+    torch.testing.assert_close(vocode(load_vocoder(tmp_path), units), vocode(vocoder, units))
+
+
 def test_hifigans_context_is_reached_on_both_sides():
     vocoder = tiny("hifigan").double()
     units = torch.zeros(60, dtype=torch.int64)

@@ -1,6 +1,7 @@
 """From dialogues to batches: what is heard, what is read, what is learned."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,11 @@ def test_masking_of_log_mel_is_refused_with_the_option_that_caches() -> None:
 def test_a_share_of_one_would_leave_nothing_to_hear() -> None:
     with pytest.raises(ValueError, match=r"text_share=1\.0"):
         dialogues([], text_share=1.0)
+
+
+def test_a_sound_that_is_no_speech_is_never_put_in_writing(manifest: Manifest) -> None:
+    item = examples(manifest, "train")[2]
+    sound = replace(item, turns=(replace(item.turns[0], text=""), *item.turns[1:]))
+    data = dialogues([item, sound], text_share=0.9)
+    heard = [[len(data[Item(epoch, place)].heard) for epoch in range(20)] for place in (0, 1)]
+    assert 0 in heard[0] and heard[1] == [1] * 20

@@ -22,7 +22,8 @@ from train.evaluation.answers import generate, in_writing, speak_answers, stream
 from train.evaluation.evaluate import Evaluation, EvaluationConfig
 from train.evaluation.journal import Journal
 from train.evaluation.judges import Judge, bigram_arpa
-from train.evaluation.report import has_number, is_right, report_text, table_rows
+from train.evaluation.report import has_number, is_right, report_text
+from train.evaluation.table import table_rows
 
 torch.set_num_threads(1)
 

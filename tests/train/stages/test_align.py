@@ -9,9 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from data_tools.manifest.record import Manifest, Record, RecordTurn, read_manifest, write_manifest
+from omni.about.parts import describe
 from omni.audio import save_wav
 from omni.checkpoint.bases import load_speech_encoder
 from omni.files.errors import UserError
+from omni.loading import load
 from omni.prompt import SPEECH, PromptConfig
 from omni.speech_adapter import SpeechAdapterConfig
 from omni.speech_encoder import save_speech_encoder
@@ -150,10 +152,47 @@ def test_stage_1_begins_with_the_aligned_adapter(
         for name in ("aligned", "random")
     }
     for key, value in before.items():
-        torch.testing.assert_close(weights["aligned"][key].float(), value, rtol=1e-3, atol=1e-3)
+        kept = weights["aligned"][key].to(value.dtype)
+        torch.testing.assert_close(kept, value, rtol=1e-3, atol=1e-3)
     assert (
         weights["random"]["linear1.weight"].float() - before["linear1.weight"]
     ).abs().max() > 0.1
+
+
+def test_what_was_learnt_of_the_tokens_stays_in_the_checkpoint_and_answers(
+    manifest: Manifest,
+    bases: dict[str, str],
+    aligned: Ended,
+    tmp_path: Path,
+) -> None:
+    short = replace(HEARING, language_model="lora", loop=replace(LOOP, max_steps=1))
+    folder = aligned[0] / "speech_adapter"
+    train_stage1(manifest, **bases, recipe=short, output=tmp_path, adapter=folder)
+    model, processor = load(tmp_path / "checkpoint")
+    mixture = model.speech_adapter.mixture
+    assert mixture is not None and model.config.adapter.vocabulary == len(mixture.token_ids)
+    said = sorted({t for text in TEXTS for t in token_ids(text, processor.tokenizer)})
+    assert mixture.token_ids.tolist() == said
+    shapes = [part.shape for part in describe(tmp_path / "checkpoint").parts]
+    assert any(f"mixes {len(said)} tokens" in shape for shape in shapes)
+
+    words = []
+    with torch.no_grad():
+        for number in range(len(TEXTS)):
+            mel = processor.features(tone(TONES[number], 2.0))[None]
+            heard = model.encode_speech(mel, torch.ones_like(mel[:, 0], dtype=torch.bool))
+            nearest = torch.cdist(heard.values[0], model.get_input_embeddings().weight.float())
+            words.append(processor.tokenizer.decode(nearest.argmin(-1)))
+    assert all(text in word for text, word in zip(TEXTS, words, strict=True)), words
+
+
+def test_without_a_mixture_the_adapter_is_as_published(
+    manifest: Manifest, bases: dict[str, str], tmp_path: Path
+) -> None:
+    plain = replace(RECIPE, token_mixture=False, loop=replace(RECIPE.loop, epochs=1))
+    train_align(manifest, **bases, recipe=plain, output=tmp_path)
+    names = set(load_file(tmp_path / "speech_adapter" / "speech_adapter.safetensors"))
+    assert names == {f"linear{n}.{kind}" for n in (1, 2) for kind in ("weight", "bias")}
 
 
 def test_another_adapter_is_another_run(

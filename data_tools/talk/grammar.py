@@ -98,7 +98,10 @@ def sentences(talk: Talk, split: str, tables: Tables, *, seed: int) -> Iterator[
             if talk.answers:
                 answer = replied(talk, values, rng)
             yield Sentence(
-                skill=talk.skill, template=f"{talk.skill}/{name(pattern)}", text=text, answer=answer
+                skill=talk.skill,
+                template=f"{talk.skill}/{pattern_name(pattern)}",
+                text=text,
+                answer=answer,
             )
 
 
@@ -112,6 +115,6 @@ def replied(talk: Talk, values: Mapping[str, str], rng: np.random.Generator) -> 
     return sentence(SLOT.sub(lambda slot: values[slot[1]], drawn))
 
 
-def name(pattern: str) -> str:
+def pattern_name(pattern: str) -> str:
     """A pattern's name: it stays if others come or go."""
     return hashlib.sha256(pattern.encode()).hexdigest()[:8]

@@ -1,6 +1,6 @@
 """What is not understood, and what can't be known: sounds, other languages, today, your life."""
 
-from data_tools.mini.grammar import Talk
+from data_tools.talk.grammar import Talk
 
 NOT_UNDERSTOOD = "I did not catch that."
 HELD_OUT_SOUNDS = ("knocks", "chords")  # heard in tests alone

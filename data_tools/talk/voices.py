@@ -45,7 +45,7 @@ class Voices:
         return draw_voice(rng, self.training, self.shares)
 
 
-def voices(piper: Path | None = None) -> Voices:
+def asking_voices(piper: Path | None = None) -> Voices:
     """piper: a folder of Piper's voices, one of which may be the held-out `joe`."""
     debian = training_voices()
     accents = ("en-gb-x-rp", "en-gb-scotland", "en-us", "en-us-nyc", "en-029", "en-gb-x-gbclan")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from omni.files.errors import UserError
-from train.nano.making import NEEDS
-from train.nano.schedule import last_line, ready, run_parts
+from train.nano import NANO
+from train.parts.schedule import last_line, ready, run_parts
 
 DIAMOND = {"a": [], "b": [], "c": ["a"], "d": ["b", "c"]}
 # Notes when it begins and ends in one file that all parts share.
@@ -118,8 +118,13 @@ def test_a_progress_bar_written_over_itself_counts_as_one_line(tmp_path: Path) -
     assert last_line(log) == ""
 
 
-def test_the_longest_chain_of_the_nano_is_begun_first() -> None:
-    needs = {part: [need for need in needed if need != "data"] for part, needed in NEEDS.items()}
-    assert ready(needs, [], []) == ["lm", "encoder"]
-    assert ready(needs, ["lm", "encoder"], []) == ["units", "stage1"]
-    assert ready(needs, ["lm", "encoder", "units"], ["stage1"]) == ["vocoder"]
+def test_the_nanos_ears_have_all_cores_and_its_longest_chain_is_begun_first() -> None:
+    needs = {
+        part: [need for need in needed if need != "data"] for part, needed in NANO.needs.items()
+    }
+    assert ready(needs, [], []) == ["letters"]
+    assert ready(needs, ["letters"], []) == ["encoder"]
+    heard = ["letters", "encoder"]
+    assert ready(needs, heard, []) == ["units", "lm"]
+    assert ready(needs, [*heard, "units"], ["lm"]) == ["vocoder"]
+    assert ready(needs, [*heard, "units", "lm"], ["vocoder"]) == ["stage1"]

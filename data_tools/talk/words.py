@@ -1,6 +1,6 @@
 """The words that fill the patterns: what a speaker says -> how the answer says it."""
 
-from data_tools.mini.grammar import slots
+from data_tools.talk.grammar import slots
 
 ONES = "one two three four five six seven eight nine ten eleven twelve".split()
 

@@ -1,4 +1,4 @@
-"""The nano's parts side by side: each in a process of its own, as soon as what it needs is there.
+"""Parts side by side: each in a process of its own, as soon as what it needs is there.
 
 Most parts are bound to one core (small models), so two of them at once take little longer than
 the longer one. What a part prints goes to DIR/logs/PART.txt; its last line is shown here.

@@ -1,0 +1,1 @@
+"""The small model on published bases: what was trained for it, and recordings to ask it."""

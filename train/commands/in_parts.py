@@ -1,0 +1,51 @@
+"""`omni-train nano` and `mini`: a shipped model, part by part."""
+
+# As in cli.py, heavy imports stand inside the functions.
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from train.commands.options import named
+
+if TYPE_CHECKING:
+    from train.parts import MadeInParts
+
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Parts at a time; default: 2 where there are 2 cores, no GPU."),
+]
+
+
+def make_in_parts(
+    model: "MadeInParts[Any]",
+    folder: Path,
+    part: str | None,
+    *,
+    jobs: int | None,
+    threads: int | None,
+    restart: bool,
+    dry_run: bool,
+    **options: Any,
+) -> None:
+    """Make one part, or all that are not complete; options: of `model.begin`."""
+    from train.parts import complete
+
+    if part is not None:
+        named(model.parts, part)
+    if dry_run:
+        for name in model.parts if part is None else [part]:
+            there = complete(folder, name) and not restart
+            typer.echo(f"{name:<12} {'is there' if there else 'would be made'}")
+        typer.echo(f"{folder}: nothing was trained or written (--dry-run)")
+        return
+    model.begin(folder, restart=restart, **options)
+    if part is None:
+        model.build_all(folder, jobs=jobs, threads=threads, **options)
+        return
+    if complete(folder, part):
+        typer.echo(f"{part}: is there")
+        return
+    typer.echo(f"{part}: begins")
+    model.build(folder, part, **options)
+    typer.echo(f"{part}: done")

@@ -1,0 +1,1 @@
+from .making import MINI as MINI

@@ -1,0 +1,16 @@
+from .folder import MARKER as MARKER
+from .folder import complete as complete
+from .folder import results as results
+from .making import DATA as DATA
+from .making import Given as Given
+from .making import MadeInParts as MadeInParts
+from .making import Setting as Setting
+from .making import begun_with as begun_with
+from .schedule import LOGS as LOGS
+from .speaking import SPOKEN as SPOKEN
+from .speaking import learn_to_speak as learn_to_speak
+from .speaking import make_answer_units as make_answer_units
+from .speaking import make_own_voice as make_own_voice
+from .speaking import megabytes as megabytes
+from .speaking import with_voice as with_voice
+from .telling import part_rows as part_rows
