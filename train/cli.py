@@ -27,6 +27,7 @@ from train.commands import (
 from train.commands import alignment as cli_alignment
 from train.commands import bases as cli_bases
 from train.commands import stages as cli_stages
+from train.commands import unit_layers as cli_unit_layers
 
 app = command_line(
     "omni-train",
@@ -35,6 +36,7 @@ app = command_line(
     "--output, or --restart. Curves: tensorboard --logdir OUTPUT/runs",
 )
 cli_bases.register(app)
+cli_unit_layers.register(app)
 
 
 @app.command()

@@ -29,7 +29,18 @@ from train.stages.stage1 import join_bases
 from train.voice.kmeans import read_frame_units
 from train.voice.labels import clips, make_units
 
-COMMANDS = ("lm", "encoder", "units", "vocoder", "align", "stage1", "stage2", "evaluate", "nano")
+COMMANDS = (
+    "lm",
+    "encoder",
+    "layers",
+    "units",
+    "vocoder",
+    "align",
+    "stage1",
+    "stage2",
+    "evaluate",
+    "nano",
+)
 
 
 def run(*arguments: str):
@@ -124,14 +135,18 @@ def test_units_voice_and_stage_2_of_other_sizes_join_in_one_checkpoint(tmp_path:
         "--clusters", "5", "--layer", "1")  # fmt: skip
     train("vocoder", tmp_path / "units", "--output", tmp_path / "voice", "--recipe", "nsf", *few)
     train("stage1", manifest, "--speech-encoder", encoder, "--language-model", language_model,
-        "--output", tmp_path / "stage1", "--recipe", "auto", *few)  # fmt: skip
+        "--output", tmp_path / "stage1", "--recipe", "auto", "--distillation-weight", "0.5",
+        *few)  # fmt: skip
     train("stage2", tmp_path / "stage1" / "checkpoint", tmp_path / "units" / "records.jsonl",
         "--output", tmp_path / "stage2", "--voice", tmp_path / "voice" / "vocoder",
-        "--recipe", "auto", *few)  # fmt: skip
+        "--recipe", "auto", "--gate-fusion", *few)  # fmt: skip
 
+    taught = read_json(tmp_path / "stage1" / "run.json")["made_of"]["recipe"]
+    assert (taught["language_model"], taught["distillation_weight"]) == ("lora", 0.5)
     model, _ = load(tmp_path / "stage2" / "checkpoint")
     assert model.vocoder is not None and model.vocoder.num_units == 5
     assert model.unit_decoder is not None and model.unit_decoder.blank == 5
+    assert model.unit_decoder.config.gate_fusion
     assert (tmp_path / "stage2" / "checkpoint" / "units" / "centroids.safetensors").is_file()
 
 

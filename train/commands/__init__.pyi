@@ -1,6 +1,7 @@
 from . import alignment as alignment
 from . import bases as bases
 from . import stages as stages
+from . import unit_layers as unit_layers
 from .in_parts import Jobs as Jobs
 from .in_parts import make_in_parts as make_in_parts
 from .options import DryRun as DryRun

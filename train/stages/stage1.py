@@ -86,6 +86,9 @@ class Stage1:
     distillation_weight: float = added(0.0)
     gradient_checkpointing: bool = False
 
+    def __post_init__(self) -> None:
+        check_teacher(self.distillation_weight, self.language_model)
+
     @property
     def freeze(self) -> Freeze:
         """What trains, by name, in the module that is trained."""
@@ -247,7 +250,6 @@ def train_stage1(
     Returns the loss and the share of exact answers of the split "validation", if there is one.
     """
     check_installed(recipe.loop)
-    check_teacher(recipe.distillation_weight, recipe.language_model)
     model, processor = join_bases(speech_encoder, language_model, recipe, seed=recipe.loop.seed)
     aligned: dict[str, str] = {}
     if adapter is not None:

@@ -15,6 +15,8 @@ from omni.frame_cache import CLEAN
 from omni.loading import load
 from omni.prompt import SPEECH, PromptConfig
 from omni.speech_adapter import SpeechAdapterConfig
+from omni.unit_decoder import UnitDecoder
+from omni.values import Frames
 from tests.tiny import UNITS, tiny_bases, tiny_records
 from train.data.batches import Collate, Dialogues, examples
 from train.data.features import LiveEars
@@ -231,3 +233,37 @@ def test_the_unit_decoder_learns_its_targets(trained: Path) -> None:
     assert after["loss"].item() < 0.2 * before["loss"].item()
     assert int(after["errors"].sum()) <= 3 < 12 <= int(before["errors"].sum())
     assert after["lengths"].tolist() == [6, 6, 6]
+
+
+@pytest.mark.parametrize("gate_fusion", [True, False])
+def test_only_with_gate_fusion_units_are_learned_from_tokens_that_the_states_do_not_tell(
+    gate_fusion: bool,
+) -> None:
+    torch.manual_seed(0)
+    decoder = UnitDecoder(
+        replace(RECIPE, gate_fusion=gate_fusion, step_embedding=True, upsample=4).decoder(32)
+    )
+    table = 0.02 * torch.randn(6, 32)  # as small as an LLM's
+    spoken = torch.randperm(UNITS)[:12].reshape(6, 2)  # two units for each token
+    module = LearnsToSpeak(decoder)
+    optimiser = torch.optim.AdamW(module.parameters(), 5e-3)
+
+    def batch() -> dict[str, torch.Tensor]:
+        ids = torch.randint(6, (8, 5))
+        states = Frames(torch.randn(8, 5, 32), torch.full((8,), 5))
+        read = decoder.inputs(states, ids, lambda ids: table[ids])
+        units = spoken[ids].flatten(1)
+        return {
+            "states": read.values, "state_lengths": read.lengths,
+            "labels": units, "label_lengths": torch.full((8,), units.shape[1]),
+        }  # fmt: skip
+
+    for _ in range(250):
+        loss = module.train()(**batch())["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimiser.step()
+    after = module.eval()(**batch())
+    wrong = int(after["errors"].sum()) / int(after["lengths"].sum())
+    assert (wrong < 0.1) if gate_fusion else (wrong > 0.6)

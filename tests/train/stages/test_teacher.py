@@ -147,12 +147,14 @@ def test_the_teacher_has_no_gradient_and_leaves_the_model_as_it_was(
     assert any("lora_" in name for name in moved) == (language_model == "lora")
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
 def test_training_with_a_teacher_is_validated_by_cross_entropy_alone(
-    bases: tuple[str, str], manifest: Manifest, tmp_path: Path
+    bases: tuple[str, str], manifest: Manifest, tmp_path: Path, checkpointing: bool
 ) -> None:
     result = train_stage1(
-        manifest, speech_encoder=bases[0], language_model=bases[1], recipe=RECIPE, output=tmp_path
-    )
+        manifest, speech_encoder=bases[0], language_model=bases[1], output=tmp_path,
+        recipe=replace(RECIPE, gradient_checkpointing=checkpointing),
+    )  # fmt: skip
     assert read_json(tmp_path / "run.json")["made_of"]["recipe"]["distillation_weight"] == 0.5
     model, _ = load(tmp_path / "checkpoint")
     items = examples(manifest, "validation")
@@ -189,14 +191,11 @@ def test_a_teacher_brings_the_student_nearer_to_the_base(
         ({"distillation_weight": -1.0}, r"distillation_weight=-1\.0: must be 0"),
     ],
 )
-def test_what_has_no_teacher_is_refused_before_anything_is_loaded(
-    manifest: Manifest, tmp_path: Path, change: dict[str, object], told: str
+def test_a_recipe_without_a_teacher_for_its_weight_is_refused(
+    change: dict[str, object], told: str
 ) -> None:
     with pytest.raises(ValueError, match=told):
-        train_stage1(
-            manifest, speech_encoder="nowhere", language_model="nowhere",
-            recipe=replace(RECIPE, **change), output=tmp_path,
-        )  # fmt: skip
+        replace(RECIPE, **change)
 
 
 def test_an_answer_with_other_tokens_after_the_written_question_is_refused(
