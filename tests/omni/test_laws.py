@@ -245,7 +245,7 @@ def test_with_gate_fusion_training_generation_and_a_session_read_the_same_tokens
             return_audio=True, return_dict_in_generate=True,
         )  # fmt: skip
         assert spoken.units == [done.units]
-    assert len(done.units) > 3
+    assert done.units  # else nothing was compared
 
 
 @pytest.mark.parametrize(

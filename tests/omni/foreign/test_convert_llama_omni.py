@@ -223,7 +223,7 @@ def test_what_compatibility_needs_is_said_in_config_json(converted):
     config = json.loads((converted / "config.json").read_text())
     assert config["pad_to_window"] is True
     assert config["prompt"]["extra_bos"] is True
-    assert config["speech_adapter"] == {"stack": 5, "hidden": 2048}
+    assert config["speech_adapter"] == {"stack": 5, "hidden": 2048, "vocabulary": 0}
     decoder = config["unit_decoder"]
     assert (decoder["layers"], decoder["width"], decoder["heads"], decoder["ffn"]) == (
         2,
