@@ -1,4 +1,4 @@
-"""A vocoder of one's own: it renders windows of frames, and streaming comes with it.
+"""A vocoder of one's own: it says what the next frames sound like, and streaming comes with it.
 
     python examples/vocoder.py
 
@@ -24,7 +24,7 @@ class TonesConfig:
 
 class Tones(voc.Vocoder):
     kind = "tones"
-    context_frames = source_context_frames = recommended_right_context_frames = 0
+    context_frames = recommended_right_context_frames = 0
 
     def __init__(self, config: TonesConfig) -> None:
         super().__init__()
@@ -36,16 +36,17 @@ class Tones(voc.Vocoder):
     def duration_embedding(self) -> nn.Embedding:
         return self.dict
 
-    def render(
-        self, units: Tensor, source: voc.SourceState | None = None, *, first_frame: int = 0
-    ) -> voc.Rendering:
-        """[F] units -> [F * 320] samples."""
+    def initial_state(self, batch: int = 1) -> None:
+        """Nothing is kept: 25 Hz steps end every frame where it began."""
+
+    def step(
+        self, units: Tensor, state: None, *, spare_frames: int | None = None
+    ) -> tuple[voc.Signal, None]:
+        """[B, F] units -> [B, F * 320] samples, all of them final at once."""
         time = torch.arange(self.samples_per_frame) / self.sample_rate
-        waves = torch.sin(2 * torch.pi * (100.0 + 25 * units[:, None]) * time)
-        # There is no phase to carry over: 25 Hz steps end every frame where it began.
-        return voc.Rendering(
-            0.3 * waves.flatten(), torch.zeros(len(units) + 1, dtype=torch.float64)
-        )
+        waves = 0.3 * torch.sin(2 * torch.pi * (100.0 + 25 * units[..., None]) * time)
+        samples = waves.flatten(1)
+        return voc.Signal(samples, samples.shape[1], None if spare_frames is None else 0), None
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ same units, and the same sound up to where chunks are cut.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -78,10 +78,9 @@ def build_speaker(model: OmniForConditionalGeneration, config: SessionConfig) ->
     vocoder = model.vocoder if config.speak else None
     if vocoder is None:
         return Speaker(model.unit_decoder, None)
-    context = replace(
-        StreamContext.recommended(vocoder),
+    context = StreamContext.chosen(
+        vocoder,
+        config.right_context_frames,
         crossfade_samples=round(config.crossfade_ms * SAMPLE_RATE / 1000),
     )
-    if config.right_context_frames is not None:
-        context = replace(context, right_context_frames=config.right_context_frames)
     return Speaker(model.unit_decoder, StreamingVocoder(vocoder, config.schedule, context))

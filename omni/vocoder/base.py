@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from omni.audio import SAMPLE_RATE, SAMPLES_PER_FRAME
-from omni.vocoder.durations import DurationPredictor, predict_durations
-
-
-@dataclass(frozen=True)
-class SourceState:
-    """Where the excitation stands: `phase` (cycles, modulo 1, float64) at the start of `frame`."""
-
-    phase: float = 0.0
-    frame: int = 0
-
-
-@dataclass(frozen=True)
-class Rendering:
-    """The waveform of a window of frames, and the phase at the start of each frame and the end.
-
-    waveform: [F * 320] float32 in -1..1; phases: [F + 1] float64, cycles modulo 1.
-    """
-
-    waveform: Tensor
-    phases: Tensor
+from omni.vocoder.durations import DurationPredictor
+from omni.vocoder.stream_layers import Signal
 
 
 class Vocoder(nn.Module):
@@ -36,7 +17,6 @@ class Vocoder(nn.Module):
 
     context_frames: frames before a frame that can change its samples; as many behind it, unless
         `right_context_frames` says otherwise.
-    source_context_frames: frames that can change its phase advance, in the same way.
     recommended_right_context_frames: where cutting the right context stops being heard (measured).
     """
 
@@ -46,7 +26,6 @@ class Vocoder(nn.Module):
     samples_per_frame = SAMPLES_PER_FRAME
     num_units: int
     context_frames: int
-    source_context_frames: int
     recommended_right_context_frames: int
     dur_predictor: DurationPredictor
 
@@ -59,11 +38,6 @@ class Vocoder(nn.Module):
     def right_context_frames(self) -> int:
         """Following frames that can change a frame's samples."""
         return self.context_frames
-
-    @property
-    def source_right_context_frames(self) -> int:
-        """Following frames that can change a frame's phase advance."""
-        return self.source_context_frames
 
     @property
     def duration_lookahead(self) -> int:
@@ -81,21 +55,31 @@ class Vocoder(nn.Module):
 
     def durations(self, units: Tensor) -> Tensor:
         """[U] int64 -> [U] int64, 20 ms frames per unit, each at least 1."""
-        return predict_durations(self.dur_predictor, self.duration_embedding, units)
+        return self.dur_predictor.frames(self.duration_embedding, units)
 
-    def render(
-        self, units: Tensor, source: SourceState | None = None, *, first_frame: int = 0
-    ) -> Rendering:
-        """A window of a reply.
+    def initial_state(self, batch: int = 1) -> Any:
+        """What `step` begins a reply with; the kind's own frozen dataclass."""
+        raise NotImplementedError
 
-        units: [F] int64, one per frame; first_frame: place of units[0] in the reply.
-        source: the phase at some frame of the reply; None: 0 at frame 0.
+    def step(
+        self, units: Tensor, state: Any, *, spare_frames: int | None = None
+    ) -> tuple[Signal, Any]:
+        """The next frames of a reply -> the samples that they allow, and the state after them.
+
+        units: [B, F] int64, one per frame; F may be 0 where spare_frames is given.
+        spare_frames: None if more follows: then the samples are those that nothing can change any
+        more, and with those of earlier steps they are all but at most the last
+        `right_context_frames` frames. A number: as if the reply ended here, all samples but those
+        of the last `spare_frames` frames. Only the final ones among them have been taken: what is
+        made of this state afterwards begins behind these.
+        Returns the waveform, a `Signal` of [B, W] float32 in -1..1, and the state.
         """
         raise NotImplementedError
 
-    def synthesize(self, units: Tensor, state: SourceState | None = None) -> Tensor:
-        """[F] int64 units, one per frame, of a whole reply -> [F * 320] float in -1..1."""
-        return self.render(units, state).waveform
+    def synthesize(self, units: Tensor) -> Tensor:
+        """[F] int64 units, one per frame, of a whole reply -> [F * 320] float32 in -1..1."""
+        waveform, _ = self.step(units[None], self.initial_state(), spare_frames=0)
+        return waveform.values[0]
 
     def check_units(self, units: Tensor) -> None:
         """Raise ValueError for a unit that this vocoder has no sound for."""

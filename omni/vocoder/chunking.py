@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from omni.vocoder.pace import Progress
+
+START = Progress()  # nothing is known yet
+RESERVE = 2.0  # times as long as expected that the next chunk's making may take
+
 
 @dataclass(frozen=True)
 class ChunkSchedule:
     """The sizes of a reply's chunks. A schedule changes when audio comes, never what is said."""
 
-    def size(self, index: int) -> int | None:
-        """Merged units in chunk number `index` (from 0); None: all that are left."""
+    def size(self, index: int, progress: Progress = START) -> int | None:
+        """Merged units in chunk number `index` (from 0); None: all that are left.
+
+        Asked again whenever units come; the chunk is made when as many are there.
+        """
         raise NotImplementedError
 
 
@@ -26,7 +34,7 @@ def _check_sizes(sizes: tuple[int, ...]) -> None:
 class Whole(ChunkSchedule):
     """One chunk: the vocoder waits for the whole reply."""
 
-    def size(self, index: int) -> int | None:
+    def size(self, index: int, progress: Progress = START) -> int | None:
         """None for every chunk: it ends with the reply."""
         return None
 
@@ -43,7 +51,7 @@ class Fixed(ChunkSchedule):
     def __post_init__(self) -> None:
         _check_sizes((self.units,))
 
-    def size(self, index: int) -> int | None:
+    def size(self, index: int, progress: Progress = START) -> int | None:
         """`units` for every chunk."""
         return self.units
 
@@ -56,7 +64,7 @@ class Growing(ChunkSchedule):
     """A small first chunk for an early start, then larger ones; the last size repeats.
 
     Ten units take far less time to make than to play, and a growing chunk spends that slack on
-    fewer, cheaper calls of the vocoder.
+    fewer calls of the vocoder.
     """
 
     sizes: tuple[int, ...]
@@ -69,7 +77,7 @@ class Growing(ChunkSchedule):
             )
         _check_sizes(self.sizes)
 
-    def size(self, index: int) -> int | None:
+    def size(self, index: int, progress: Progress = START) -> int | None:
         """The size at that place, the last one from there on."""
         return self.sizes[min(index, len(self.sizes) - 1)]
 
@@ -77,14 +85,52 @@ class Growing(ChunkSchedule):
         return ",".join(str(size) for size in self.sizes)
 
 
-AUTO = Growing((10, 20, 40, 80))
+@dataclass(frozen=True)
+class Paced(ChunkSchedule):
+    """A small first chunk; each later one as large as what the listener has left to play allows.
+
+    A chunk is made when as many units wait as could be made in 1 / RESERVE of what was left to
+    play when they began, at the speed of this reply so far: the rest of the time is there for
+    making that takes longer. No chunk is smaller than `first_units` (but the last) or larger than
+    `most_units`.
+    """
+
+    first_units: int = 10
+    most_units: int = 80
+
+    def __post_init__(self) -> None:
+        _check_sizes((self.first_units,))
+        if self.most_units < self.first_units:
+            raise ValueError(
+                f"most_units={self.most_units}: must be at least first_units={self.first_units}"
+            )
+
+    def size(self, index: int, progress: Progress = START) -> int | None:
+        """`first_units`, then by what is left to play."""
+        if index == 0:
+            return self.first_units
+        if progress.seconds_per_unit is None:
+            return self.most_units
+        each, waiting = progress.seconds_per_unit, progress.waiting_units
+        # What was left to play when the first of those that wait began to be made.
+        left = progress.buffered_seconds + waiting * each
+        covered = int(min(left / (RESERVE * each), self.most_units))
+        # Where more wait already than are due, there is no reason to leave any behind.
+        return min(max(covered, waiting, self.first_units), self.most_units)
+
+    def __str__(self) -> str:
+        return "auto" if self == AUTO else f"auto:{self.first_units},{self.most_units}"
+
+
+AUTO = Paced()
 # Their keys in generation_config.json, where `omni-serve tune` writes its choice.
 SETTING = "chunk_schedule"
 RIGHT_CONTEXT_SETTING = "right_context_frames"
 
 
 def parse_schedule(text: str) -> ChunkSchedule:
-    """Read "10", "all", "auto" or "10,40,100"; `str` of a schedule reads back as itself.
+    """Read "10", "all", "auto", "auto:5,60" (first and most units) or "10,40,100"; `str` of a
+    schedule reads back as itself.
 
     Raises ValueError for sizes below 1 and for anything else.
     """
@@ -93,13 +139,19 @@ def parse_schedule(text: str) -> ChunkSchedule:
         return Whole()
     if word == "auto":
         return AUTO
+    numbers = word.removeprefix("auto:")
     try:
-        sizes = tuple(int(part) for part in word.split(","))
+        sizes = tuple(int(part) for part in numbers.split(","))
     except ValueError:
+        sizes = ()
+    if numbers != word and len(sizes) == 2:
+        return Paced(*sizes)
+    if numbers != word or not sizes:
         raise ValueError(
             f"chunk schedule {text!r}: must be a number of units, numbers joined by commas, "
-            "'auto' or 'all'; for example 10 or 10,40,100"
-        ) from None
+            "'auto', 'auto:' and the first and the most units, or 'all'; for example 10 or "
+            "10,40,100 or auto:5,60"
+        )
     return Fixed(sizes[0]) if len(sizes) == 1 else Growing(sizes)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from omni.vocoder.exact_copy import ExactCopy
 
 
 class DurationPredictor(nn.Module):
@@ -24,6 +24,7 @@ class DurationPredictor(nn.Module):
         self.proj = nn.Linear(hidden, 1)
         self.dropout = nn.Dropout(dropout)
         self.lookahead = 2 * padding
+        self._exact: ExactCopy[DurationPredictor] = ExactCopy()
 
     def forward(self, embedded: Tensor, mask: Tensor | None = None) -> Tensor:
         """[B, U, width], [B, U] bool (None: nothing is padding) -> log(duration + 1) [B, U]."""
@@ -35,22 +36,18 @@ class DurationPredictor(nn.Module):
             x = self.dropout(norm(conv(x.transpose(1, 2)).transpose(1, 2)))
         return self.proj(x).squeeze(-1)
 
+    @torch.no_grad()
+    def frames(self, embedding: nn.Embedding, units: Tensor) -> Tensor:
+        """[U] int64 -> [U] int64, frames per unit: exp(log) - 1, half to even, at least 1.
 
-@torch.no_grad()
-def predict_durations(
-    predictor: DurationPredictor, embedding: nn.Embedding, units: Tensor
-) -> Tensor:
-    """[U] int64 -> [U] int64, frames per unit: exp(log) - 1, half to even, at least 1.
-
-    In float64: a window of units then rounds as the whole reply does, so that streaming never
-    changes the timing.
-    """
-    if len(units) == 0:
-        return torch.zeros(0, dtype=torch.int64, device=units.device)
-    exact = copy.deepcopy(predictor).double().eval()
-    embedded = F.embedding(units, embedding.weight.double())
-    log_durations = exact(embedded[None])[0]
-    return torch.round(torch.exp(log_durations) - 1).clamp(min=1).long()
+        In float64: a window of units then rounds as the whole reply does, so that streaming never
+        changes the timing.
+        """
+        if len(units) == 0:
+            return torch.zeros(0, dtype=torch.int64, device=units.device)
+        embedded = F.embedding(units, embedding.weight).double()
+        log_durations = self._exact.of(self)(embedded[None])[0]
+        return torch.round(torch.exp(log_durations) - 1).clamp(min=1).long()
 
 
 def merge(frame_units: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,8 @@ from omni.files import (
     write_tensors,
 )
 from omni.vocoder.base import Vocoder
-from omni.vocoder.hifigan import HifiGanConfig, UnitHifiGan
+from omni.vocoder.hifigan import UnitHifiGan
+from omni.vocoder.hifigan_config import HifiGanConfig
 from omni.vocoder.nsf import NsfVocoder
 from omni.vocoder.nsf_config import NsfConfig
 

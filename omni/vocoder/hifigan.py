@@ -6,114 +6,46 @@ Parameter names are fairseq's (`code_hifigan`), so that its weights load one to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omni.audio import SAMPLE_RATE, SAMPLES_PER_FRAME
-from omni.vocoder.base import Rendering, SourceState, Vocoder
+from omni.vocoder.base import Vocoder
 from omni.vocoder.durations import DurationPredictor
-from omni.vocoder.receptive_field import Span
-
-SLOPE = 0.1  # of every leaky ReLU but the last, which has torch's default
-EDGE_KERNEL = 7  # of the first and the last convolution
-
-
-@dataclass(frozen=True, kw_only=True)
-class HifiGanConfig:
-    """The published recipe; the names of fairseq's config.json."""
-
-    kind: ClassVar[str] = "hifigan"
-    num_embeddings: int = 1000
-    embedding_dim: int = 128
-    upsample_rates: tuple[int, ...] = (5, 4, 4, 2, 2)
-    upsample_kernel_sizes: tuple[int, ...] = (11, 8, 8, 4, 4)
-    upsample_initial_channel: int = 512
-    resblock_kernel_sizes: tuple[int, ...] = (3, 7, 11)
-    resblock_dilation_sizes: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
-    duration_width: int = 128
-    duration_kernel: int = 3
-    duration_dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        hop = 1
-        for rate in self.upsample_rates:
-            hop *= rate
-        if hop != SAMPLES_PER_FRAME:
-            raise ValueError(
-                f"upsample_rates {self.upsample_rates}: their product is {hop}, must be "
-                f"{SAMPLES_PER_FRAME}, the samples of a 20 ms frame at {SAMPLE_RATE} Hz"
-            )
-        if len(self.upsample_kernel_sizes) != len(self.upsample_rates):
-            raise ValueError(
-                f"upsample_kernel_sizes {self.upsample_kernel_sizes}: one per rate is needed, "
-                f"that is {len(self.upsample_rates)}"
-            )
-        for rate, kernel in zip(self.upsample_rates, self.upsample_kernel_sizes, strict=True):
-            if kernel < rate or (kernel - rate) % 2:
-                raise ValueError(
-                    f"upsample kernel {kernel} at rate {rate}: must be at least the rate and "
-                    "differ from it by an even number, so that lengths multiply exactly"
-                )
-        if len(self.resblock_dilation_sizes) != len(self.resblock_kernel_sizes):
-            raise ValueError(
-                f"resblock_dilation_sizes {self.resblock_dilation_sizes}: one tuple per kernel "
-                f"is needed, that is {len(self.resblock_kernel_sizes)}"
-            )
+from omni.vocoder.hifigan_config import EDGE_KERNEL, HifiGanConfig, context_frames
+from omni.vocoder.stream_layers import (
+    PairState,
+    SameConv,
+    Signal,
+    Upsampling,
+    align,
+    leaky,
+    least,
+    pair_initial_state,
+    pair_spare_before,
+    pair_step,
+)
 
 
-def hifigan_config(fairseq: Mapping[str, Any]) -> HifiGanConfig:
-    """fairseq's config.json -> ours. Raises ValueError for a vocoder of another kind."""
-    if fairseq.get("resblock", "1") != "1" or fairseq.get("f0") or fairseq.get("multispkr"):
-        raise ValueError(
-            "this HiFi-GAN has another residual block, pitch input or several speakers: only "
-            "plain unit vocoders (resblock '1', f0 false, one speaker) can be converted"
-        )
-    if fairseq["model_in_dim"] != fairseq["embedding_dim"]:
-        raise ValueError(
-            f"model_in_dim {fairseq['model_in_dim']}: must equal embedding_dim "
-            f"{fairseq['embedding_dim']}; only the unit embedding is an input here"
-        )
-    durations = fairseq["dur_predictor_params"]
-    return HifiGanConfig(
-        num_embeddings=fairseq["num_embeddings"],
-        embedding_dim=fairseq["embedding_dim"],
-        upsample_rates=tuple(fairseq["upsample_rates"]),
-        upsample_kernel_sizes=tuple(fairseq["upsample_kernel_sizes"]),
-        upsample_initial_channel=fairseq["upsample_initial_channel"],
-        resblock_kernel_sizes=tuple(fairseq["resblock_kernel_sizes"]),
-        resblock_dilation_sizes=tuple(tuple(d) for d in fairseq["resblock_dilation_sizes"]),
-        duration_width=durations["var_pred_hidden_dim"],
-        duration_kernel=durations["var_pred_kernel_size"],
-        duration_dropout=durations["var_pred_dropout"],
-    )
+@dataclass(frozen=True)
+class StageState:
+    """Of one upsampling: its own inputs, its residual blocks', and outputs of the quicker ones."""
+
+    up: Tensor
+    blocks: tuple[tuple[PairState, ...], ...]
+    waiting: tuple[Tensor, ...]
 
 
-def fold_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Replace every pair weight_g, weight_v by weight = g * v / |v|, the norm over all but dim 0.
+@dataclass(frozen=True)
+class HifiGanState:
+    """What a stream keeps of the signal inside the vocoder, layer by layer."""
 
-    For a transposed convolution dim 0 is the INPUT channel. Raises ValueError for half a pair.
-    """
-    folded: dict[str, Tensor] = {}
-    for name, value in weights.items():
-        stem, _, last = name.rpartition(".")
-        if last not in ("weight_g", "weight_v"):
-            folded[name] = value
-            continue
-        partner = f"{stem}.{'weight_v' if last == 'weight_g' else 'weight_g'}"
-        if partner not in weights:
-            raise ValueError(
-                f"{name} has no {partner}: weight norm needs both; use a complete checkpoint"
-            )
-        if last == "weight_v":
-            v = value.float()
-            norm = v.flatten(1).norm(dim=1).reshape(-1, *[1] * (v.dim() - 1))
-            folded[f"{stem}.weight"] = weights[partner].float() * v / norm
-    return folded
+    pre: Tensor
+    stages: tuple[StageState, ...]
+    post: Tensor
 
 
 class ResBlock(nn.Module):
@@ -121,26 +53,48 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
-        half = kernel // 2
         self.convs1 = nn.ModuleList(
-            nn.Conv1d(channels, channels, kernel, dilation=d, padding=d * half) for d in dilations
+            SameConv(channels, channels, kernel, dilation=d) for d in dilations
         )
-        self.convs2 = nn.ModuleList(
-            nn.Conv1d(channels, channels, kernel, padding=half) for _ in dilations
-        )
+        self.convs2 = nn.ModuleList(SameConv(channels, channels, kernel) for _ in dilations)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, T] -> [B, C, T]."""
-        for dilated, plain in zip(self.convs1, self.convs2, strict=True):
-            x = x + plain(F.leaky_relu(dilated(F.leaky_relu(x, SLOPE)), SLOPE))
+        for dilated, plain in self._pairs():
+            x = x + plain(leaky(dilated(leaky(x))))
         return x
+
+    def initial_state(self, batch: int) -> tuple[PairState, ...]:
+        """One state per pair."""
+        return tuple(pair_initial_state(*pair, batch) for pair in self._pairs())
+
+    def spare_before(self, spare: int | None) -> int | None:
+        """As `SameConv.spare_before`."""
+        for pair in reversed(self._pairs()):
+            spare = pair_spare_before(*pair, spare)
+        return spare
+
+    def step(
+        self, x: Signal, state: Sequence[PairState], spare: int | None
+    ) -> tuple[Signal, tuple[PairState, ...]]:
+        """As `SameConv.step`."""
+        pairs, spares = self._pairs(), [spare]
+        for pair in reversed(pairs[1:]):
+            spares.insert(0, pair_spare_before(*pair, spares[0]))
+        kept: list[PairState] = []
+        for pair, before, needed in zip(pairs, state, spares, strict=True):
+            x, after = pair_step(*pair, x, before, needed)
+            kept.append(after)
+        return x, tuple(kept)
+
+    def _pairs(self) -> list[tuple[SameConv, SameConv]]:
+        return list(zip(self.convs1, self.convs2, strict=True))  # pyright: ignore[reportReturnType]  (a ModuleList forgets what it holds)
 
 
 class UnitHifiGan(Vocoder):
     """Units -> embedding -> upsampling by transposed convolutions and residual blocks -> tanh."""
 
     kind = HifiGanConfig.kind
-    source_context_frames = 0  # there is no excitation, so no phase
     # At 8 frames chunks differ from the whole by 6.6e-4 of the signal (published size).
     recommended_right_context_frames = 8
 
@@ -148,24 +102,21 @@ class UnitHifiGan(Vocoder):
         super().__init__()
         self.config = config
         self.num_units = config.num_embeddings
-        self.context_frames = _context_frames(config)
+        self.context_frames = context_frames(config)
         width = config.embedding_dim
         self.dict = nn.Embedding(config.num_embeddings, width)
         channels = config.upsample_initial_channel
-        self.conv_pre = nn.Conv1d(width, channels, EDGE_KERNEL, padding=EDGE_KERNEL // 2)
+        self.conv_pre = SameConv(width, channels, EDGE_KERNEL)
         self.ups = nn.ModuleList()
         self.resblocks = nn.ModuleList()
         for rate, kernel in zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True):
-            padding = (kernel - rate) // 2
-            self.ups.append(
-                nn.ConvTranspose1d(channels, channels // 2, kernel, rate, padding=padding)
-            )
+            self.ups.append(Upsampling(channels, channels // 2, kernel, rate))
             channels //= 2
             for size, dilations in zip(
                 config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True
             ):
                 self.resblocks.append(ResBlock(channels, size, dilations))
-        self.conv_post = nn.Conv1d(channels, 1, EDGE_KERNEL, padding=EDGE_KERNEL // 2)
+        self.conv_post = SameConv(channels, 1, EDGE_KERNEL)
         self.dur_predictor = DurationPredictor(
             width, config.duration_width, config.duration_kernel, config.duration_dropout
         )
@@ -178,36 +129,67 @@ class UnitHifiGan(Vocoder):
     def forward(self, units: Tensor) -> Tensor:
         """[B, F] int64, one unit per frame -> [B, F * 320] in -1..1."""
         x = self.conv_pre(self.dict(units).transpose(1, 2))  # [B, C, F]
-        blocks = len(self.config.resblock_kernel_sizes)
-        for stage, up in enumerate(self.ups):
-            x = up(F.leaky_relu(x, SLOPE))
-            parallel = self.resblocks[stage * blocks : (stage + 1) * blocks]
-            x = sum((block(x) for block in parallel), start=torch.zeros_like(x)) / blocks
+        for up, blocks in self._stages():
+            x = up(leaky(x))
+            x = _mean([block(x) for block in blocks])
         return torch.tanh(self.conv_post(F.leaky_relu(x))).squeeze(1)
 
-    def render(
-        self,
-        units: Tensor,
-        source: SourceState | None = None,
-        *,
-        first_frame: int = 0,
-    ) -> Rendering:
-        """As `Vocoder.render`; there is no excitation, so phases are 0 and places do not matter."""
-        waveform = self(units[None])[0].float()
-        return Rendering(waveform, torch.zeros(len(units) + 1, dtype=torch.float64))
+    def synthesize(self, units: Tensor) -> Tensor:
+        """As `Vocoder.synthesize`."""
+        return self(units[None])[0].float()
+
+    def initial_state(self, batch: int = 1) -> HifiGanState:
+        """As `Vocoder.initial_state`."""
+        stages: list[StageState] = []
+        for up, blocks in self._stages():
+            nothing = up.weight.new_zeros(batch, up.out_channels, 0)
+            kept = tuple(block.initial_state(batch) for block in blocks)
+            stages.append(StageState(up.initial_state(batch), kept, (nothing,) * len(blocks)))
+        return HifiGanState(
+            self.conv_pre.initial_state(batch), tuple(stages), self.conv_post.initial_state(batch)
+        )
+
+    def step(
+        self, units: Tensor, state: HifiGanState, *, spare_frames: int | None = None
+    ) -> tuple[Signal, HifiGanState]:
+        """As `Vocoder.step`."""
+        ended = spare_frames is not None
+        spare = spare_frames * self.samples_per_frame if ended else None
+        before_post = self.conv_post.spare_before(spare)
+        # What is needed of each stage, from the last to the first.
+        needed: list[tuple[int | None, int | None]] = []
+        after = before_post
+        for up, blocks in reversed(self._stages()):
+            of_up = least([block.spare_before(after) for block in blocks])
+            needed.insert(0, (of_up, after))
+            after = up.spare_before(of_up)
+
+        embedded = self.dict(units).transpose(1, 2)
+        x = Signal(embedded, units.shape[1], 0 if ended else None)
+        x, pre = self.conv_pre.step(x, state.pre, after)
+        stages: list[StageState] = []
+        for (up, blocks), kept, (of_up, of_blocks) in zip(
+            self._stages(), state.stages, needed, strict=True
+        ):
+            x, kept_up = up.step(x.map(leaky), kept.up, of_up)
+            made = [
+                block.step(x, before, of_blocks)
+                for block, before in zip(blocks, kept.blocks, strict=True)
+            ]
+            signals, waiting = align([signal for signal, _ in made], kept.waiting)
+            x = replace(signals[0], values=_mean([signal.values for signal in signals]))
+            stages.append(StageState(kept_up, tuple(after for _, after in made), waiting))
+        x, post = self.conv_post.step(x.map(F.leaky_relu), state.post, spare)
+        waveform = x.map(lambda values: torch.tanh(values).squeeze(1).float())
+        return waveform, HifiGanState(pre, tuple(stages), post)
+
+    def _stages(self) -> list[tuple[Upsampling, list[ResBlock]]]:
+        count = len(self.config.resblock_kernel_sizes)
+        blocks = list(self.resblocks)
+        return [
+            (up, blocks[place * count : (place + 1) * count]) for place, up in enumerate(self.ups)
+        ]  # pyright: ignore[reportReturnType]  (a ModuleList forgets what it holds)
 
 
-def _context_frames(config: HifiGanConfig) -> int:
-    """21 for the published recipe."""
-    widest = max(
-        zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True),
-        key=lambda pair: (pair[0] // 2) * (sum(pair[1]) + len(pair[1])),
-    )
-    kernel, dilations = widest
-    chain = [(kernel, d) for d in dilations] + [(kernel, 1)] * len(dilations)
-    span = Span(0, SAMPLES_PER_FRAME - 1).through_conv(EDGE_KERNEL)
-    for rate, size in zip(
-        reversed(config.upsample_rates), reversed(config.upsample_kernel_sizes), strict=True
-    ):
-        span = span.through_residual(chain).through_transposed(size, rate, (size - rate) // 2)
-    return span.through_conv(EDGE_KERNEL).context
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    return sum(values, start=torch.zeros_like(values[0])) / len(values)

@@ -6,72 +6,76 @@ F0 and durations predicted from the units. 2.8 M parameters, and a finite recept
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from omni.audio import SAMPLES_PER_FRAME
-from omni.vocoder.base import Rendering, SourceState, Vocoder
+from omni.vocoder.base import Vocoder
 from omni.vocoder.durations import DurationPredictor
-from omni.vocoder.nsf_config import NsfConfig, contexts
-from omni.vocoder.nsf_layers import SLOPE, SameConv, Upsample, look_ahead, residual_blocks
-from omni.vocoder.source import (
-    MAX_F0,
-    MIN_F0,
-    frame_phases,
-    hashed_noise,
-    pulses,
-    to_samples,
+from omni.vocoder.nsf_config import NsfConfig, context
+from omni.vocoder.nsf_layers import (
+    AheadState,
+    Upsample,
+    look_ahead,
+    look_ahead_step,
+    residual_blocks,
 )
+from omni.vocoder.prosody import ProsodyPredictor
+from omni.vocoder.source import (
+    SourceState,
+    excitation,
+    frame_phases,
+    source_spare_before,
+    source_step,
+)
+from omni.vocoder.spectrum import Spectrum
+from omni.vocoder.stream_layers import PairState, SameConv, Signal, align, leaky, least
 
-LOG_F0_CENTRE, LOG_F0_SCALE = 5.0, 0.4  # of human voices, in log Hz: 148 Hz, a fifth up or down
 LOG_GAIN_START, MAX_LOG_GAIN = -3.0, 4.0  # the excitations have unit power, speech about e^-3
 
 
 @dataclass(frozen=True)
-class Prosody:
-    """log_f0: [B, F] log Hz at the frames' starts, also where unvoiced; voiced: [B, F] logits."""
+class ExcitationState:
+    """Of what drives the filter: the pitch, the source, and the samples that its STFT needs."""
 
-    log_f0: Tensor
-    voiced: Tensor
+    prosody: AheadState
+    source: SourceState
+    stft: Tensor
 
 
-class ProsodyPredictor(nn.Module):
-    """Units -> pitch and voicing, apart from the trunk so that it can be run in float64."""
+@dataclass(frozen=True)
+class FeatureState:
+    """Of the units' way to 1000 Hz."""
 
-    def __init__(self, config: NsfConfig) -> None:
-        super().__init__()
-        width = config.prosody_width
-        self.ahead = config.ahead[1]
-        self.embedding = nn.Embedding(config.num_units, width)
-        self.blocks = residual_blocks(config, width, config.prosody_dilations, normalise=True)
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, 2)
+    trunk: AheadState
+    to_mid: Tensor
+    mid: tuple[PairState, ...]
+    to_fine: Tensor
 
-    def forward(self, units: Tensor) -> Prosody:
-        """[B, F] int64, one unit per frame."""
-        # bfloat16 would round pitch by half a percent.
-        with torch.autocast(units.device.type, enabled=False):
-            x = look_ahead(self.blocks, self.embedding(units), self.ahead)
-            log_f0, voiced = self.head(self.norm(x)).unbind(-1)
-        return Prosody(log_f0 * LOG_F0_SCALE + LOG_F0_CENTRE, voiced)
 
-    @torch.no_grad()
-    def exact(self, units: Tensor) -> Prosody:
-        """The same in float64: the phase adds F0 up over the whole reply, and a difference in the
-        seventh place between a window and the whole would be heard by its 40th harmonic."""
-        return copy.deepcopy(self).double()(units)
+@dataclass(frozen=True)
+class NsfState:
+    """What a stream keeps of the signals inside the vocoder, layer by layer.
+
+    joint: features or source, whichever is ahead; columns: the source's, until the filter comes.
+    """
+
+    excitation: ExcitationState
+    from_source: Tensor
+    features: FeatureState
+    joint: tuple[Tensor, ...]
+    fine: tuple[PairState, ...]
+    head: Tensor
+    columns: tuple[Tensor, ...]
+    istft: Tensor
 
 
 class NsfVocoder(Vocoder):
     """Units -> pitch -> source; units -> trunk (50 Hz); trunk and source -> STFT -> waveform."""
 
     kind = NsfConfig.kind
-    stft_basis: Tensor
-    istft_basis: Tensor
 
     def __init__(self, config: NsfConfig) -> None:
         super().__init__()
@@ -92,19 +96,9 @@ class NsfVocoder(Vocoder):
         self.dur_predictor = DurationPredictor(
             width, config.duration_width, config.duration_kernel, config.duration_dropout
         )
-        basis = _fourier_basis(config.n_fft)  # [2 * bins, n_fft]
-        window = torch.hann_window(config.n_fft)
-        scale = torch.full((bins,), 2.0)
-        scale[0] = scale[-1] = 1.0  # the ends of a real spectrum have no mirror image
-        # Squared Hann windows at this hop add up to 3/8 of n_fft / hop.
-        overlap = 0.375 * config.n_fft / config.hop
-        inverse = basis * torch.cat([scale, scale])[:, None] * window / (config.n_fft * overlap)
-        forward = (basis * window / config.hop).T.contiguous()
-        self.register_buffer("stft_basis", forward, persistent=False)  # [n_fft, 2 * bins]
-        self.register_buffer("istft_basis", inverse, persistent=False)  # [2 * bins, n_fft]
-        self._edge = (config.n_fft - config.hop) // 2  # columns are centred in their hop
-        self._source, self._samples = contexts(config)
-        self.source_context_frames, self.context_frames = -self._source.first, -self._samples.first
+        self.spectrum = Spectrum(config.n_fft, config.hop)
+        self._context = context(config)
+        self.context_frames = -self._context.first
         # All of it: of the 17 frames of the symmetric form 8 leave the borders of chunks of 10
         # units 12 % off in the trained nano, and the others are there a few milliseconds later.
         self.recommended_right_context_frames = self.right_context_frames
@@ -112,12 +106,7 @@ class NsfVocoder(Vocoder):
     @property
     def right_context_frames(self) -> int:
         """`config.right_context_frames`, or as many as before."""
-        return self._samples.last
-
-    @property
-    def source_right_context_frames(self) -> int:
-        """Following frames that can change a frame's phase advance."""
-        return self._source.last
+        return self._context.last
 
     @property
     def duration_embedding(self) -> nn.Embedding:
@@ -136,20 +125,9 @@ class NsfVocoder(Vocoder):
         A head that draws the spectrum freely takes long to follow the pitch.
         """
         x = self.to_fine(self.mid(self.to_mid(features)))  # [B, fine, F * 20]
-        pulse, hiss = self._stft(harmonic), self._stft(noise)
-        x = self.fine(x + self.from_source(torch.cat([pulse, hiss], dim=1)))
-        out = self.head(F.leaky_relu(x, SLOPE))
-        with torch.autocast(out.device.type, enabled=False):
-            # float32: eight bits of phase are audible.
-            log_gain, log_hiss, real, imaginary = out.float().chunk(4, dim=1)
-            real = real + 1.0  # starts as a filter without delay
-            unit = torch.rsqrt(real**2 + imaginary**2 + 1e-4)
-            gain = (log_gain + LOG_GAIN_START).clamp(max=MAX_LOG_GAIN).exp() * unit
-            hiss = hiss * (log_hiss + LOG_GAIN_START).clamp(max=MAX_LOG_GAIN).exp().repeat(1, 2, 1)
-            real, imaginary = gain * real, gain * imaginary
-            re, im = pulse.chunk(2, dim=1)
-            voice = torch.cat([re * real - im * imaginary, re * imaginary + im * real], dim=1)
-            return self._istft(voice + hiss)
+        columns = self.spectrum.stft(torch.stack([harmonic, noise], dim=1))
+        x = self.fine(x + self.from_source(self._as_weights(columns)))
+        return self.spectrum.istft(_filtered(self.head(leaky(x)), columns))
 
     def excite(
         self, f0: Tensor, voiced: Tensor, phases: Tensor, first_frame: Tensor
@@ -159,44 +137,111 @@ class NsfVocoder(Vocoder):
         f0: [B, F] float64 Hz; voiced: [B, F] 0..1; phases: [B, F + 1]; first_frame: [B] int64.
         Returns the pulses, gated by voicing, and the noise: [B, F * 320] each.
         """
-        harmonic = pulses(f0, phases) * to_samples(voiced.float())
-        noise = hashed_noise(first_frame * SAMPLES_PER_FRAME, harmonic.shape[-1])
-        return harmonic, noise
+        return excitation(f0, voiced, phases, first_frame * SAMPLES_PER_FRAME)
 
-    def render(
-        self, units: Tensor, source: SourceState | None = None, *, first_frame: int = 0
-    ) -> Rendering:
-        """As `Vocoder.render`; the pitch is read off the units, its phase goes on from `source`."""
-        state = source or SourceState()
-        prosody = self.prosody.exact(units[None])
-        f0 = prosody.log_f0.exp().clamp(MIN_F0, MAX_F0)
-        phases = frame_phases(f0, phase=state.phase, frame=state.frame - first_frame)
-        start = torch.tensor([first_frame], device=units.device)
-        harmonic, noise = self.excite(f0, prosody.voiced.sigmoid(), phases, start)
-        waveform = self.decode(self.features(units[None]), harmonic, noise)[0].clamp(-1.0, 1.0)
-        return Rendering(waveform, phases[0] % 1.0)
+    @torch.no_grad()
+    def synthesize(self, units: Tensor) -> Tensor:
+        """As `Vocoder.synthesize`; the pitch is read off the units."""
+        f0, voiced = self.prosody.exact(units[None]).pitch().unbind(1)
+        start = torch.zeros(1, dtype=torch.int64, device=units.device)
+        harmonic, noise = self.excite(f0, voiced, frame_phases(f0), start)
+        return self.decode(self.features(units[None]), harmonic, noise)[0].clamp(-1.0, 1.0)
 
-    def _stft(self, signal: Tensor) -> Tensor:
-        """[B, W] -> [B, 2 * bins, W / hop] real and imaginary parts, columns centred in hops."""
-        with torch.autocast(signal.device.type, enabled=False):
-            padded = F.pad(signal.float(), (self._edge, self._edge))
-            windows = padded.unfold(1, self.config.n_fft, self.config.hop)  # [B, T, n_fft]
-            return (windows @ self.stft_basis).transpose(1, 2)
+    def initial_state(self, batch: int = 1) -> NsfState:
+        """As `Vocoder.initial_state`."""
+        nothing = self.head.weight.new_zeros(batch, self.head.in_channels, 0)
+        no_columns = nothing.new_zeros(batch, self.head.out_channels, 0, dtype=torch.float32)
+        return NsfState(
+            excitation=ExcitationState(
+                prosody=self.prosody.exact.initial_state(batch),
+                source=SourceState.initial(batch, self.device),
+                stft=self.spectrum.stft_initial_state(batch, signals=2),
+            ),
+            from_source=self.from_source.initial_state(batch),
+            features=FeatureState(
+                trunk=AheadState(self.trunk.initial_state(batch), self.config.ahead[0]),
+                to_mid=self.to_mid.conv.initial_state(batch),
+                mid=self.mid.initial_state(batch),
+                to_fine=self.to_fine.conv.initial_state(batch),
+            ),
+            joint=(nothing, nothing),
+            fine=self.fine.initial_state(batch),
+            head=self.head.initial_state(batch),
+            columns=(no_columns, no_columns),
+            istft=self.spectrum.istft_initial_state(batch),
+        )
 
-    def _istft(self, spectrum: Tensor) -> Tensor:
-        """[B, 2 * bins, T] -> [B, T * hop]: the windows, added where they overlap."""
-        hop, columns = self.config.hop, spectrum.shape[2]
-        windows = spectrum.transpose(1, 2) @ self.istft_basis  # [B, T, n_fft]
-        parts = windows.split(hop, dim=2)  # n_fft / hop times [B, T, hop]
-        last = len(parts) - 1
-        shifted = [F.pad(part, (0, 0, i, last - i)) for i, part in enumerate(parts)]
-        added = torch.stack(shifted).sum(0).flatten(1)  # [B, (T + last) * hop]
-        return added[:, self._edge : self._edge + columns * hop]
+    @torch.no_grad()
+    def step(
+        self, units: Tensor, state: NsfState, *, spare_frames: int | None = None
+    ) -> tuple[Signal, NsfState]:
+        """As `Vocoder.step`."""
+        frames = Signal(units, units.shape[1], None if spare_frames is None else 0)
+        # What is needed of each layer's outputs, from the last layer to the first.
+        spare = None if spare_frames is None else spare_frames * SAMPLES_PER_FRAME
+        of_head = self.spectrum.istft_spare_before(spare)
+        of_fine = self.head.spare_before(of_head)
+        joint = self.fine.spare_before(of_fine)
+        of_stft = least([of_head, self.from_source.spare_before(joint)])
+
+        columns, exciting = self._excitation_step(frames, state.excitation, of_stft)
+        source, from_source = self.from_source.step(
+            columns.map(self._as_weights), state.from_source, joint
+        )
+        x, features = self._features_step(frames, state.features, joint)
+        (x, source), waiting = align((x, source), state.joint)
+        x, fine = self.fine.step(replace(x, values=x.values + source.values), state.fine, of_fine)
+        x, head = self.head.step(x.map(leaky), state.head, of_head)
+        (x, columns), late = align((x.map(Tensor.float), columns), state.columns)
+        x = replace(x, values=_filtered(x.values, columns.values))
+        x, istft = self.spectrum.istft_step(x, state.istft, spare)
+        waveform = x.map(lambda values: values[:, 0].clamp(-1.0, 1.0))
+        return waveform, NsfState(exciting, from_source, features, waiting, fine, head, late, istft)
+
+    def _excitation_step(
+        self, frames: Signal, state: ExcitationState, spare: int | None
+    ) -> tuple[Signal, ExcitationState]:
+        """Units [B, F] -> columns of the pulses and of the noise, [B, 4 * bins, T]."""
+        samples = self.spectrum.stft_spare_before(spare)
+        of_source = None if samples is None else samples // SAMPLES_PER_FRAME
+        pitch, prosody = self.prosody.exact.step(
+            frames, state.prosody, source_spare_before(of_source)
+        )
+        waves, source = source_step(pitch, state.source)
+        columns, stft = self.spectrum.stft_step(waves, state.stft, spare)
+        return columns, ExcitationState(prosody, source, stft)
+
+    def _features_step(
+        self, frames: Signal, state: FeatureState, spare: int | None
+    ) -> tuple[Signal, FeatureState]:
+        """Units [B, F] -> [B, fine, T], at 1000 Hz."""
+        of_mid = self.to_fine.spare_before(spare)
+        of_to_mid = self.mid.spare_before(of_mid)
+        of_trunk = self.to_mid.spare_before(of_to_mid)
+        x = frames.map(lambda values: self.embedding(values).transpose(1, 2))
+        x, trunk = look_ahead_step(self.trunk, x, state.trunk, self.config.ahead[0], of_trunk)
+        x = x.map(lambda values: self.trunk_norm(values.transpose(1, 2)).transpose(1, 2))
+        x, to_mid = self.to_mid.step(x, state.to_mid, of_to_mid)
+        x, mid = self.mid.step(x, state.mid, of_mid)
+        x, to_fine = self.to_fine.step(x, state.to_fine, spare)
+        return x, FeatureState(trunk, to_mid, mid, to_fine)
+
+    def _as_weights(self, values: Tensor) -> Tensor:
+        """In the type of the weights, which may be half as wide as the spectra."""
+        return values.to(self.from_source.weight.dtype)
 
 
-def _fourier_basis(size: int) -> Tensor:
-    """[2 * bins, size]: cosines, then negated sines, of the bins 0 ... size / 2."""
-    angle = (
-        torch.arange(size // 2 + 1)[:, None] * torch.arange(size)[None, :] * (2 * torch.pi / size)
-    )
-    return torch.cat([angle.cos(), -angle.sin()])
+def _filtered(filters: Tensor, columns: Tensor) -> Tensor:
+    """[B, 4 * bins, T] each: what the head says, and pulses and noise -> [B, 2 * bins, T]."""
+    with torch.autocast(filters.device.type, enabled=False):
+        # float32: eight bits of phase are audible.
+        log_gain, log_hiss, real, imaginary = filters.float().chunk(4, dim=1)
+        pulse, hiss = columns.chunk(2, dim=1)
+        real = real + 1.0  # starts as a filter without delay
+        unit = torch.rsqrt(real**2 + imaginary**2 + 1e-4)
+        gain = (log_gain + LOG_GAIN_START).clamp(max=MAX_LOG_GAIN).exp() * unit
+        hiss = hiss * (log_hiss + LOG_GAIN_START).clamp(max=MAX_LOG_GAIN).exp().repeat(1, 2, 1)
+        real, imaginary = gain * real, gain * imaginary
+        re, im = pulse.chunk(2, dim=1)
+        voice = torch.cat([re * real - im * imaginary, re * imaginary + im * real], dim=1)
+        return voice + hiss

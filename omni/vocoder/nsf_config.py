@@ -73,8 +73,8 @@ class NsfConfig:
         return (right - 1, right - 2) if self.causal else (0, 0)
 
 
-def contexts(config: NsfConfig) -> tuple[Span, Span]:
-    """The frames around frame 0 that may change its phase advance, and its samples."""
+def context(config: NsfConfig) -> Span:
+    """The frames around frame 0 that may change its samples, once the phase at its start is given."""
     kernel, causal = config.kernel, config.causal
 
     def conv(span: Span, size: int) -> Span:
@@ -102,7 +102,4 @@ def contexts(config: NsfConfig) -> tuple[Span, Span]:
     trunk = conv(blocks(mid, config.mid_dilations).through_repeat(config.upsample_rates[0]), kernel)
     by_features = blocks(trunk, config.trunk_dilations).shifted(trunk_ahead)
     samples = Span(min(by_source.first, by_features.first), max(by_source.last, by_features.last))
-    if causal:
-        return source, samples
-    widest = samples.context
-    return Span(-source.context, source.context), Span(-widest, widest)
+    return samples if causal else Span(-samples.context, samples.context)

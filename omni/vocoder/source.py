@@ -7,26 +7,86 @@ window starts, so that a reply made in chunks has the excitation of the whole.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from omni.audio import FRAME_RATE, SAMPLES_PER_FRAME
+from omni.vocoder.stream_layers import Signal
 
 TOP_FREQUENCY = 7800.0  # Hz; harmonics above it would alias
 MIN_F0, MAX_F0 = 50.0, 600.0  # Hz
 
 
-def frame_phases(f0: Tensor, *, phase: float = 0.0, frame: int = 0) -> Tensor:
+@dataclass(frozen=True)
+class SourceState:
+    """Where the excitation of a stream stands.
+
+    pitch: [B, 2, 0 or 1] float64, the F0 and voicing of a frame whose successor is not known yet;
+    phase: [B] float64, cycles modulo 1 at its start; sample: [B] int64, the number of its first.
+    """
+
+    pitch: Tensor
+    phase: Tensor
+    sample: Tensor
+
+    @classmethod
+    def initial(cls, batch: int, device: torch.device) -> SourceState:
+        """Before the first frame of a reply: phase 0 at sample 0."""
+        pitch = torch.zeros(batch, 2, 0, dtype=torch.float64, device=device)
+        phase = torch.zeros(batch, dtype=torch.float64, device=device)
+        return cls(pitch, phase, torch.zeros(batch, dtype=torch.int64, device=device))
+
+
+def excitation(
+    f0: Tensor, voiced: Tensor, phases: Tensor, first_sample: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The pulses, gated by voicing, and the noise: [B, F * 320] float32 each.
+
+    f0: [B, F] float64 Hz; voiced: [B, F] 0..1; phases: [B, F + 1]; first_sample: [B] int64.
+    """
+    harmonic = pulses(f0, phases) * to_samples(voiced.float())
+    return harmonic, hashed_noise(first_sample, harmonic.shape[-1])
+
+
+def source_spare_before(spare_frames: int | None) -> int | None:
+    """Frames of pitch at the end that only the last `spare_frames` of the excitation need."""
+    return None if spare_frames is None else max(0, spare_frames - 1)
+
+
+def source_step(x: Signal, state: SourceState) -> tuple[Signal, SourceState]:
+    """The next frames of pitch -> the excitation, a frame behind.
+
+    x: [B, 2, F] float64, F0 in Hz and voicing 0..1 at the frames' starts.
+    Returns pulses and noise [B, 2, W] float32, and the state. At the end the last pitch holds.
+    """
+    joined = torch.cat([state.pitch, x.values], dim=-1)
+    known, frames = state.pitch.shape[-1] + x.final, joined.shape[-1]
+    final = max(0, known - 1)
+    made = frames if x.missing == 0 else max(0, frames - 1)
+    missing = None if x.missing is None else (x.missing + frames - made) * SAMPLES_PER_FRAME
+    f0, voiced = joined.unbind(1)
+    phases = frame_phases(f0, phase=state.phase[:, None])
+    waves = torch.stack(excitation(f0, voiced, phases, state.sample), dim=1)
+    after = SourceState(
+        joined[..., final:known].clone(),
+        phases[:, final] % 1.0,
+        state.sample + final * SAMPLES_PER_FRAME,
+    )
+    samples = waves[..., : made * SAMPLES_PER_FRAME]
+    return Signal(samples, final * SAMPLES_PER_FRAME, missing), after
+
+
+def frame_phases(f0: Tensor, *, phase: Tensor | float = 0.0) -> Tensor:
     """The phase at the start of each frame and at the end.
 
     f0: [..., F] float64 Hz at the starts of the frames, linear in between; the last one holds.
-    phase: cycles at the start of frame number `frame`.
+    phase: cycles at the start of the first frame, [..., 1] or one for all.
     Returns [..., F + 1] float64 in cycles, not yet modulo 1.
     """
     advance = 0.5 * (f0 + following(f0)) / FRAME_RATE  # [..., F] cycles
-    total = torch.cat([torch.zeros_like(f0[..., :1]), advance.cumsum(-1)], dim=-1)
-    return total - total[..., frame : frame + 1] + phase
+    return phase + torch.cat([torch.zeros_like(f0[..., :1]), advance.cumsum(-1)], dim=-1)
 
 
 def pulses(f0: Tensor, phases: Tensor) -> Tensor:

@@ -1,58 +1,27 @@
 """The vocoder chunk by chunk: the same timing and the same sound as the whole reply.
 
-A vocoder looks both ways. Left context is kept; right context is waited for, as far as
-`right_context_frames` says. Where that is less than the vocoder's own context, the chunk is cut
-there, and its end is cross-faded into the next chunk's version of the same samples.
+A vocoder looks both ways. What came before is in its state, and every frame is given to it once.
+What follows is waited for, as far as the context says. Where that is less than the vocoder looks
+ahead, the end of the chunk is made as if the reply ended there, without being remembered; it is
+cross-faded into the next chunk's version of the same samples.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from omni.audio import SAMPLE_RATE
-from omni.vocoder.base import SourceState, Vocoder
+from omni.vocoder.base import Vocoder
 from omni.vocoder.chunking import ChunkSchedule
+from omni.vocoder.pace import Pace
+from omni.vocoder.stream_context import StreamContext
 
-CROSSFADE_MS = 5.0  # the default of everything that streams
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamContext:
-    """What a chunk may see of its neighbours.
-
-    right_context_frames: waited for before a chunk is made, so it counts in first-audio time.
-    crossfade_samples: held back at the end of a chunk that was cut short of its full context.
-    """
-
-    left_context_frames: int
-    right_context_frames: int
-    crossfade_samples: int = round(CROSSFADE_MS * SAMPLE_RATE / 1000)
-
-    def __post_init__(self) -> None:
-        for name in ("left_context_frames", "right_context_frames", "crossfade_samples"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)}: must be 0 or more")
-
-    @classmethod
-    def recommended(cls, vocoder: Vocoder) -> StreamContext:
-        """All of the left, and as much of the right as can be heard."""
-        return cls(
-            left_context_frames=vocoder.context_frames,
-            right_context_frames=vocoder.recommended_right_context_frames,
-        )
-
-    @classmethod
-    def exact(cls, vocoder: Vocoder) -> StreamContext:
-        """The full context on both sides: joined chunks equal the whole."""
-        return cls(
-            left_context_frames=vocoder.context_frames,
-            right_context_frames=vocoder.right_context_frames,
-        )
+NO_SOUND = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -70,16 +39,19 @@ class AudioChunk:
 
 @dataclass(frozen=True)
 class StreamState:
-    """One reply, between two calls. Units and frames are counted from the reply's start.
+    """One reply, between two calls. Units, frames and samples are counted from the reply's start.
 
+    sound: the vocoder's own state.
     units: the last units, from number `first_unit` on, as far back as durations look;
-    frame_units: timed frames from number `first_frame` on, as far back as sound looks;
-    ends: for units that have their duration and are not yet made, the frame after their last;
+    frame_units: timed frames from number `first_frame` on, which the vocoder has not yet seen;
+    ends: for units that have their duration and are in no chunk yet, the frame after their last;
     timed: units with a duration; made_frames: frames that are in a chunk; chunk: its number;
-    source: the excitation's phase at a frame where it is final;
+    ready: final samples in no chunk yet (the last chunk's end among them, where it was cut), up to
+    sample `ready_until`, with which the vocoder goes on;
     held: the end of the last chunk, to be faded into the next.
     """
 
+    sound: Any
     units: tuple[int, ...] = ()
     first_unit: int = 0
     frame_units: tuple[int, ...] = ()
@@ -88,8 +60,10 @@ class StreamState:
     timed: int = 0
     made_frames: int = 0
     chunk: int = 0
-    source: SourceState = field(default_factory=SourceState)
-    held: np.ndarray | None = None
+    ready: np.ndarray = field(default_factory=lambda: NO_SOUND)
+    ready_until: int = 0
+    held: np.ndarray = field(default_factory=lambda: NO_SOUND)
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def known_frames(self) -> int:
@@ -98,22 +72,28 @@ class StreamState:
 
 
 class StreamingVocoder:
-    """One set of weights for any number of sessions; each session keeps its own StreamState."""
+    """One set of weights for any number of sessions; each session keeps its own StreamState.
+
+    context: None: as recommended. clock: seconds; it tells a schedule how fast a reply is made.
+    """
 
     def __init__(
-        self, vocoder: Vocoder, schedule: ChunkSchedule, context: StreamContext | None = None
+        self,
+        vocoder: Vocoder,
+        schedule: ChunkSchedule,
+        context: StreamContext | None = None,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.vocoder = vocoder
         self.schedule = schedule
         self.context = context or StreamContext.recommended(vocoder)
-        self._fades = self.context.right_context_frames < vocoder.right_context_frames
-        # The faded samples lie before the chunk, and they too want their full left context.
-        held_frames = math.ceil(self.context.crossfade_samples / vocoder.samples_per_frame)
-        self._left = self.context.left_context_frames + (held_frames if self._fades else 0)
+        self.clock = clock
 
+    @torch.inference_mode()
     def initial_state(self) -> StreamState:
         """The state before the first unit of a reply."""
-        return StreamState()
+        return StreamState(self.vocoder.initial_state())
 
     @torch.inference_mode()
     def step(
@@ -126,7 +106,11 @@ class StreamingVocoder:
         if len(units) == 0:
             return [], state
         self.vocoder.check_units(torch.as_tensor(units))
-        state = replace(state, units=state.units + tuple(int(unit) for unit in units))
+        state = replace(
+            state,
+            units=state.units + tuple(int(unit) for unit in units),
+            pace=state.pace.came(len(units), self.clock()),
+        )
         return self._make(self._time(state, last=False), last=False)
 
     @torch.inference_mode()
@@ -134,6 +118,13 @@ class StreamingVocoder:
         """What is left of the reply; its true end is known now, and the sound there is exact."""
         chunks, _ = self._make(self._time(state, last=True), last=True)
         return chunks
+
+    def heard(self, state: StreamState, *, played_until: float) -> StreamState:
+        """The listener will have played all that was sent at this time of the clock.
+
+        Without this, playing is taken to begin when a chunk is made, and never to pause.
+        """
+        return replace(state, pace=replace(state.pace, ends=played_until))
 
     def _time(self, state: StreamState, *, last: bool) -> StreamState:
         """Give durations to the units whose look-ahead is there (all, at the end)."""
@@ -163,65 +154,76 @@ class StreamingVocoder:
         """Make every chunk whose units and right context are there (all, at the end)."""
         chunks: list[AudioChunk] = []
         while state.ends:
-            size = self.schedule.size(state.chunk)
-            if not last and (size is None or len(state.ends) < size):
+            right = self.context.of_chunk(state.chunk)
+            until = state.known_frames - (0 if last else right)
+            makeable = sum(end <= until for end in state.ends)
+            progress = state.pace.progress(makeable, self.clock())
+            size = self.schedule.size(state.chunk, progress)
+            if not last and (size is None or makeable < size):
                 break
             count = len(state.ends) if size is None else min(size, len(state.ends))
-            wanted = state.ends[count - 1] + self.context.right_context_frames
-            if not last and wanted > state.known_frames:
-                break
-            chunk, state = self._render(state, count, min(wanted, state.known_frames), last=last)
+            chunk, state = self._render(state, count, right, last=last)
+            seconds = len(chunk.waveform) / self.vocoder.sample_rate
+            state = replace(state, pace=state.pace.sent(seconds, self.clock()))
             chunks.append(chunk)
         return chunks, state
 
     def _render(
-        self, state: StreamState, count: int, until: int, *, last: bool
+        self, state: StreamState, count: int, right: int, *, last: bool
     ) -> tuple[AudioChunk, StreamState]:
-        """One chunk of `count` units, seeing the frames before number `until`."""
-        vocoder, hop = self.vocoder, self.vocoder.samples_per_frame
+        """One chunk of `count` units, that sees `right` frames behind it."""
+        hop, held = self.vocoder.samples_per_frame, state.held
         begin, end = state.made_frames, state.ends[count - 1]
-        start = self._window_start(begin, state.source.frame)
-        window = state.frame_units[start - state.first_frame : until - state.first_frame]
-        rendering = vocoder.render(
-            torch.tensor(window, device=vocoder.device), state.source, first_frame=start
-        )
-        waveform = rendering.waveform.cpu().numpy()
+        start = state.ready_until - len(state.ready)
+        made = state.ready
+        if state.ready_until < end * hop:
+            sound, state = self._advance(state, end, right, last=last)
+            made = np.concatenate([made, sound])
 
-        held = 0 if state.held is None else len(state.held)
-        made = waveform[(begin - start) * hop - held : (end - start) * hop].copy()
-        if state.held is not None:
-            made[:held] = _fade(state.held, made[:held])
-        is_end = last and count == len(state.ends)
-        hold = 0
-        if self._fades and not is_end:
-            hold = min(self.context.crossfade_samples, (end - begin) * hop)
-
-        # Phases near a cut still change with what follows: go on from the last final one.
-        reaches_end = last and until == state.known_frames
-        final = until if reaches_end else until - vocoder.source_right_context_frames
-        frame = max(state.source.frame, min(end, final))
-        source = SourceState(float(rendering.phases[frame - start]), frame)
-        first_frame = min(self._window_start(end, frame), state.known_frames)
-        chunk = AudioChunk(made[: len(made) - hold], count, end - begin)
-        return chunk, replace(
+        waveform = made[begin * hop - len(held) - start : end * hop - start].copy()
+        waveform[: len(held)] = _fade(held, waveform[: len(held)])
+        cut = state.ready_until < end * hop
+        hold = min(self.context.crossfade_samples, (end - begin) * hop) if cut else 0
+        said = len(waveform) - hold
+        return AudioChunk(waveform[:said], count, end - begin), replace(
             state,
-            frame_units=state.frame_units[first_frame - state.first_frame :],
-            first_frame=first_frame,
             ends=state.ends[count:],
             made_frames=end,
             chunk=state.chunk + 1,
-            source=source,
-            held=made[len(made) - hold :] if hold else None,
+            # Copies, so that no state keeps the sound of a long chunk alive.
+            ready=made[max(0, end * hop - hold - start) : state.ready_until - start].copy(),
+            held=waveform[said:].copy(),
         )
 
-    def _window_start(self, begin: int, source_frame: int) -> int:
-        """The first frame that a chunk from `begin` on must see."""
-        by_source = source_frame - self.vocoder.source_context_frames
-        return max(0, min(begin - self._left, by_source))
+    def _advance(
+        self, state: StreamState, end: int, right: int, *, last: bool
+    ) -> tuple[np.ndarray, StreamState]:
+        """Show the vocoder `right` frames behind frame `end` -> its samples from `ready_until` to
+        that frame or further, and the state after the final ones."""
+        seen = max(state.first_frame, min(end + right, state.known_frames))
+        fresh = seen - state.first_frame
+        spare: int | None = None
+        if last and seen == state.known_frames:
+            spare = 0  # everything that is left, at once
+        elif seen - end < self.vocoder.right_context_frames:
+            spare = seen - end
+        units = torch.tensor(
+            [state.frame_units[:fresh]], dtype=torch.int64, device=self.vocoder.device
+        )
+        signal, sound = self.vocoder.step(units, state.sound, spare_frames=spare)
+        waveform = signal.values[0].cpu().numpy()
+        return waveform, replace(
+            state,
+            sound=sound,
+            frame_units=state.frame_units[fresh:],
+            first_frame=seen,
+            ready_until=state.ready_until
+            + (len(waveform) if spare == 0 and last else signal.final),
+        )
 
 
 def _fade(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     """[W], [W] -> [W]: from the old to the new by a raised cosine, gains adding up to 1."""
-    place = (np.arange(len(old), dtype=np.float32) + 0.5) / len(old)
+    place = (np.arange(len(old), dtype=np.float32) + 0.5) / max(1, len(old))
     gain = 0.5 - 0.5 * np.cos(np.pi * place)
     return old * (1.0 - gain) + new * gain

@@ -2,7 +2,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni.vocoder.chunking import AUTO, ChunkSchedule, Fixed, Growing, Whole, parse_schedule
+from omni.vocoder.chunking import (
+    AUTO,
+    ChunkSchedule,
+    Fixed,
+    Growing,
+    Paced,
+    Whole,
+    parse_schedule,
+)
+from omni.vocoder.pace import Pace, Progress
 
 
 def test_a_number_gives_chunks_of_that_size():
@@ -22,7 +31,54 @@ def test_the_last_size_of_a_growing_schedule_repeats():
 
 
 def test_auto_starts_small():
-    assert parse_schedule("auto") == AUTO == Growing((10, 20, 40, 80))
+    assert parse_schedule("auto") == AUTO == Paced()
+    assert AUTO.size(0) == 10
+
+
+def progress(waiting: int, buffered_seconds: float, seconds_per_unit: float | None) -> Progress:
+    return Progress(
+        waiting_units=waiting,
+        buffered_seconds=buffered_seconds,
+        seconds_per_unit=seconds_per_unit,
+    )
+
+
+def test_later_chunks_of_auto_grow_as_long_as_what_was_sent_covers_their_making():
+    schedule = parse_schedule("auto:10,80")
+    # 0.34 s are left to play, a unit takes 6 ms: in half of that time 28 are made.
+    assert schedule.size(1, progress(0, 0.34, 0.006)) == 28
+    # The same chunk, asked again when some of its units are there and some of the time is over.
+    assert schedule.size(1, progress(10, 0.34 - 10 * 0.006, 0.006)) == 28
+    assert schedule.size(2, progress(0, 5.0, 0.006)) == 80
+    assert schedule.size(1, progress(0, 0.34, 0.1)) == 10
+    # Nothing is left to play: what waits is said now, if it is as much as a first chunk.
+    assert schedule.size(3, progress(15, 0.0, 0.006)) == 15
+    assert schedule.size(3, progress(4, 0.0, 0.006)) == 10
+    assert schedule.size(1, progress(7, 0.2, None)) == 80
+
+
+def test_a_listener_who_waits_longer_to_play_lets_chunks_grow():
+    schedule = parse_schedule("auto")
+    pace = Pace().came(10, now=0.0).came(10, now=0.1).sent(0.3, now=0.1)
+    assert schedule.size(1, pace.progress(0, now=0.1)) == 15
+    told = Pace(began=pace.began, units=pace.units, sent_seconds=0.3, ends=0.9)
+    assert schedule.size(1, told.progress(0, now=0.1)) == 40
+
+
+def test_what_is_left_to_play_runs_by_the_clock_and_stops_at_nothing():
+    pace = Pace().came(4, now=1.0)
+    assert pace.progress(0, now=1.0) == Progress()
+    pace = pace.came(6, now=1.3).sent(0.5, now=1.3)
+    assert pace.progress(2, now=1.3) == Progress(
+        waiting_units=2,
+        sent_seconds=0.5,
+        buffered_seconds=0.5,
+        seconds_per_unit=pytest.approx(0.05),
+    )
+    assert pace.progress(0, now=1.7).buffered_seconds == pytest.approx(0.1)
+    assert pace.progress(0, now=3.0).buffered_seconds == 0.0
+    # The player ran dry: the next chunk is played from when it comes.
+    assert pace.sent(0.2, now=3.0).progress(0, now=3.0).buffered_seconds == pytest.approx(0.2)
 
 
 sizes = st.integers(1, 500)
@@ -30,6 +86,7 @@ schedules = st.one_of(
     st.builds(Whole),
     st.builds(Fixed, sizes),
     st.builds(Growing, st.lists(sizes, min_size=2, max_size=6).map(tuple)),
+    st.builds(lambda first, more: Paced(first, first + more), sizes, sizes),
 )
 
 
@@ -38,13 +95,15 @@ def test_a_schedule_reads_back_as_it_was_written(schedule: ChunkSchedule):
     assert parse_schedule(str(schedule)) == schedule
 
 
-@pytest.mark.parametrize("text", ["0", "-3", "10,0", "10,-1,5"])
+@pytest.mark.parametrize("text", ["0", "-3", "10,0", "10,-1,5", "auto:0,9"])
 def test_a_size_below_one_is_refused_with_the_remedy(text):
     with pytest.raises(ValueError, match=r"must be at least 1 unit.*'all'"):
         parse_schedule(text)
 
 
-@pytest.mark.parametrize("text", ["", "ten", "10;20", "10,,20", "1.5", "10,all"])
+@pytest.mark.parametrize(
+    "text", ["", "ten", "10;20", "10,,20", "1.5", "10,all", "auto:", "auto:5", "auto:1,2,3"]
+)
 def test_junk_is_refused_by_name(text):
     with pytest.raises(ValueError, match="chunk schedule"):
         parse_schedule(text)
@@ -53,3 +112,8 @@ def test_junk_is_refused_by_name(text):
 def test_a_growing_schedule_needs_two_sizes():
     with pytest.raises(ValueError, match="at least two"):
         Growing((10,))
+
+
+def test_a_paced_schedule_never_shrinks_below_its_first_chunk():
+    with pytest.raises(ValueError, match="most_units=5: must be at least first_units=10"):
+        parse_schedule("auto:10,5")

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from omni.vocoder import HifiGanConfig, NsfConfig, NsfVocoder, UnitHifiGan, Vocoder, vocode
 from omni.vocoder.chunking import ChunkSchedule, Fixed, Growing, Whole
-from omni.vocoder.streaming import AudioChunk, StreamContext, StreamingVocoder
+from omni.vocoder.stream_context import StreamContext
+from omni.vocoder.streaming import AudioChunk, StreamingVocoder
 
 UNITS = 12
 torch.set_num_threads(1)
@@ -71,9 +72,7 @@ def test_with_full_context_joined_chunks_equal_the_whole(
     kind: str, units: list[int], feeds: list[int], schedule: ChunkSchedule, extra: int
 ):
     vocoder = VOCODERS[kind]
-    reach = vocoder.context_frames
-    right = vocoder.right_context_frames + extra
-    context = StreamContext(left_context_frames=reach, right_context_frames=right)
+    context = StreamContext(right_context_frames=vocoder.right_context_frames + extra)
     whole = vocode(vocoder, torch.tensor(units, dtype=torch.int64)).numpy()
     chunks = stream(StreamingVocoder(vocoder, schedule, context), units, feeds)
     np.testing.assert_allclose(joined(chunks), whole, atol=1e-4)
@@ -96,7 +95,6 @@ def test_a_cut_context_changes_neither_length_nor_timing_nor_the_end(
 ):  # fmt: skip
     vocoder = VOCODERS[kind]
     context = StreamContext(
-        left_context_frames=vocoder.context_frames,
         right_context_frames=right,
         crossfade_samples=crossfade,
     )
@@ -127,9 +125,7 @@ def test_more_right_context_brings_the_sound_nearer_to_the_whole(kind):
     errors = []
     full = vocoder.right_context_frames
     for right in sorted({0, min(2, full), full // 4, full // 2, full}):
-        context = StreamContext(
-            left_context_frames=vocoder.context_frames, right_context_frames=right
-        )
+        context = StreamContext(right_context_frames=right)
         sound = joined(stream(StreamingVocoder(vocoder, Fixed(10), context), units, [7]))
         errors.append(float(np.sqrt(np.mean((sound - whole) ** 2) / np.mean(whole**2))))
     assert errors == sorted(errors, reverse=True)
@@ -142,9 +138,7 @@ def test_a_chunk_waits_for_its_look_ahead_and_its_right_context(kind):
     units = [1, 2, 3, 4, 5] * 8
     durations = vocoder.durations(torch.tensor(units)).tolist()
     for right in (0, 8):
-        context = StreamContext(
-            left_context_frames=vocoder.context_frames, right_context_frames=right
-        )
+        context = StreamContext(right_context_frames=right)
         streaming = StreamingVocoder(vocoder, Fixed(10), context)
         state, fed, chunks = streaming.initial_state(), 0, []
         while not chunks:
@@ -201,4 +195,4 @@ def test_an_unknown_unit_is_refused_while_streaming(kind):
 
 def test_a_negative_context_is_refused():
     with pytest.raises(ValueError, match="right_context_frames=-1: must be 0 or more"):
-        StreamContext(left_context_frames=3, right_context_frames=-1)
+        StreamContext(right_context_frames=-1)
