@@ -74,7 +74,7 @@ class NsfConfig:
 
 
 def context(config: NsfConfig) -> Span:
-    """The frames around frame 0 that may change its samples, once the phase at its start is given."""
+    """The frames around frame 0 that may change its samples, given the phase at its start."""
     kernel, causal = config.kernel, config.causal
 
     def conv(span: Span, size: int) -> Span:

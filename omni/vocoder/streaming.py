@@ -212,6 +212,7 @@ class StreamingVocoder:
         )
         signal, sound = self.vocoder.step(units, state.sound, spare_frames=spare)
         waveform = signal.values[0].cpu().numpy()
+        final = len(waveform) if last and spare == 0 else signal.final
         return waveform, replace(
             state,
             sound=sound,
