@@ -218,8 +218,7 @@ class StreamingVocoder:
             sound=sound,
             frame_units=state.frame_units[fresh:],
             first_frame=seen,
-            ready_until=state.ready_until
-            + (len(waveform) if spare == 0 and last else signal.final),
+            ready_until=state.ready_until + final,
         )
 
 
