@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from omni.audio import FRAME_RATE, SAMPLES_PER_FRAME
 from omni.vocoder.stream_layers import Signal
@@ -86,7 +87,7 @@ def frame_phases(f0: Tensor, *, phase: Tensor | float = 0.0) -> Tensor:
     Returns [..., F + 1] float64 in cycles, not yet modulo 1.
     """
     advance = 0.5 * (f0 + following(f0)) / FRAME_RATE  # [..., F] cycles
-    return phase + torch.cat([torch.zeros_like(f0[..., :1]), advance.cumsum(-1)], dim=-1)
+    return phase + F.pad(advance.cumsum(-1), (1, 0))
 
 
 def pulses(f0: Tensor, phases: Tensor) -> Tensor:

@@ -69,6 +69,8 @@ class SameConv(nn.Conv1d):
 
     def forward(self, input: Tensor) -> Tensor:
         """[B, C, T] -> [B, C', T]."""
+        if self._in_slices:
+            return self._convolved(F.pad(input, (self.left, self.right)))
         return super().forward(F.pad(input, (self.left, 0)) if self.right == 0 else input)
 
     def initial_state(self, batch: int) -> Tensor:
@@ -90,11 +92,28 @@ class SameConv(nn.Conv1d):
         padding = max(0, self.right - spare) if spare is not None and x.missing == 0 else 0
         made = F.pad(joined, (0, padding)) if padding else joined
         if made.shape[-1] > reach:
-            values = F.conv1d(made, self.weight, self.bias, dilation=self.dilation)
+            values = self._convolved(made)
         else:
             values = joined.new_zeros(len(joined), self.out_channels, 0)
         missing = None if x.missing is None else x.missing + self.right - padding
         return Signal(values, final, missing), joined[..., final:known].clone()
+
+    @property
+    def _in_slices(self) -> bool:
+        # torch has a dilated convolution of float64 on the CPU that copies hundreds of pieces.
+        weight = self.weight
+        return self.dilation[0] > 1 and weight.dtype == torch.float64 and not weight.is_cuda
+
+    def _convolved(self, padded: Tensor) -> Tensor:
+        """[B, C, left + T + right] -> [B, C', T]."""
+        if not self._in_slices:
+            return F.conv1d(padded, self.weight, self.bias, dilation=self.dilation)
+        step, taps = self.dilation[0], self.kernel_size[0]
+        length = padded.shape[-1] - step * (taps - 1)
+        slices = [padded[..., tap * step : tap * step + length] for tap in range(taps)]
+        columns = torch.stack(slices, dim=2).flatten(1, 2)  # [B, C * taps, T]
+        assert self.bias is not None
+        return self.weight.flatten(1) @ columns + self.bias[:, None]
 
 
 class Upsampling(nn.ConvTranspose1d):

@@ -203,7 +203,8 @@ class StreamingVocoder:
         seen = max(state.first_frame, min(end + right, state.known_frames))
         fresh = seen - state.first_frame
         spare: int | None = None
-        if last and seen == state.known_frames:
+        ended = last and seen == state.known_frames
+        if ended:
             spare = 0  # everything that is left, at once
         elif seen - end < self.vocoder.right_context_frames:
             spare = seen - end
@@ -212,7 +213,7 @@ class StreamingVocoder:
         )
         signal, sound = self.vocoder.step(units, state.sound, spare_frames=spare)
         waveform = signal.values[0].cpu().numpy()
-        final = len(waveform) if last and spare == 0 else signal.final
+        final = len(waveform) if ended else signal.final
         return waveform, replace(
             state,
             sound=sound,

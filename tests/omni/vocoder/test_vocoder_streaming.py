@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omni.vocoder import HifiGanConfig, NsfConfig, NsfVocoder, UnitHifiGan, Vocoder, vocode
-from omni.vocoder.chunking import ChunkSchedule, Fixed, Growing, Whole
+from omni.vocoder.chunking import ChunkSchedule, Fixed, Growing, Paced, Whole
 from omni.vocoder.stream_context import StreamContext
 from omni.vocoder.streaming import AudioChunk, StreamingVocoder
 
@@ -118,6 +118,59 @@ def test_a_cut_context_changes_neither_length_nor_timing_nor_the_end(
 
 
 @every
+def test_chunks_that_are_cut_to_the_last_end_as_the_whole_ends(kind):
+    vocoder = VOCODERS[kind]
+    units = torch.randint(0, UNITS, (40,), generator=torch.Generator().manual_seed(3)).tolist()
+    whole = vocode(vocoder, torch.tensor(units)).numpy()
+    streaming = StreamingVocoder(vocoder, Fixed(3), StreamContext(right_context_frames=0))
+    # All at once, so that many chunks are left for the end, each cut before the next.
+    chunks = streaming.finish(streaming.step(units[:4], streaming.initial_state())[1])
+    assert len(chunks) == 2
+    chunks = stream(streaming, units, [40])
+    sound = joined(chunks)
+    assert len(chunks) == 14 and len(sound) == len(whole)
+    begin = 320 * sum(chunk.frames for chunk in chunks[:-1])
+    np.testing.assert_allclose(sound[begin:], whole[begin:], atol=1e-4)
+
+
+@every
+def test_a_cut_chunk_sounds_as_if_the_reply_ended_behind_its_right_context(kind):
+    vocoder = VOCODERS[kind]
+    units = torch.randint(0, UNITS, (40,), generator=torch.Generator().manual_seed(4)).tolist()
+    frames = torch.tensor(units).repeat_interleave(vocoder.durations(torch.tensor(units)))
+    for right in (0, 1, 3):
+        context = StreamContext(right_context_frames=right, crossfade_samples=0)
+        made = 0
+        for chunk in stream(StreamingVocoder(vocoder, Fixed(8), context), units, [5]):
+            end = made + chunk.frames
+            alone = vocoder.synthesize(frames[: end + right]).detach().numpy()
+            np.testing.assert_allclose(
+                chunk.waveform, alone[made * 320 : end * 320], atol=1e-4, err_msg=f"{right}, {made}"
+            )
+            made = end
+
+
+@pytest.mark.parametrize("kind", ["hifigan", "nsf"])
+def test_the_first_chunk_may_wait_for_less_than_the_others(kind):
+    vocoder = VOCODERS[kind]
+    units = torch.randint(0, UNITS, (60,), generator=torch.Generator().manual_seed(1)).tolist()
+    whole = vocode(vocoder, torch.tensor(units)).numpy()
+    full = vocoder.right_context_frames
+    context = StreamContext(right_context_frames=full, first_right_context_frames=(2, 5))
+    assert [context.of_chunk(index) for index in range(4)] == [2, 5, full, full]
+    chunks = stream(StreamingVocoder(vocoder, Fixed(10), context), units, [1])
+    early, _ = StreamingVocoder(vocoder, Fixed(10), context).step(
+        units[:16], StreamingVocoder(vocoder, Fixed(10)).initial_state()
+    )
+    assert len(early) == 1
+    sound = joined(chunks)
+    # Where the second chunk was faded into the third, all is exact again.
+    begin = 320 * (chunks[0].frames + chunks[1].frames)
+    np.testing.assert_allclose(sound[begin:], whole[begin:], atol=1e-4)
+    assert np.abs(sound[:begin] - whole[:begin]).max() > 1e-4
+
+
+@every
 def test_more_right_context_brings_the_sound_nearer_to_the_whole(kind):
     vocoder = VOCODERS[kind]
     units = torch.randint(0, UNITS, (60,), generator=torch.Generator().manual_seed(1)).tolist()
@@ -196,3 +249,65 @@ def test_an_unknown_unit_is_refused_while_streaming(kind):
 def test_a_negative_context_is_refused():
     with pytest.raises(ValueError, match="right_context_frames=-1: must be 0 or more"):
         StreamContext(right_context_frames=-1)
+
+
+def test_a_negative_context_of_a_first_chunk_is_refused():
+    with pytest.raises(ValueError, match="each must be 0 or more"):
+        StreamContext(right_context_frames=3, first_right_context_frames=(2, -1))
+
+
+@every
+def test_by_default_the_first_chunk_waits_for_what_is_heard_and_later_ones_for_all(kind):
+    vocoder = VOCODERS[kind]
+    context = StreamContext.recommended(vocoder)
+    assert context.of_chunk(0) == vocoder.recommended_right_context_frames
+    assert context.of_chunk(1) == vocoder.right_context_frames
+    assert StreamContext.chosen(vocoder, 3).of_chunk(0) == 3
+    assert StreamContext.chosen(vocoder, 3).of_chunk(9) == 3
+    assert StreamContext.chosen(vocoder) == context
+
+
+@every
+@settings(max_examples=8, deadline=None)
+@given(units=replies, feeds=feedings, told=st.floats(0, 60), speed=st.floats(1e-4, 1))
+def test_a_paced_schedule_changes_when_sound_comes_and_not_what_is_said(
+    kind: str, units: list[int], feeds: list[int], told: float, speed: float
+):
+    vocoder = VOCODERS[kind]
+    ticks = iter(range(10**6))
+    streaming = StreamingVocoder(
+        vocoder, Paced(3, 9), StreamContext.exact(vocoder), clock=lambda: next(ticks) * speed
+    )
+    state, chunks, place, turn = streaming.initial_state(), [], 0, 0
+    while place < len(units):
+        size = feeds[turn % len(feeds)]
+        made, state = streaming.step(units[place : place + size], state)
+        if turn == 2:
+            state = streaming.heard(state, played_until=told)
+        chunks += made
+        place, turn = place + size, turn + 1
+    chunks += streaming.finish(state)
+    whole = vocode(vocoder, torch.tensor(units, dtype=torch.int64)).numpy()
+    np.testing.assert_allclose(joined(chunks), whole, atol=1e-4)
+    assert sum(chunk.units for chunk in chunks) == len(units)
+    assert all(chunk.units <= 9 for chunk in chunks)
+
+
+def test_a_listener_with_much_left_to_play_gets_a_larger_chunk_later():
+    vocoder = VOCODERS["nsf ahead 4"]
+
+    def sizes(left_s: float) -> list[int]:
+        now = [0.0]
+        streaming = StreamingVocoder(vocoder, Paced(4, 40), clock=lambda: now[0])
+        state, chunks = streaming.initial_state(), []
+        for unit in range(80):
+            now[0] += 0.01
+            made, state = streaming.step([unit % UNITS], state)
+            if made:
+                state = streaming.heard(state, played_until=now[0] + left_s)
+            chunks += made
+        return [chunk.units for chunk in chunks]
+
+    assert sizes(0.0)[1] == 4
+    assert sizes(0.4)[1] == 20
+    assert sizes(9.0)[1] == 40
