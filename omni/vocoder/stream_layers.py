@@ -69,7 +69,7 @@ class SameConv(nn.Conv1d):
 
     def forward(self, input: Tensor) -> Tensor:
         """[B, C, T] -> [B, C', T]."""
-        if self._in_slices:
+        if self.weight.dtype == torch.float64:
             return self._convolved(F.pad(input, (self.left, self.right)))
         return super().forward(F.pad(input, (self.left, 0)) if self.right == 0 else input)
 
@@ -98,18 +98,19 @@ class SameConv(nn.Conv1d):
         missing = None if x.missing is None else x.missing + self.right - padding
         return Signal(values, final, missing), joined[..., final:known].clone()
 
-    @property
-    def _in_slices(self) -> bool:
-        # torch has a dilated convolution of float64 on the CPU that copies hundreds of pieces.
-        weight = self.weight
-        return self.dilation[0] > 1 and weight.dtype == torch.float64 and not weight.is_cuda
-
     def _convolved(self, padded: Tensor) -> Tensor:
-        """[B, C, left + T + right] -> [B, C', T]."""
-        if not self._in_slices:
-            return F.conv1d(padded, self.weight, self.bias, dilation=self.dilation)
+        """[B, C, left + T + right] -> [B, C', T].
+
+        As one matrix product where torch's own convolution is slow on a CPU: over short stretches
+        it spends much of its time on laying out the weights anew, and the dilated one of float64
+        copies hundreds of pieces.
+        """
         step, taps = self.dilation[0], self.kernel_size[0]
         length = padded.shape[-1] - step * (taps - 1)
+        short = length <= 2 * self.out_channels
+        dilated = step > 1 and padded.dtype == torch.float64
+        if padded.is_cuda or not (short or dilated):
+            return F.conv1d(padded, self.weight, self.bias, dilation=step)
         slices = [padded[..., tap * step : tap * step + length] for tap in range(taps)]
         columns = torch.stack(slices, dim=2).flatten(1, 2)  # [B, C * taps, T]
         assert self.bias is not None
