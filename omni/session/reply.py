@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -73,6 +74,8 @@ class Reply:
         self._chunks: list[Chunk] = []
         self._end: Literal["end", "length"] = "end"
         self._cancelled = cancelled or threading.Event()
+        # When the listener last said what is left to play, and how many seconds.
+        self._buffered: deque[tuple[float, float]] = deque(maxlen=1)
 
     @property
     def said_ids(self) -> list[int]:
@@ -116,6 +119,16 @@ class Reply:
         """Say nothing more; what was said stays said. May be called from any thread."""
         self._cancelled.set()
 
+    def tell_buffered(self, seconds: float) -> None:
+        """The listener has so much of this reply left to play now. May be called from any thread.
+
+        A schedule that paces itself ("auto") makes its next chunk by it. Without, sound is taken
+        to be played from when it is made. Raises ValueError for less than 0.
+        """
+        if not seconds >= 0:
+            raise ValueError(f"seconds={seconds}: what is left to play must be 0 or more")
+        self._buffered.append((self._elapsed_ms(), seconds))
+
     def finish(self) -> Iterator[Event]:
         """The last chunks of sound, then Done. A cancelled reply ends where it is."""
         speaker, speaking = self._speaker, self._speaking
@@ -139,6 +152,10 @@ class Reply:
         if units and self._first_unit_ms is None:
             self._first_unit_ms = self._elapsed_ms()
         self._units += units
+        if self._buffered:
+            told_ms, seconds = self._buffered.pop()
+            left = max(0.0, seconds - (self._elapsed_ms() - told_ms) / 1e3)
+            self._speaking = self._speaker.heard(self._speaking, left)
         chunks, self._speaking = self._speaker.vocode(units, self._speaking)
         yield from self._play(chunks)
 

@@ -7,7 +7,7 @@ same units, and the same sound up to where chunks are cut.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -63,6 +63,13 @@ class Speaker:
             return [], state
         chunks, vocoder = self._vocoder.step(units, state.vocoder)
         return chunks, SpeakerState(state.decoder, state.collapse, vocoder)
+
+    def heard(self, state: SpeakerState, buffered_seconds: float) -> SpeakerState:
+        """What the listener has left to play now; schedules that pace themselves go by it."""
+        if self._vocoder is None or state.vocoder is None:
+            return state
+        until = self._vocoder.clock() + buffered_seconds
+        return replace(state, vocoder=self._vocoder.heard(state.vocoder, played_until=until))
 
     def finish(self, state: SpeakerState) -> list[AudioChunk]:
         """The rest of the reply."""

@@ -50,4 +50,4 @@ def _unchanged(weights: list[Tensor], before: list[Tensor], versions: list[int])
 
 def _version(weight: Tensor) -> int:
     # The count that autograd checks saved tensors by; it has no public name.
-    return -1 if weight.is_inference() else weight._version  # pyright: ignore[reportPrivateUsage]
+    return -1 if weight.is_inference() else weight._version

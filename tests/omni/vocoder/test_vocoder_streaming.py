@@ -308,6 +308,7 @@ def test_a_listener_with_much_left_to_play_gets_a_larger_chunk_later():
             chunks += made
         return [chunk.units for chunk in chunks]
 
-    assert sizes(0.0)[1] == 4
-    assert sizes(0.4)[1] == 20
+    # A unit that lasts long lets several before it have their right context at once.
+    assert 4 <= sizes(0.0)[1] <= 8
+    assert 16 <= sizes(0.4)[1] <= 24
     assert sizes(9.0)[1] == 40

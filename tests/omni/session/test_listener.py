@@ -1,0 +1,52 @@
+"""What a listener has left to play changes when sound comes, and nothing of what is said."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from omni.language_model import run_language_model
+from omni.session.events import AudioDelta, Done, Event
+from omni.vocoder.chunking import parse_schedule
+from tests.talk import SHORT, model, session
+from tests.tiny import question
+
+torch.set_num_threads(1)
+PACED = replace(SHORT, schedule=parse_schedule("auto:2,8"), right_context_frames=0)
+
+
+def told(seconds: float | None) -> tuple[list[int], Done]:
+    """The units of each chunk, if the listener says before every token what is left to play."""
+    talk = session(PACED)
+    talk.push_audio(question())
+    reply, events = talk.begin().reply, list[Event]()
+    with torch.inference_mode():
+        while (inputs := reply.next_step_inputs()) is not None:
+            if seconds is not None:
+                reply.tell_buffered(seconds)
+            output = run_language_model(
+                model().language_model, inputs.embeddings, cache=inputs.cache, use_cache=True
+            )
+            events += reply.accept(output)
+        events += reply.finish()
+    done = events[-1]
+    assert isinstance(done, Done)
+    return [event.units for event in events if isinstance(event, AudioDelta)], done
+
+
+def test_who_has_much_left_to_play_is_sent_larger_chunks_and_told_the_same() -> None:
+    full, patient = told(1000.0)
+    dry, hurried = told(0.0)
+    assert full[0] == dry[0] == 2
+    assert full[1:-1] and set(full[1:-1]) == {8}
+    assert len(dry) > len(full)
+    assert (patient.units, patient.text) == (hurried.units, hurried.text)
+    assert told(None)[1].units == patient.units
+
+
+@pytest.mark.parametrize("seconds", [-0.5, float("nan")])
+def test_less_than_nothing_left_to_play_is_refused(seconds: float) -> None:
+    talk = session(PACED)
+    talk.push_audio(question())
+    with pytest.raises(ValueError, match="must be 0 or more"):
+        talk.begin().reply.tell_buffered(seconds)
