@@ -35,12 +35,12 @@ def mini_stage1() -> Stage1:
         prompt=PromptConfig(speech_line=SPEECH, system="You are Mini, a helpful assistant."),
         loop=LoopConfig(
             epochs=1,
-            max_steps=720,  # of 16: 11,500 questions
+            max_steps=400,  # of 16: 6,400 questions
             batch_size=16,
             learning_rate=6e-4,
             bf16=True,
             save_steps=80,
-            eval_steps=240,
+            eval_steps=200,
         ),
         language_model="lora",
         lora=Lora(rank=16, alpha=32),
@@ -73,14 +73,14 @@ def mini_vocoder() -> VocoderRecipe:
 def mini_stage2() -> Stage2:
     """The nano's unit decoder, above states that are twice as wide.
 
-    Of a quarter of the answers: to run the LLM over each once takes longer than to learn from them.
+    Of a fifth of the answers: to run the LLM over each once takes longer than to learn from them.
     """
     nano = nano_stage2()
     return replace(
         nano,
         hearing=mini_stage1(),
         units=mini_units().clusters,
-        loop=replace(nano.loop, epochs=1, max_steps=1200),
-        answers=8_000,
+        loop=replace(nano.loop, epochs=1, max_steps=900),
+        answers=6_000,
         clean_alone=True,
     )
