@@ -158,16 +158,19 @@ def test_samples_that_are_refused_leave_those_before_alone() -> None:
 
 @pytest.mark.parametrize("block_frames", [5, None])
 def test_a_reply_that_runs_is_not_disturbed_by_what_is_said_meanwhile(
-    block_frames: int | None,
+    block_frames: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     talk, quiet = (session(CHOPPED, block_frames) for _ in range(2))
     first, second = question(0.9), question(1.5, seed=1)
     events: list[Event] = []
     said = iter(np.split(second, range(1_500, 24_000, 1_500)))
+    counted = Counted(monkeypatch, model(block_frames=block_frames))
     for event in talk.ask(first):
         events.append(event)
-        if (piece := next(said, None)) is not None:
+        if not isinstance(event, Done) and (piece := next(said, None)) is not None:
             talk.push_audio(piece)
+    assert counted.fed[1:] == [1] * 9  # the reply's own steps, and nothing between them
+    monkeypatch.undo()
     expected, done = answer(quiet, first)
     assert (end(events).token_ids, end(events).units) == (done.token_ids, done.units)
     np.testing.assert_array_equal(waveform(events), waveform(expected))

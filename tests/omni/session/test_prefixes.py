@@ -148,11 +148,13 @@ def sliding_model() -> OmniForConditionalGeneration:
     return model.eval()
 
 
-def test_a_cache_that_cannot_be_cut_is_done_without() -> None:
+def test_a_cache_that_cannot_be_cut_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
     model = sliding_model()
     whole = [answer(SpeechSession(model, processor(), SHORT), question(1.0))[1] for _ in range(2)]
     assert whole[0].token_ids == whole[1].token_ids
+    counted = Counted(monkeypatch, model)
     talk = begun(model, 1.0)
     talk.speculate()
+    assert len(counted.fed) == 1  # which showed what kind of cache it is
     assert said(talk).token_ids == whole[0].token_ids
     assert talk._prefill.memory == Memory()
