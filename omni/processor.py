@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,12 @@ class OmniProcessor(ProcessorMixin):
         self.tokenizer.save_pretrained(folder)
         if not (Path(folder) / "config.json").is_file():
             self.config.save_pretrained(folder)
+
+    def with_system(self, system: str) -> OmniProcessor:
+        """The same, under another system message than the checkpoint's own ("" for none)."""
+        config = copy.deepcopy(self.config)
+        config.prompt = {**config.prompt, "system": system}
+        return OmniProcessor(self.tokenizer, config)
 
     def features(self, waveform: np.ndarray) -> Tensor:
         """[samples] 16 kHz -> log-mel [n_mels, M].
