@@ -15,6 +15,7 @@ from omni.commands import (
 )
 from omni.files import UserError, check_file, check_folder, friendly, need
 from serve.bench import load_robustness_command, true_length_command
+from serve.commands import run_command
 
 if TYPE_CHECKING:
     from serve.tune import Report
@@ -29,6 +30,7 @@ benches = typer.Typer(no_args_is_help=True, help="Measure; some fail where a lim
 benches.command("load-robustness")(friendly(load_robustness_command))
 benches.command("true-length")(friendly(true_length_command))
 app.add_typer(benches, name="bench")
+app.command("run")(friendly(run_command))
 
 
 @app.command()

@@ -22,9 +22,11 @@ KEPT_SHARE = 0.8  # of the LLM's positions; room is made in leaps, not anew with
 
 @dataclass(eq=False)
 class Recording:
-    """A spoken question: [n] float32 at 16 kHz until it was encoded, then what the LLM reads of it.
+    """A spoken question. samples: [n] float32 at 16 kHz; its keeper may drop them (None) when it
+    stands in the past and has speech.
 
-    The engine's thread fills it in. refused: it can't be heard (silence, too short, too long).
+    The engine's thread fills in the rest. speech: [P, H], what the LLM reads of it. refused: it
+    can't be heard (silence, too short, too long).
     """
 
     samples: np.ndarray | None

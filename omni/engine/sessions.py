@@ -198,7 +198,7 @@ class EngineSession:
                 self._begin(run, question, past, config, processor)
             except Exception as error:
                 if isinstance(question, Recording) and isinstance(error, AudioError):
-                    question.refused, question.samples = True, None
+                    question.refused = True
                 run.tell(error)
 
         self._engine.post(work)
@@ -240,7 +240,7 @@ class EngineSession:
         room = min(config.max_new_tokens, ROOM)
         turn = self._session.begin_after(heard, question, room)
         if isinstance(question, Recording):
-            question.speech, question.samples = turn.speech, None
+            question.speech = turn.speech
         inputs = turn.reply.next_step_inputs()
         assert inputs is not None
         run.session, run.turn = self._session, turn
@@ -265,5 +265,4 @@ class EngineSession:
             question.refused = True
         else:
             question.speech = turn.speech
-        question.samples = None
         return question.speech is not None

@@ -1,0 +1,85 @@
+"""From settings to a server that runs: the model, its engine, the socket."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from omni.engine import Engine
+from omni.files import UserError
+from omni.model import OmniForConditionalGeneration
+from omni.processor import OmniProcessor
+from omni.prompt import control_token_in
+from omni.session import SessionConfig
+from serve.realtime import Model, Recogniser
+from serve.web.app import create_app
+from serve.web.settings import ServeSettings
+
+log = logging.getLogger(__name__)
+
+# Above every limit that can be set: what is too large is told, and the connection stays.
+LARGEST_MESSAGE = 32 << 20
+PING_S, PONG_S = 10.0, 20.0
+
+
+def model_of(
+    settings: ServeSettings, model: OmniForConditionalGeneration, processor: OmniProcessor
+) -> Model:
+    """What sessions have to know of a model."""
+    auto = bool(processor.config.prompt_config.system)
+    told = {"auto": auto, "always": True, "never": False}[settings.instructions]
+    return Model(
+        name=Path(settings.checkpoint or "nano").name,
+        base=SessionConfig.from_model(model),
+        takes_system=told,
+        longest_s=processor.max_seconds,
+        takes_tools="tools" in str(processor.chat_template),
+        control_token_in=lambda text: control_token_in(text, processor.tokenizer),
+        recogniser=None if settings.recogniser is None else find_recogniser(settings.recogniser),
+    )
+
+
+def find_recogniser(name: str) -> Recogniser:
+    """The function of "module:function". Raises UserError if there is none."""
+    module, _, function = name.partition(":")
+    try:
+        found: Any = getattr(importlib.import_module(module), function, None)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"recogniser={name!r}: {error}; give module:function") from None
+    if found is None:
+        raise UserError(f"recogniser={name!r}: no such function; give module:function")
+    return found
+
+
+def describe(settings: ServeSettings, model: Model) -> list[str]:
+    """What start-up tells: what is served, where, for whom, within which limits."""
+    scheme = "wss" if settings.ssl_certificate else "ws"
+    door = f"{len(settings.api_keys)} API keys" if settings.api_keys else "no API key"
+    limits = ", ".join(f"{name}={value:g}" for name, value in vars(settings.limits).items())
+    return [
+        f"model: {model.name}; {'instructions' if model.takes_system else 'no instructions'}, "
+        f"{'tools' if model.takes_tools else 'no tools'}, questions up to {model.longest_s:g} s",
+        f"address: {scheme}://{settings.host}:{settings.port}/v1/realtime, {door}",
+        f"limits: max_sessions={settings.max_sessions}, {limits}",
+    ]
+
+
+def serve(
+    settings: ServeSettings, engine: Engine, model: Model, *, started: Callable[[], None]
+) -> None:
+    """Serve until a signal ends it; running sessions are closed with 1012, "come back"."""
+    app = create_app(settings, engine, model)
+    config = uvicorn.Config(
+        app, host=settings.host, port=settings.port, log_level="warning", access_log=False,
+        ws="websockets-sansio", ws_max_size=LARGEST_MESSAGE, ws_per_message_deflate=False,
+        ws_ping_interval=PING_S, ws_ping_timeout=PONG_S, server_header=False,
+        ssl_certfile=settings.ssl_certificate, ssl_keyfile=settings.ssl_key,
+        timeout_graceful_shutdown=5,
+    )  # fmt: skip
+    started()
+    uvicorn.Server(config).run()
