@@ -11,8 +11,6 @@ import typer
 from omni.commands import without_garbage_collection
 from omni.files import need
 
-NEEDED = ("fastapi", "uvicorn", "websockets", "prometheus_client", "silero_vad", "onnxruntime")
-
 
 def run_command(
     checkpoint: Annotated[
@@ -63,8 +61,12 @@ def run_command(
     ] = None,
 ) -> None:
     """Serve a conversation by voice and text at /v1/realtime, until Ctrl-C."""
-    for package in NEEDED:
-        need(package, "serve", "the server")
+    need("fastapi", "serve", "the server")
+    need("uvicorn", "serve", "the server")
+    need("websockets", "serve", "the server")
+    need("prometheus_client", "serve", "the server")
+    need("onnxruntime", "serve", "voice activity detection")
+    need("silero_vad", "serve", "voice activity detection")
     from rich.console import Console
 
     from omni.commands import settle_threads, start, warm_up

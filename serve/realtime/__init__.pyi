@@ -10,10 +10,10 @@ from .limits import Limits as Limits
 from .messages import CLIENT_EVENTS as CLIENT_EVENTS
 from .metrics import REJECTED as REJECTED
 from .metrics import SESSIONS as SESSIONS
+from .served import Model as Model
+from .served import Recogniser as Recogniser
 from .session_object import DEFAULT_VOICE as DEFAULT_VOICE
 from .session_object import SessionObject as SessionObject
 from .session_object import updated as updated
-from .talk import Model as Model
-from .talk import Recogniser as Recogniser
 from .wire import Refused as Refused
 from .wire import new_id as new_id

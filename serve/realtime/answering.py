@@ -27,7 +27,7 @@ Post = Callable[[Callable[[], None]], None]
 
 class Answering:
     """base: how the checkpoint answers. takes_system: whether it knows system messages.
-    find_entries: items that a response's own input names -> entries."""
+    read_input: the items that a response brings -> what is asked by them."""
 
     def __init__(
         self,

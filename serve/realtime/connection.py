@@ -14,7 +14,8 @@ from omni.engine import EngineSession
 from serve.realtime.activity import Voice
 from serve.realtime.limits import Limits
 from serve.realtime.outbox import Outbox
-from serve.realtime.talk import Model, Talk
+from serve.realtime.served import Model
+from serve.realtime.talk import Talk
 from serve.realtime.wire import Refused
 
 log = logging.getLogger(__name__)

@@ -46,7 +46,7 @@ class Said:
                 heard = int(start + share * (end - start))
                 break
             start_ms, start = end_ms, end
-        while heard and not self.tokens[heard][1][:1].isspace():
+        while 0 < heard < len(self.tokens) and not self.tokens[heard][1][:1].isspace():
             heard -= 1
         self.tokens = self.tokens[:heard]
         self.chunks = [(min(ms, audio_end_ms), min(n, heard)) for ms, n in self.chunks]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, cast, get_args
 
-import pydantic_core
 from pydantic import Field, TypeAdapter, ValidationError
 
 from serve.realtime.items import MAX_ID, Item
@@ -133,20 +132,20 @@ EveryClientEvent = (
 )  # fmt: skip
 AnyClientEvent = Annotated[EveryClientEvent, Field(discriminator="type")]
 CLIENT_EVENTS: tuple[type[ClientEvent], ...] = get_args(EveryClientEvent)
+OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 READER: TypeAdapter[AnyClientEvent] = TypeAdapter(AnyClientEvent)
 
 
 def read_object(text: str, max_depth: int) -> dict[str, Any]:
     """A message's text as a JSON object. Raises Refused for what is none, or too deep."""
     try:
-        value = pydantic_core.from_json(text, allow_inf_nan=False)
-    except ValueError as error:
-        raise Refused("invalid_json", f"message: not JSON ({error}); send one object") from None
-    if not isinstance(value, dict):
-        raise Refused("invalid_json", "message: not a JSON object; send one object")
+        value = OBJECT.validate_json(text)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise Refused("invalid_json", f"message: {found['msg']}; send one JSON object") from None
     if _deeper(value, max_depth):
         raise Refused("too_deep", f"message: nested deeper than {max_depth} levels; flatten it")
-    return cast("dict[str, Any]", value)
+    return value
 
 
 def client_event(value: dict[str, Any]) -> AnyClientEvent:
