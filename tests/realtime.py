@@ -142,7 +142,8 @@ class Desk:
 
     def answer(self, **response: Any) -> list[Event]:
         """Ask for a response and take all of it."""
-        return [*self.send("response.create", response=response), *self.until("response.done")]
+        told = self.send("response.create", response=response)
+        return told if of(told, "response.done") else [*told, *self.until("response.done")]
 
 
 def types(events: list[Event]) -> list[str]:

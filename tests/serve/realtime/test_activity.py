@@ -29,7 +29,7 @@ def test_each_stretch_of_voice_is_a_turn() -> None:
     first, end, second, last = turns(SPOKEN, FRAME)
     assert isinstance(first, Started) and isinstance(second, Started)
     assert isinstance(end, Stopped) and isinstance(last, Stopped)
-    within = FRAME + 1
+    within = 2 * FRAME
     assert first.at == pytest.approx(SAMPLE_RATE, abs=within)
     assert end.at == pytest.approx(2.3 * SAMPLE_RATE, abs=within)
     assert second.at == pytest.approx(2.8 * SAMPLE_RATE, abs=within)

@@ -19,7 +19,8 @@ from tests.talk import SHORT, model, processor
 torch.set_num_threads(1)
 KEY = "correct-horse"
 BEARER = {"authorization": f"Bearer {KEY}"}
-SOCKET = "/v1/realtime"
+SOCKET = "ws://localhost:8000/v1/realtime"
+SECRETS = "/v1/realtime/client_secrets"
 
 
 @pytest.fixture
@@ -103,15 +104,15 @@ def test_a_short_lived_key_opens_a_session_with_its_settings(engine: Engine) -> 
         "expires_after": {"anchor": "created_at", "seconds": 60},
         "session": {"type": "realtime", "instructions": "Be kind."},
     }
-    assert web.post(f"{SOCKET}/client_secrets", json=wanted).status_code == 401
-    made = web.post(f"{SOCKET}/client_secrets", json=wanted, headers=BEARER).json()
+    assert web.post(SECRETS, json=wanted).status_code == 401
+    made = web.post(SECRETS, json=wanted, headers=BEARER).json()
     ClientSecretCreateResponse.model_validate(made)
     assert made["expires_at"] == 1_060 and made["session"]["instructions"] == "Be kind."
     short = {"authorization": f"Bearer {made['value']}"}
     with web.websocket_connect(SOCKET, headers=short) as socket:
         session = checked(socket.receive_text())["session"]
         assert session["instructions"] == "Be kind."
-    assert web.post(f"{SOCKET}/client_secrets", headers=short).status_code == 403
+    assert web.post(SECRETS, headers=short).status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -125,19 +126,17 @@ def test_a_short_lived_key_opens_a_session_with_its_settings(engine: Engine) -> 
 def test_a_short_lived_key_is_for_what_can_be(
     engine: Engine, wanted: dict[str, object], status: int
 ) -> None:
-    assert client(engine).post(f"{SOCKET}/client_secrets", json=wanted).status_code == status
+    assert client(engine).post(SECRETS, json=wanted).status_code == status
 
 
 def test_no_body_is_a_short_lived_key_as_usual(engine: Engine) -> None:
-    made = client(engine).post(f"{SOCKET}/client_secrets").json()
+    made = client(engine).post(SECRETS).json()
     assert made["expires_at"] == 1_600
 
 
 def test_the_documents_name_everything(engine: Engine) -> None:
     web = client(engine)
-    assert {"/health", "/v1/models", f"{SOCKET}/client_secrets"} <= set(
-        web.get("/openapi.json").json()["paths"]
-    )
+    assert {"/health", "/v1/models", SECRETS} <= set(web.get("/openapi.json").json()["paths"])
     document = web.get("/asyncapi.json").json()
     messages = document["components"]["messages"]
     assert {"response.create", "response.output_audio.delta", "error"} <= set(messages)
