@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from openai import AsyncOpenAI
+from openai.resources.realtime.realtime import AsyncRealtimeConnection
 
 from omni.audio import load_audio
 from omni.engine import Engine
@@ -57,26 +58,31 @@ def test_a_spoken_question_is_answered_by_voice(client: Client) -> None:
     assert names.index("input_audio_buffer.speech_started") < names.index("response.created")
 
 
-def test_a_written_question_follows_a_spoken_one(client: Client) -> None:
-    client.say(spoken(CAPITAL))
-    client.until(DONE)
+def test_a_written_question_is_answered_too_and_the_spoken_one_after_it(client: Client) -> None:
     part = {"type": "input_text", "text": "What is the capital of Italy?"}
     item = {"type": "message", "role": "user", "content": [part]}
     client.send("conversation.item.create", item=item)
     client.send("response.create")
     events = client.until(DONE)
     assert "Rome" in transcript(events)
-    assert events[-1]["response"]["usage"]["input_token_details"]["audio_tokens"] > 0
+    client.say(spoken(CAPITAL))
+    usage = client.until(DONE)[-1]["response"]["usage"]["input_token_details"]
+    assert usage["audio_tokens"] > 10 and usage["cached_tokens"] > 10
 
 
-def test_turns_that_the_client_ends_itself(client: Client) -> None:
+def test_turns_that_the_client_ends_itself_and_what_it_deletes_is_forgotten(
+    client: Client,
+) -> None:
     turns = {"input": {"turn_detection": None}}
     client.send("session.update", session={"type": "realtime", "audio": turns})
-    for question, answer in ((CAPITAL, "Paris"), (ELEPHANT, "elephant")):
+    for question, answer in ((CAPITAL, "Paris"), (ELEPHANT, "lephant")):
         client.say(question)
         client.send("input_audio_buffer.commit")
         client.send("response.create")
-        assert answer in transcript(client.until(DONE)).replace("Elephant", "elephant")
+        events = client.until(DONE)
+        assert answer in transcript(events)
+        for event in of(events, "conversation.item.done"):
+            client.send("conversation.item.delete", item_id=event["item"]["id"])
 
 
 def test_who_speaks_into_an_answer_hears_no_more_of_it(client: Client) -> None:
@@ -153,21 +159,30 @@ def test_the_official_client_holds_a_spoken_conversation(port: int) -> None:
                     },
                 }
             )
-            for question in (CAPITAL, ELEPHANT):
-                data, words, seconds = pcm(spoken(question)), "", 0.0
-                for start in range(0, len(data), 9_600):
-                    audio = base64.b64encode(data[start : start + 9_600]).decode()
-                    await connection.input_audio_buffer.append(audio=audio)
-                async for event in connection:
-                    assert event.type != "error", event
-                    if event.type == "response.output_audio_transcript.delta":
-                        words += event.delta
-                    elif event.type == "response.output_audio.delta":
-                        seconds += len(base64.b64decode(event.delta)) / 48_000
-                    elif event.type == "response.done":
-                        assert event.response.status == "completed" and seconds > 0.5
-                        break
-                heard.append(words)
+            data = pcm(spoken(CAPITAL))
+            for start in range(0, len(data), 9_600):
+                audio = base64.b64encode(data[start : start + 9_600]).decode()
+                await connection.input_audio_buffer.append(audio=audio)
+            heard.append(await hear(connection))
+            # The one question that the nano was taught to hear after the one on France.
+            part = {"type": "input_text", "text": "What about Indonesia?"}
+            item = {"type": "message", "role": "user", "content": [part]}
+            await connection.conversation.item.create(item=item)  # type: ignore[arg-type]
+            await connection.response.create()
+            heard.append(await hear(connection))
+
+    async def hear(connection: AsyncRealtimeConnection) -> str:
+        words, seconds = "", 0.0
+        async for event in connection:
+            assert event.type != "error", event
+            if event.type == "response.output_audio_transcript.delta":
+                words += event.delta
+            elif event.type == "response.output_audio.delta":
+                seconds += len(base64.b64decode(event.delta)) / 48_000
+            elif event.type == "response.done":
+                assert event.response.status == "completed" and seconds > 0.5
+                break
+        return words
 
     asyncio.run(asyncio.wait_for(talk(), 120))
-    assert "Paris" in heard[0] and "lephant" in heard[1]
+    assert "Paris" in heard[0] and "Jakarta" in heard[1]
