@@ -13,6 +13,7 @@ from omni.commands import (
     command_line,
     register_fetching,
     without_garbage_collection,
+    without_packages_for_others,
 )
 from omni.commands import register as register_conversion
 from omni.files import SHIPPED, UserError, check_file, check_folder, friendly
@@ -85,11 +86,11 @@ def ask(
         _check_schedule(chunk_units)
     if not text_only:
         check_file(output)
-    with without_garbage_collection():
+    with without_garbage_collection(), without_packages_for_others():
         from omni.audio import load_audio, save_wav
 
         asked = load_audio(question) if question is not None else str(text)
-        from omni.commands import settle_threads, start, warm_up
+        from omni.commands import recall_threads, settle_threads, start, warm_up
 
         model, processor = start(checkpoint, threads=threads, device=device, dtype=dtype)
     if model.vocoder is None and not text_only:
@@ -98,19 +99,23 @@ def ask(
             "--vocoder"
         )
     config = _config(model, chunk_units, max_new_tokens, speak=not text_only)
-    if threads is None:
-        settle_threads(model, processor, config)
+    settled = threads is not None or recall_threads(model)
     if warm:
+        if not settled:
+            settle_threads(model, processor, config)
+        settled = True
         warm_up(model, processor, config)
     done, waveform = _answer(model, processor, config, asked, echo=not as_json)
     if not text_only:
         save_wav(output, waveform)
     if as_json:
         typer.echo(json.dumps(done.as_json()))
-        return
-    _print_timings([("", done.timings)])
-    if not text_only:
-        typer.echo(f"{output}: {len(waveform) / 16_000:.1f} s of speech")
+    else:
+        _print_timings([("", done.timings)])
+        if not text_only:
+            typer.echo(f"{output}: {len(waveform) / 16_000:.1f} s of speech")
+    if not settled:  # for the next time: this answer shall not wait for it
+        settle_threads(model, processor, config)
 
 
 @app.command()
@@ -130,7 +135,7 @@ def demo(
     if not questions:
         raise UserError("omni/nano/questions: no recordings there; install omni again")
     check_folder(output)
-    with without_garbage_collection():
+    with without_garbage_collection(), without_packages_for_others():
         from omni.audio import load_audio, save_wav
         from omni.commands import settle_threads, start, warm_up
 

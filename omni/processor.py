@@ -112,10 +112,16 @@ class OmniProcessor(ProcessorMixin):
         return OmniProcessor(self.tokenizer, config)
 
     def features(self, waveform: np.ndarray) -> Tensor:
-        """[samples] 16 kHz -> log-mel [n_mels, M].
+        """[samples] 16 kHz -> log-mel [n_mels, M]. Raises AudioError as `check` does."""
+        self.check(waveform)
+        padded = pad_to_window(waveform) if self.config.pad_to_window else waveform
+        return self._encoder.log_mel(padded)
+
+    def check(self, waveform: np.ndarray) -> None:
+        """[samples] 16 kHz: whether it can be a question; nothing is cut in silence.
 
         Raises AudioError if a sample is not finite, and if the recording is longer than the
-        encoder can hear, or too short to fill one LLM position; nothing is cut in silence.
+        encoder can hear, or too short to fill one LLM position.
         """
         check_finite(waveform)
         seconds = len(waveform) / SAMPLE_RATE
@@ -130,8 +136,6 @@ class OmniProcessor(ProcessorMixin):
                 f"{len(waveform)} samples of audio: at least {least} are needed for one LLM "
                 f"position ({least / SAMPLE_RATE:.2f} s); record the whole question"
             )
-        padded = pad_to_window(waveform) if self.config.pad_to_window else waveform
-        return self._encoder.log_mel(padded)
 
     def positions(self, mel: int) -> int:
         """How many LLM positions a recording of `mel` log-mel frames takes."""

@@ -9,24 +9,32 @@ from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
 from omni.session import SessionConfig, SpeechSession
 from omni.session.events import Done, Event
-from tests.tiny import question, tiny_model, tiny_processor
+from tests.tiny import question, tiny_config, tiny_model, tiny_processor
 
 SHORT = SessionConfig(max_new_tokens=10)
 
 
-@cache
-def model(vocoder: str = "nsf") -> OmniForConditionalGeneration:
+def model(vocoder: str = "nsf", block_frames: int | None = None) -> OmniForConditionalGeneration:
     """Shared: sessions keep their own state."""
-    return tiny_model(vocoder=vocoder)
+    return _model(vocoder, block_frames)
 
 
 @cache
-def processor() -> OmniProcessor:
-    return tiny_processor()
+def _model(vocoder: str, block_frames: int | None) -> OmniForConditionalGeneration:
+    return tiny_model(vocoder=vocoder, block_frames=block_frames)
 
 
-def session(config: SessionConfig = SHORT, **kwargs) -> SpeechSession:
-    return SpeechSession(model(), processor(), config, **kwargs)
+@cache
+def processor(block_frames: int | None = None) -> OmniProcessor:
+    return tiny_processor(tiny_config(block_frames=block_frames))
+
+
+def session(
+    config: SessionConfig = SHORT, block_frames: int | None = None, **kwargs
+) -> SpeechSession:
+    """block_frames: of an encoder that hears in blocks."""
+    parts = model(block_frames=block_frames), processor(block_frames)
+    return SpeechSession(*parts, config, **kwargs)
 
 
 def answer(talk: SpeechSession, asked: np.ndarray | str) -> tuple[list[Event], Done]:
@@ -35,25 +43,36 @@ def answer(talk: SpeechSession, asked: np.ndarray | str) -> tuple[list[Event], D
     return events, events[-1]
 
 
-def fresh_second_turn(talk: SpeechSession, asked: np.ndarray | str) -> Done:
+def push(talk: SpeechSession, samples: np.ndarray, pieces: list[int]) -> None:
+    """All of the samples, in pieces of these sizes and a last one with the rest."""
+    for piece in np.split(samples, np.minimum(np.cumsum(pieces), len(samples))):
+        talk.push_audio(piece)
+
+
+def fresh_second_turn(
+    talk: SpeechSession, asked: np.ndarray | str, block_frames: int | None = None
+) -> Done:
     """The answer of a session that has the same history and no cache."""
-    scratch = session()
-    scratch.history, scratch._speech = list(talk.history), list(talk._speech)
+    scratch = session(block_frames=block_frames)
+    scratch.history, scratch._heard = list(talk.history), list(talk._heard)
     return answer(scratch, asked)[1]
 
 
 class Counted:
     """Counts the positions that the language model is fed."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, of: OmniForConditionalGeneration | None = None
+    ) -> None:
         self.fed: list[int] = []
-        forward = model().language_model.forward
+        language_model = (of or model()).language_model
+        forward = language_model.forward
 
         def counting(*args, **kwargs):
             self.fed.append(kwargs["inputs_embeds"].shape[1])
             return forward(*args, **kwargs)
 
-        monkeypatch.setattr(model().language_model, "forward", counting)
+        monkeypatch.setattr(language_model, "forward", counting)
 
 
 # Questions that are refused, and what is said of them.
@@ -63,5 +82,5 @@ BAD = {
     "too short": (question(0.05), "at least 1600"),
     "nan": (np.full(16_000, np.nan, np.float32), "NaN"),
     "control token": ("say <speech>", "holds <speech>"),
-    "too much text": ("word " * 600, "the language model has 512; reset"),
+    "too much text": ("word " * 600, "the language model has 512; ask"),
 }

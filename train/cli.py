@@ -26,6 +26,7 @@ from train.commands import (
 )
 from train.commands import alignment as cli_alignment
 from train.commands import bases as cli_bases
+from train.commands import keeping as cli_keeping
 from train.commands import stages as cli_stages
 from train.commands import unit_layers as cli_unit_layers
 
@@ -198,6 +199,9 @@ def evaluate(
     write_json(output / "report.json", report)
     print_report(report)
     typer.echo(output / "report.json")
+
+
+cli_keeping.register(app)
 
 
 @app.command()

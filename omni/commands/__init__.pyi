@@ -8,7 +8,9 @@ from .device_options import StoredDtype as StoredDtype
 from .entry import add_commands as add_commands
 from .entry import command_line as command_line
 from .process import without_garbage_collection as without_garbage_collection
+from .process import without_packages_for_others as without_packages_for_others
 from .starting import quieten as quieten
 from .starting import settle_threads as settle_threads
 from .starting import start as start
 from .starting import warm_up as warm_up
+from .threads import recall_threads as recall_threads

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+
+# What transformers imports wherever it is installed, for pictures and for losses of other models.
+FOR_OTHERS = ("scipy", "PIL", "torchvision")
 
 
 def wait_without_spinning() -> None:
@@ -36,3 +40,22 @@ def without_garbage_collection() -> Generator[None]:
     finally:
         gc.enable()
         gc.freeze()
+
+
+@contextmanager
+def without_packages_for_others() -> Generator[None]:
+    """For a command's first import of transformers: it finds none of `FOR_OTHERS`, which asking
+    needs as little as a machine without them has them.
+
+    transformers remembers what it found, so this is for processes that only answer. Where it was
+    imported before, nothing is hidden.
+    """
+    loaded = "transformers" in sys.modules
+    hidden = [name for name in FOR_OTHERS if not loaded and name not in sys.modules]
+    # None there is Python's own mark of a module that can't be imported.
+    sys.modules.update(dict.fromkeys(hidden))  # pyright: ignore[reportArgumentType, reportCallIssue]  # its type has no None
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]

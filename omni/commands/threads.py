@@ -13,6 +13,18 @@ from omni.model import OmniForConditionalGeneration
 SMALL_MODEL = 200_000_000  # parameters; above, threads pay and a probe takes long
 
 
+def recall_threads(model: OmniForConditionalGeneration, *, memory: Path | None = None) -> bool:
+    """Set torch's threads to what `choose_threads` once found; False if it has yet to try."""
+    many = torch.get_num_threads()
+    if not _may_choose(model, many):
+        return True
+    known = recall(memory or _memory()).get(_machine(model.num_parameters(), many))
+    if known not in (1, many):
+        return False
+    torch.set_num_threads(known)
+    return True
+
+
 def choose_threads(
     model: OmniForConditionalGeneration, answer: Callable[[], float], *, memory: Path | None = None
 ) -> None:
@@ -23,15 +35,20 @@ def choose_threads(
     for the user's cache folder; without a place to write, each start tries again.
     """
     many = torch.get_num_threads()
-    if model.device.type != "cpu" or model.num_parameters() >= SMALL_MODEL or many == 1:
+    if recall_threads(model, memory=memory):
         return
-    memory = memory or cache_folder() / "threads.json"
-    machine = _machine(model.num_parameters(), many)
-    known = recall(memory)
-    if known.get(machine) not in (1, many):
-        known[machine] = _faster(answer, many)
-        remember(memory, known)
-    torch.set_num_threads(known[machine])
+    fastest = _faster(answer, many)
+    memory = memory or _memory()
+    remember(memory, recall(memory) | {_machine(model.num_parameters(), many): fastest})
+    torch.set_num_threads(fastest)
+
+
+def _may_choose(model: OmniForConditionalGeneration, many: int) -> bool:
+    return model.device.type == "cpu" and model.num_parameters() < SMALL_MODEL and many > 1
+
+
+def _memory() -> Path:
+    return cache_folder() / "threads.json"
 
 
 def _faster(answer: Callable[[], float], many: int) -> int:

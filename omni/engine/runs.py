@@ -75,8 +75,9 @@ def step(model: OmniForConditionalGeneration, run: Run) -> bool:
             inputs = turn.reply.next_step_inputs()
             if inputs is not None:
                 output = run_language_model(
-                    model.language_model, inputs.embeddings, cache=inputs.cache, use_cache=True
-                )
+                    model.language_model, inputs.embeddings, cache=inputs.cache,
+                    use_cache=True, logits_to_keep=1,
+                )  # fmt: skip
                 for event in turn.reply.accept(output):
                     run.tell(event)
                 return True

@@ -22,8 +22,6 @@ from omni.session import SessionConfig, SpeechSession
 
 log = logging.getLogger(__name__)
 
-ROOM = 64  # tokens that an answer has place for, however long the conversation was
-
 
 class EngineFull(RuntimeError):
     """As many sessions are open as the engine takes."""
@@ -187,7 +185,7 @@ class EngineSession:
         """
         self.cancel()
         run = self._run = Run(deliver)
-        config, processor = self._settings
+        _, processor = self._settings
 
         def work() -> None:
             if run.cancelled.is_set():
@@ -195,7 +193,7 @@ class EngineSession:
                 run.tell(cancelled_early())
                 return
             try:
-                self._begin(run, question, past, config, processor)
+                self._begin(run, question, past, processor)
             except Exception as error:
                 if isinstance(question, Recording) and isinstance(error, AudioError):
                     question.refused = True
@@ -230,17 +228,15 @@ class EngineSession:
         run: Run,
         question: Recording | str,
         past: Sequence[Exchange],
-        config: SessionConfig,
         processor: OmniProcessor,
     ) -> None:
         if isinstance(question, str):
             self._session.push_text(question)
         self._stale = False
         heard = [exchange for exchange in past if self._hear(exchange.question, processor)]
-        room = min(config.max_new_tokens, ROOM)
-        turn = self._session.begin_after(heard, question, room)
+        turn = self._session.begin_after(heard)
         if isinstance(question, Recording):
-            question.speech = turn.speech
+            question.heard = turn.heard
         inputs = turn.reply.next_step_inputs()
         assert inputs is not None
         run.session, run.turn = self._session, turn
@@ -253,7 +249,7 @@ class EngineSession:
 
     def _hear(self, question: Recording | str, processor: OmniProcessor) -> bool:
         """Whether the LLM can read it; a recording that nobody answered is encoded now."""
-        if isinstance(question, str) or question.speech is not None:
+        if isinstance(question, str) or question.heard is not None:
             return True
         if question.refused or question.samples is None:
             return False
@@ -264,5 +260,5 @@ class EngineSession:
         except AudioError:
             question.refused = True
         else:
-            question.speech = turn.speech
-        return question.speech is not None
+            question.heard = turn.heard
+        return question.heard is not None

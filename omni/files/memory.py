@@ -18,8 +18,9 @@ def cache_folder() -> Path:
 
 
 def this_machine() -> str:
-    """What a choice holds for; a home folder may serve many machines."""
-    return f"{platform.node()}, {platform.machine()}, torch {torch.__version__}"
+    """What a choice holds for; a home folder may serve many machines, and a name several ones."""
+    processor = f"{os.cpu_count()} x {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return f"{platform.node()}, {processor}, torch {torch.__version__}"
 
 
 def recall(memory: Path) -> dict[str, Any]:

@@ -168,3 +168,13 @@ class Reply:
         return Done(
             self.text, [*self.token_ids], [*self._units], [*self._chunks], timings, reason
         )  # fmt: skip
+
+
+def without_gradients(events: Iterator[Event]) -> Iterator[Event]:
+    """inference_mode while an event is made, and not while its receiver works on it."""
+    while True:
+        with torch.inference_mode():
+            event = next(events, None)
+        if event is None:
+            return
+        yield event

@@ -3,6 +3,9 @@
 `begin` lays out the prompt and gives a `Turn`, whose reply is a state machine; `run` is the
 single-session loop around it. An engine that serves many sessions steps the same turns with
 batched forwards.
+
+Work is done ahead, while the user speaks: see `push_audio` and `speculate`. What comes of it is
+what would have come of the question given whole.
 """
 
 from __future__ import annotations
@@ -10,28 +13,27 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 from weakref import WeakSet
 
 import numpy as np
 import torch
-from torch import Tensor
-from transformers import Cache
 
-from omni.audio import SAMPLE_RATE, AudioError
+from omni.audio import AudioError
 from omni.language_model import end_tokens, run_language_model
 from omni.model import OmniForConditionalGeneration
-from omni.processor import OmniProcessor, pad_features
+from omni.processor import OmniProcessor
 from omni.prompt import Message, without_control_tokens
 from omni.session.config import SessionConfig
 from omni.session.events import Done, Event
-from omni.session.reply import Reply, StepInputs
+from omni.session.memory import Heard, Memory
+from omni.session.prefill import Prefill
+from omni.session.question import Question
+from omni.session.reply import Reply, StepInputs, without_gradients
+from omni.session.script import Room, Script, spoken_in, write_script
 from omni.session.speaker import build_speaker
 from omni.session.turn import Turn
-from omni.values import Frames
-
-SILENCE_RMS = 1e-4  # -80 dB of full scale: below any microphone's own noise
 
 
 class SpeechSession:
@@ -42,8 +44,11 @@ class SpeechSession:
     or `begin` is called, so one that nobody listens to is remembered with an empty answer. A
     question that is refused, and a reply that fails, leave the conversation as it was.
 
+    A conversation that outgrows the language model's positions loses its oldest questions and
+    their answers, by the rule of omni.session.script.Room.
+
     `cancel` may be called from any thread; the rest belongs to one thread at a time. Sessions of
-    one model share its weights and nothing else.
+    one model share its weights, and the keys and values of what every conversation begins with.
     """
 
     def __init__(
@@ -60,45 +65,71 @@ class SpeechSession:
         self._config = config or SessionConfig.from_model(model)
         self._clock = clock
         text_config = model.language_model.config.get_text_config()
-        self._max_positions: int = getattr(text_config, "max_position_embeddings", sys.maxsize)
+        positions: int = getattr(text_config, "max_position_embeddings", sys.maxsize)
+        self._room = Room(positions, self._config.max_new_tokens)
         self._ends = end_tokens(model.generation_config, processor.tokenizer.eos_token_id)
         self._speaker = build_speaker(model, self._config)
         self._begun: WeakSet[Turn] = WeakSet()
         # What `cancel` sets: of the newest reply, and of one that is being laid out. Always
         # replaced as a whole, so that another thread sees both or one, and never none.
         self._cancels: tuple[threading.Event, ...] = ()
+        self._prefill = Prefill(model, processor)
         self.reset()
 
     def reset(self) -> None:
         """Forget the conversation. A reply that runs is cancelled and forgotten with it."""
         self.cancel()
         self.history: list[Message] = []
-        self._speech: list[Tensor] = []  # adapted speech [P, H] of each spoken turn
-        self._cache: Cache | None = None
-        self._cached_ids: list[int] = []  # what the cache holds keys and values of
-        self._audio: list[np.ndarray] = []
-        self._text: str | None = None
+        self._heard: list[Heard] = []  # of each spoken turn
+        self._prefill.memory = Memory()
         self._open: Turn | None = None  # begun, and not yet part of the conversation
+        self._question = Question(self._model, self._processor)
 
     def push_audio(self, samples: np.ndarray) -> None:
         """More of the question: [n] float, 16 kHz mono, -1..1. Raises AudioError for others.
 
         A question is spoken or written: audio takes the place of text that was pushed before.
+
+        What can be done now is not left for the question's end. With an encoder in blocks
+        (`block_frames`) each complete block is encoded, and unless a reply runs the LLM reads it;
+        with any other the LLM reads what stands before the speech.
         """
-        samples = np.asarray(samples)
-        if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
-            raise AudioError(
-                f"samples: {list(samples.shape)} {samples.dtype}, must be [n] floats in -1..1 at "
-                f"{SAMPLE_RATE} Hz; omni.audio.load_audio and prepare give these"
-            )
-        self._text = None
-        self._audio.append(samples.astype(np.float32))
+        asked = self._question
+        asked.hear(samples)
+        with torch.inference_mode():
+            asked.listening.listen()
+            if self._open is None and asked.read != asked.listening.positions:
+                script = self._script(*asked.so_far())
+                self._read(script, len(script.labels))
+                asked.read = asked.listening.positions
 
     def push_text(self, text: str) -> None:
         """A written question, in place of all that was pushed before. ValueError if empty."""
-        if not text.strip():
-            raise ValueError(f"text={text!r}: a question needs at least one word")
-        self._audio, self._text = [], text.strip()
+        self._question.write(text)
+
+    @torch.inference_mode()
+    def speculate(self) -> None:
+        """Get ready for the question to end here: encode what was pushed, and unless a reply
+        runs let the LLM read all but the prompt's last position.
+
+        To be called at a short pause, of 100 ms or so. If nothing more is pushed, `begin` and
+        `run` use the work; else it is dropped, and nothing is as if it had been. Where there is
+        nothing to be ready for (silence, too short, too long, text) it does nothing.
+        """
+        if self._question.text is not None:
+            return
+        try:
+            question, heard = self._question.ended()
+        except AudioError:
+            return  # that is `begin`'s to tell, if nothing more comes
+        if self._open is None:
+            script = self._script(question, heard)
+            self._read(script, len(script.ids) - 1)
+
+    def _read(self, script: Script, end: int) -> None:
+        """Let the LLM read the script ahead, if there will be room for a reply."""
+        if len(script.ids) < self._room.positions:
+            self._prefill.run(script, end)
 
     def cancel(self) -> None:
         """Stop the reply that runs before its next token, chunk or event; from any thread.
@@ -110,11 +141,14 @@ class SpeechSession:
             cancelled.set()
 
     def ask(self, question: np.ndarray | str) -> Generator[Event]:
-        """Push one question and answer it; see `run`."""
+        """Push one whole question and answer it; see `run`.
+
+        Nothing is done ahead of it, so the reply's timings tell all that an answer takes.
+        """
         if isinstance(question, str):
             self.push_text(question)
         else:
-            self.push_audio(question)
+            self._question.hear(question)
         return self.run()
 
     def run(self) -> Generator[Event]:
@@ -135,10 +169,10 @@ class SpeechSession:
                 with torch.inference_mode():
                     output = run_language_model(
                         self._model.language_model, inputs.embeddings, cache=inputs.cache,
-                        use_cache=True,
+                        use_cache=True, logits_to_keep=1,
                     )  # fmt: skip
-                yield from _without_gradients(turn.reply.accept(output))
-            for event in _without_gradients(turn.reply.finish()):
+                yield from without_gradients(turn.reply.accept(output))
+            for event in without_gradients(turn.reply.finish()):
                 if isinstance(event, Done):
                     self.remember(turn)
                 yield event
@@ -154,7 +188,9 @@ class SpeechSession:
         """Encode what was pushed and lay out the prompt: the turn whose reply is to be run.
 
         The clock of the reply's timings starts here. The turn becomes part of the conversation
-        by `remember`; one that is still open is cancelled and remembered now.
+        by `remember`; one that is still open is cancelled and remembered now. At a pause that may
+        not be the question's end, run the reply and hold its events back: then either release
+        them and `remember`, or `reopen`.
         Raises AudioError (nothing pushed, silence, too short, too long) and ValueError (control
         tokens in the text, more than the language model has positions for). Such a question is
         dropped; the conversation, and a reply that runs, stay as they were.
@@ -171,27 +207,24 @@ class SpeechSession:
 
     def _lay_out(self, cancelled: threading.Event, before: tuple[threading.Event, ...]) -> Turn:
         started = self._clock()
-        question, speech = self._take_question()
-        history, recordings = self._with(self._open)
-        recordings += [speech] if speech is not None else []
-        ids = self._processor.prompt([*history, question]).ids
-        room = self._max_positions - len(ids)
+        asked, self._question = self._question, Question(self._model, self._processor)
+        question, heard = asked.ended()
+        script = self._script(question, heard)
+        room = self._room.positions - len(script.ids)
         if room < 1:
             raise ValueError(
-                f"conversation: {len(ids)} positions, the language model has {self._max_positions};"
-                " reset the session or ask something shorter"
+                f"question: {len(script.ids)} positions, the language model has "
+                f"{self._room.positions}; ask something shorter"
             )
-        device = self._model.language_model.device
-        frames = Frames.padded(recordings) if recordings else None
-        embeddings = self._model.embed_prompt(torch.tensor([ids], device=device), frames)
         # Nothing can be refused any more: the newer question wins.
         for older in before:
             older.set()
         if self._open is not None:
             self.remember(self._open)
-        cache, known = self._take_cache(ids)
+        # At least one position must be run now: its state predicts the first token.
+        cache, known = self._prefill.take(script.labels[:-1])
         reply = Reply(
-            StepInputs(embeddings[:, known:], cache),
+            StepInputs(script.embeddings(self._model, known), cache),
             decode=self._processor.decode,
             end_tokens=self._ends,
             embed=self._model.embed_tokens,
@@ -201,9 +234,15 @@ class SpeechSession:
             elapsed_ms=lambda: 1e3 * (self._clock() - started),
             cancelled=cancelled,
         )
-        self._open = Turn(question, speech, tuple(ids), reply)
+        self._open = Turn(asked, question, heard, script, reply)
         self._begun.add(self._open)
         return self._open
+
+    def _script(self, question: Message, heard: Heard | None) -> Script:
+        """The prompt of a question, behind the conversation and the turn that is open."""
+        history, before = self._with(self._open)
+        before += [heard] if heard is not None else []
+        return write_script(self._processor, history, before, question, self._room)
 
     def remember(self, turn: Turn) -> None:
         """Make the turn part of the conversation, and keep its keys and values for the next.
@@ -214,8 +253,8 @@ class SpeechSession:
         if self._closes(turn):
             if turn.reply.next_step_inputs() is not None:
                 turn.reply.cancel()
-            self.history, self._speech = self._with(turn)
-            self._cache, self._cached_ids = turn.cached()
+            self.history, self._heard = self._with(turn)
+            self._prefill.give(turn.memory())
 
     def forget(self, turn: Turn) -> None:
         """The turn never was: after an error, the conversation is as before it.
@@ -224,6 +263,17 @@ class SpeechSession:
         """
         if self._closes(turn):
             turn.reply.cancel()
+
+    def reopen(self, turn: Turn) -> None:
+        """The turn never was, and its question goes on: the user had only paused.
+
+        Its audio stands before what was pushed since, as if `begin` had not been called; text
+        that was pushed since takes its place. Counts once, as `forget` does.
+        """
+        if self._closes(turn):
+            turn.reply.cancel()
+            self._prefill.give(turn.memory())
+            self._question = turn.asked.going_on(self._question)
 
     def _closes(self, turn: Turn) -> bool:
         """Whether the turn was still open; it no longer is."""
@@ -234,65 +284,15 @@ class SpeechSession:
         self._open = None
         return True
 
-    def _with(self, turn: Turn | None) -> tuple[list[Message], list[Tensor]]:
+    def _with(self, turn: Turn | None) -> tuple[list[Message], list[Heard]]:
         """Messages and recordings of the conversation and of a turn that follows."""
-        messages, recordings = [*self.history], [*self._speech]
+        messages, recordings = [*self.history], [*self._heard]
         if turn is not None:
-            reply = turn.reply
+            reply, dropped = turn.reply, turn.script.dropped
+            recordings = recordings[spoken_in(messages[:dropped]) :]
             # By its tokens: the text may spell what would steer the model, or be split otherwise.
             ids = without_control_tokens(reply.said_ids, self._processor.tokenizer)
-            messages += [turn.question, Message(role="assistant", text=reply.text, ids=ids)]
-            recordings += [turn.speech] if turn.speech is not None else []
+            answer = Message(role="assistant", text=reply.text, ids=ids)
+            messages = [*messages[dropped:], turn.question, answer]
+            recordings += [turn.heard] if turn.heard is not None else []
         return messages, recordings
-
-    def _take_question(self) -> tuple[Message, Tensor | None]:
-        audio, text = self._audio, self._text
-        self._audio, self._text = [], None
-        if text is not None:
-            return Message(role="user", text=text), None
-        if not audio:
-            raise AudioError("no question: push audio or text before the reply is run")
-        waveform = np.concatenate(audio)
-        mel = self._processor.features(waveform)
-        if float(np.sqrt(np.mean(np.square(waveform)))) < SILENCE_RMS:
-            seconds = len(waveform) / SAMPLE_RATE
-            raise AudioError(
-                f"{seconds:.1f} s of silence: no sound above {SILENCE_RMS:g} of full scale; check "
-                "the microphone"
-            )
-        device = self._model.speech_adapter.linear1.weight.device
-        batch = {name: value.to(device) for name, value in pad_features([mel]).items()}
-        speech = self._model.encode_speech(**batch).sequence(0)
-        return Message(role="user", positions=speech.shape[0]), speech
-
-    def _take_cache(self, ids: list[int]) -> tuple[Cache | None, int]:
-        """The cache of the turns before, cut to what this prompt shares with it, and its length.
-
-        It is the reply's from now on: a forward that fails leaves it half written.
-        """
-        cache, cached = self._cache, self._cached_ids
-        self._cache, self._cached_ids = None, []
-        if cache is None:
-            return None, 0
-        # At least one position must be run again: its state predicts the first token.
-        known = _common_prefix(cached, ids[:-1])
-        if known < len(cached):
-            cache.crop(known - len(cached))  # negative: so many positions go
-        return cache, known
-
-
-def _common_prefix(first: list[int], second: list[int]) -> int:
-    """How many ids the two have in common from the start."""
-    pairs = enumerate(zip(first, second, strict=False))
-    unlike = (place for place, (a, b) in pairs if a != b)
-    return next(unlike, min(len(first), len(second)))
-
-
-def _without_gradients(events: Iterator[Event]) -> Iterator[Event]:
-    """inference_mode while an event is made, and not while its receiver works on it."""
-    while True:
-        with torch.inference_mode():
-            event = next(events, None)
-        if event is None:
-            return
-        yield event

@@ -5,34 +5,39 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor
-from transformers import Cache, DynamicLayer
 
 from omni.prompt import Message
+from omni.session.memory import Heard, Memory
+from omni.session.question import Question
 from omni.session.reply import Reply
+from omni.session.script import Script
 
 
 @dataclass(frozen=True, eq=False)
 class Turn:
     """What `SpeechSession.begin` gives and `remember` takes: no answer lands elsewhere.
 
-    question: as the conversation will hold it; speech: [P, H], its adapted speech, None if it was
-    written; prompt_ids: all that the LLM is fed before it answers; reply: the state machine.
+    asked: what was pushed; question: as the conversation will hold it; heard: its adapted speech,
+    None if it was written; script: the prompt; reply: the state machine.
     """
 
+    asked: Question
     question: Message
-    speech: Tensor | None
-    prompt_ids: tuple[int, ...]
+    heard: Heard | None
+    script: Script
     reply: Reply
 
-    def cached(self) -> tuple[Cache | None, list[int]]:
-        """The reply's keys and values and the ids that they are of; none if they cannot be cut."""
-        cache = self.reply.cache
-        layers = [] if cache is None else cache.layers
-        # Only plain layers keep every position, and so can be cut back.
-        plain = [layer for layer in layers if type(layer) is DynamicLayer]
-        lengths = {layer.get_seq_length() for layer in plain}
-        # Several lengths: some layers are shared, or a forward broke off between two.
-        if len(plain) < len(layers) or len(lengths) != 1:
-            return None, []
+    @property
+    def speech(self) -> Tensor | None:
+        """[P, H]: the adapted speech of the question; None if it was written."""
+        return None if self.heard is None else self.heard.positions
+
+    @property
+    def prompt_ids(self) -> tuple[int, ...]:
+        """All that the LLM is fed before it answers."""
+        return self.script.ids
+
+    def memory(self) -> Memory:
+        """The reply's keys and values, of the prompt and of what was said."""
         # The last token said may have been fed or not: the cache itself knows.
-        return cache, [*self.prompt_ids, *self.reply.token_ids][: lengths.pop()]
+        return Memory.of(self.reply.cache, [*self.script.labels, *self.reply.token_ids])

@@ -200,6 +200,6 @@ def _answer(
     *unanswered, question = waiting or [""]
     waiting.clear()
     past += [Exchange(one) for one in unanswered]
-    if isinstance(question, Recording) and question.speech is not None:
-        question.samples = None  # heard and answered: the model needs no more than its speech
+    if isinstance(question, Recording) and question.heard is not None:
+        question.samples = None  # heard and answered: the model needs its samples no more
     past.append(Exchange(question, text, ids))

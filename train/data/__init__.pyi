@@ -7,6 +7,7 @@ from .batches import examples as examples
 from .batches import mask_spans as mask_spans
 from .batches import on_device as on_device
 from .batches import recordings_of as recordings_of
+from .batches import spread as spread
 from .feasible import Limits as Limits
 from .feasible import speakable as speakable
 from .feasible import units_of as units_of

@@ -103,6 +103,13 @@ def examples(manifest: Manifest, *splits: str) -> list[Example]:
     return found
 
 
+def spread(items: list[Example], count: int | None) -> list[Example]:
+    """`count` of the items, evenly over them; all if there are fewer, or with None."""
+    if count is None or len(items) <= count:
+        return items
+    return [items[place * len(items) // count] for place in range(count)]
+
+
 def recordings_of(items: Sequence[Example]) -> list[Path]:
     """Every recording once, in order. Raises UserError that names those that are missing."""
     paths = list(dict.fromkeys(path for example in items for path in example.recordings))

@@ -3,6 +3,8 @@ from .choosing import common_language as common_language
 from .evaluate import Evaluation as Evaluation
 from .evaluate import EvaluationConfig as EvaluationConfig
 from .judges import Ear as Ear
+from .keeping import measure_kept as measure_kept
+from .keeping import read_prompts as read_prompts
 from .report import difference as difference
 from .table import table_head as table_head
 from .table import table_rows as table_rows

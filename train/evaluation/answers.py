@@ -89,13 +89,6 @@ def last_answers(items: Sequence[Example]) -> list[Example]:
     return list(last.values())
 
 
-def spread(items: list[Example], count: int) -> list[Example]:
-    """`count` of the items, evenly over them; all if there are fewer."""
-    if len(items) <= count:
-        return items
-    return [items[place * len(items) // count] for place in range(count)]
-
-
 def _until(ids: list[int], ends: set[int]) -> list[int]:
     """Up to the end token, with it."""
     for place, token in enumerate(ids):

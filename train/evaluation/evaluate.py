@@ -31,13 +31,13 @@ from train.data import (
     data_of,
     examples,
     on_device,
+    spread,
 )
 from train.evaluation.answers import (
     generate,
     in_writing,
     last_answers,
     speak_answers,
-    spread,
     with_others_audio,
 )
 from train.evaluation.journal import Journal

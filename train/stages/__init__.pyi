@@ -24,3 +24,4 @@ from .stage1 import Stage1 as Stage1
 from .stage1 import train_stage1 as train_stage1
 from .stage2 import Stage2 as Stage2
 from .stage2 import train_stage2 as train_stage2
+from .teacher import untrained as untrained

@@ -35,12 +35,12 @@ def mini_stage1() -> Stage1:
         prompt=PromptConfig(speech_line=SPEECH, system="You are Mini, a helpful assistant."),
         loop=LoopConfig(
             epochs=1,
-            max_steps=1400,  # of 16: 22,400 questions
+            max_steps=400,  # of 16: 6,400 questions
             batch_size=16,
             learning_rate=6e-4,
             bf16=True,
-            save_steps=100,
-            eval_steps=250,
+            save_steps=80,
+            eval_steps=200,
         ),
         language_model="lora",
         lora=Lora(rank=16, alpha=32),
@@ -54,7 +54,7 @@ def mini_stage1() -> Stage1:
 def mini_align() -> Align:
     """The adapter alone, before stage 1: some minutes."""
     recipe = align_recipe(mini_stage1())
-    loop = replace(recipe.loop, max_steps=3000, batch_size=32, learning_rate=1.5e-3, save_steps=250)
+    loop = replace(recipe.loop, max_steps=2000, batch_size=32, learning_rate=1.5e-3, save_steps=300)
     return replace(recipe, loop=loop)
 
 
@@ -64,10 +64,23 @@ def mini_units() -> UnitsRecipe:
 
 
 def mini_vocoder() -> VocoderRecipe:
-    """The nano's vocoder: the voice is the same, and so are its 80 ms of right context."""
-    return replace(nsf_vocoder(mini_units().clusters), answer_share=3)
+    """The nano's vocoder, and its 80 ms of right context; fewer passes, for clips are many."""
+    vocoder = nsf_vocoder(mini_units().clusters)
+    loop = replace(vocoder.loop, epochs=1, max_steps=3500)
+    return replace(vocoder, loop=loop, answer_share=3)
 
 
 def mini_stage2() -> Stage2:
-    """The nano's unit decoder, above states that are twice as wide."""
-    return replace(nano_stage2(), hearing=mini_stage1(), units=mini_units().clusters)
+    """The nano's unit decoder, above states that are twice as wide.
+
+    Of a fifth of the answers: to run the LLM over each once takes longer than to learn from them.
+    """
+    nano = nano_stage2()
+    return replace(
+        nano,
+        hearing=mini_stage1(),
+        units=mini_units().clusters,
+        loop=replace(nano.loop, epochs=1, max_steps=900),
+        answers=6_000,
+        clean_alone=True,
+    )

@@ -24,7 +24,16 @@ from omni.loading import load
 from omni.metrics import unit_error_rate
 from omni.unit_decoder import UnitDecoder, UnitDecoderConfig
 from omni.values import Frames
-from train.data import Limits, added, data_of, examples, plain, speakable, tokenizer_digest
+from train.data import (
+    Limits,
+    added,
+    data_of,
+    examples,
+    plain,
+    speakable,
+    spread,
+    tokenizer_digest,
+)
 from train.loop import Freeze, LoopConfig, begin_run, check_installed, filled, part_of, train
 from train.stages.stage1 import Stage1
 from train.stages.states import CachedStates, ResponseTokens, cache_states, collate, heard_by
@@ -38,7 +47,10 @@ class Stage2:
 
     hearing: stage 1's recipe: questions come in as they did there. units: K of the extractor.
     gate_fusion: the decoder also reads the token that each state predicts. max_infeasible: the
-    share of pairs without a CTC path that may be left out; above, training is refused.
+    share of pairs without a CTC path that may be left out; above, training is refused. answers:
+    so many of the training's, evenly over it; None: all. clean_alone: each answer after the clean
+    recording of its question, not also after augmented ones and after the question in writing;
+    the LLM is run over every answer once for each.
     """
 
     hearing: Stage1
@@ -52,6 +64,8 @@ class Stage2:
     step_embedding: bool = False
     gate_fusion: bool = added(False)
     max_infeasible: float = 0.01
+    answers: int | None = added(None)
+    clean_alone: bool = added(False)
 
     def decoder(self, input_width: int) -> UnitDecoderConfig:
         """The unit decoder's configuration above an LLM of this width."""
@@ -129,7 +143,7 @@ def train_stage2(
     model.requires_grad_(False)
     held_out = any(record.split == "validation" for record in manifest.records)
     limits = Limits(units=recipe.units, upsample=recipe.upsample, share=recipe.max_infeasible)
-    training = speakable(examples(manifest, "train"), processor, limits)
+    training = spread(speakable(examples(manifest, "train"), processor, limits), recipe.answers)
     validation = speakable(examples(manifest, "validation"), processor, limits) if held_out else []
     run = begin_run(
         output,
@@ -156,6 +170,7 @@ def train_stage2(
         recipe.loop,
         output / "states",
         frames,
+        clean_alone=recipe.clean_alone,
     )
     torch.manual_seed(recipe.loop.seed)  # of the decoder's first weights
     config = recipe.decoder(model.config.hidden_size)

@@ -124,11 +124,13 @@ def cache_states(
     loop: LoopConfig,
     folder: Path,
     frames: Path | None,
+    *,
+    clean_alone: bool = False,
     batch_size: int = 32,
 ) -> tuple[RaggedStore, tuple[int, ...]]:
     """The states that predict each response, for every variant: clean, augmented, and written.
 
-    The model comes to lie on the loop's device; on a GPU its LLM computes in the loop's type.
+    The model comes to lie on the loop's device; its LLM computes in the loop's type.
     """
     made_of = {
         "model": heard_by(model),
@@ -143,9 +145,10 @@ def cache_states(
     if device.type == "cuda":
         move(model.language_model, dtype=dtype)
         move(model.speech_adapter, dtype=dtype)
+    if dtype != torch.float32:
         made_of["dtype"] = str(dtype)
     augmented = (hearing.cached_variants or 0) if hearing.augmentation is not None else 0
-    variants = (CLEAN, *range(1, augmented + 1), WRITTEN)
+    variants = (CLEAN,) if clean_alone else (CLEAN, *range(1, augmented + 1), WRITTEN)
     dialogues = Dialogues([*training, *validation], processor, ears)
     # Examples of like length share a batch.
     order = sorted(range(len(dialogues)), key=dialogues.lengths.__getitem__)
@@ -163,7 +166,10 @@ def cache_states(
                               written=variant == WRITTEN)
             for index, variant in (work[key] for key in batch)
         ]  # fmt: skip
-        states = model.teacher_forced_states(**on_device(pad(rows), model.device))
+        # As the weights train on a CPU: kept in float32, multiplied in what is fast there.
+        fast = device.type == "cpu" and dtype != torch.float32
+        with torch.autocast(device.type, dtype, enabled=fast):
+            states = model.teacher_forced_states(**on_device(pad(rows), model.device))
         return [states.sequence(row) for row in range(len(rows))]
 
     store = fill(

@@ -225,8 +225,9 @@ def test_a_forward_that_fails_leaves_the_conversation_as_it_was(
 
 
 def test_each_position_is_fed_once_within_a_reply(monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = Counted(monkeypatch)
-    answer(session(), question())
+    fresh = tiny_model()  # of which nothing is known yet
+    counted = Counted(monkeypatch, fresh)
+    answer(SpeechSession(fresh, processor(), SHORT), question())
     prompt = processor()(audio=question())["input_ids"].shape[1]
     assert counted.fed == [prompt] + [1] * 9
 
@@ -243,7 +244,7 @@ def test_a_second_turn_feeds_only_what_the_cache_does_not_hold(
     answer(talk, question())
     counted = Counted(monkeypatch)
     answer(talk, "Tell me")
-    whole = len(talk._cached_ids) - len(words)
+    whole = len(talk._prefill.memory.labels) - len(words)
     # All but the first turn's prompt and the words that were fed: end token, question, header.
     assert counted.fed == [whole - first - len(words)] + [1] * len(words)
 

@@ -428,7 +428,7 @@ def test_an_answer_that_is_spelled_unusually_is_not_computed_again(
     end = processor().tokenizer.eos_token_id
     say(monkeypatch, [*words, end, end])  # the second is of the second turn
     answer(talk, FIRST)
-    cached = len(talk._cached_ids)
+    cached = len(talk._prefill.memory.labels)
     counted = Counted(monkeypatch)
     talk.push_text(SECOND)
     turn = talk.begin()
@@ -443,10 +443,10 @@ def test_a_cancel_before_the_first_event_keeps_what_earlier_turns_computed(
     with monkeypatch.context() as patch:
         say(patch, [*spelled("it is"), processor().tokenizer.eos_token_id])
         answer(talk, FIRST)
-    cached = len(talk._cached_ids)
+    cached = len(talk._prefill.memory.labels)
     talk.ask(FIRST).close()
     counted = Counted(monkeypatch)
     talk.push_audio(question())
     turn = talk.begin()
     step(turn)
-    assert counted.fed == [len(turn.prompt_ids) - cached]
+    assert sum(counted.fed) == len(turn.prompt_ids) - cached

@@ -108,7 +108,7 @@ def test_sound_is_kept_until_it_was_heard_and_answered() -> None:
     assert recording is not None
     asked_of([voice, assistant("yes")])
     assert recording.samples is not None  # nobody has encoded it
-    recording.speech = object()  # type: ignore[assignment]
+    recording.heard = object()  # type: ignore[assignment]
     asked_of([voice, assistant("")])
     assert recording.samples is not None  # it may be asked again
     asked_of([voice, assistant("yes")])

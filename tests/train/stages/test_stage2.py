@@ -18,9 +18,9 @@ from omni.speech_adapter import SpeechAdapterConfig
 from omni.unit_decoder import UnitDecoder
 from omni.values import Frames
 from tests.tiny import UNITS, tiny_bases, tiny_records
-from train.data.batches import Collate, Dialogues, examples
+from train.data.batches import Collate, Dialogues, examples, spread
 from train.data.features import LiveEars
-from train.data.fingerprint import state_content
+from train.data.fingerprint import state_content, state_key
 from train.loop import LoopConfig
 from train.loop.order import Item
 from train.stages.stage1 import Stage1, join_bases
@@ -111,6 +111,27 @@ def test_cached_states_are_those_of_a_forward_now(
             read = states[Item(epoch, index)]["states"]
             assert torch.allclose(read, now, atol=5e-3)
             assert len(read) == int((batch["labels"] != -100).sum())
+
+
+def test_a_recipe_may_take_some_of_the_answers_after_clean_questions_alone(
+    stage1: Path, trained: Path, manifest: Manifest, tmp_path: Path
+) -> None:
+    items = examples(manifest, "train")
+    few = spread(items, 3)
+    assert len(few) == 3 < len(items)
+    assert [few[0], few[-1]] == [items[0], items[2 * len(items) // 3]]
+    recipe = replace(RECIPE, answers=3, clean_alone=True)
+    train_stage2(stage1, manifest, recipe=recipe, output=tmp_path)
+    model, processor = load(stage1)
+    kept, variants = cache_states(
+        model, processor, few, [], RECIPE.hearing, RECIPE.loop, tmp_path / "states", frames=None,
+        clean_alone=True,
+    )  # fmt: skip
+    assert variants == (CLEAN,)
+    assert all(state_key(state_content(item), CLEAN) in kept for item in few)
+    left_out = [state_key(state_content(item), CLEAN) for item in items if item not in few]
+    assert not any(key in kept for key in left_out)
+    assert state_key(state_content(few[0]), WRITTEN) not in kept
 
 
 def test_with_gate_fusion_training_reads_what_speaking_reads(

@@ -1,0 +1,66 @@
+"""What the LLM has been run over: keys and values, and what each of their positions is.
+
+A prompt takes of them what it shares with them from the start; what differs is cut off. Work that
+was done ahead and then proves useless needs no other undoing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+from transformers import Cache, DynamicLayer
+
+# What stands at a position of the LLM: a token, by its id, or a piece of speech, by what it was
+# made of: (number of the recording, samples that it depends on, place). Two positions with the
+# same label, behind the same labels, have the same keys and values.
+Label = int | tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Adapted speech: positions [P, H], and a label for each."""
+
+    positions: Tensor
+    labels: tuple[Label, ...]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A cache and the labels of its positions; empty without either."""
+
+    cache: Cache | None = None
+    labels: tuple[Label, ...] = ()
+
+    @classmethod
+    def of(cls, cache: Cache | None, labels: Sequence[Label]) -> Memory:
+        """Of a cache that holds the first of these labels, it knows how many; empty if it can't
+        be cut."""
+        length = plain_length(cache)
+        return cls() if length is None else cls(cache, tuple(labels[:length]))
+
+    def shared(self, labels: Sequence[Label]) -> int:
+        """How many of these labels it holds, from the start."""
+        pairs = enumerate(zip(self.labels, labels, strict=False))
+        unlike = (place for place, (own, other) in pairs if own != other)
+        return next(unlike, min(len(self.labels), len(labels)))
+
+    def cut(self, length: int) -> Cache | None:
+        """The cache with its first `length` positions alone, None without any; it is the caller's
+        from now on."""
+        if not length:
+            return None
+        if self.cache is not None and length < len(self.labels):
+            self.cache.crop(length - len(self.labels))  # negative: so many positions go
+        return self.cache
+
+
+def plain_length(cache: Cache | None) -> int | None:
+    """How many positions a cache holds; None if it can't be cut."""
+    layers = [] if cache is None else cache.layers
+    # Only plain layers keep every position, and so can be cut back.
+    plain = [layer for layer in layers if type(layer) is DynamicLayer]
+    lengths = {layer.get_seq_length() for layer in plain}
+    # Several lengths: some layers are shared, or a forward broke off between two.
+    return lengths.pop() if len(plain) == len(layers) and len(lengths) == 1 else None
