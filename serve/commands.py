@@ -70,7 +70,7 @@ def run_command(
     from rich.console import Console
 
     from omni.commands import settle_threads, start, warm_up
-    from serve.web import read_settings
+    from serve.web import bind, read_settings
 
     settings = read_settings(
         config,
@@ -82,6 +82,7 @@ def run_command(
             "threads": threads, "device": device, "dtype": dtype,
         },
     )  # fmt: skip
+    door = bind(settings)
     console = Console(stderr=True)
     with console.status(f"loading {settings.checkpoint or 'nano'} ..."):
         with without_garbage_collection():
@@ -98,8 +99,6 @@ def run_command(
             settle_threads(model, processor, known.base)
         warm_up(model, processor, known.base)
         silero()
+    told = "\n".join(describe(settings, known, door.getsockname()[1]))
     with Engine(model, processor, max_sessions=settings.max_sessions) as engine:
-        serve(
-            settings, engine, known,
-            started=lambda: typer.echo("\n".join(describe(settings, known))),
-        )  # fmt: skip
+        serve(settings, engine, known, door, started=lambda: typer.echo(told))

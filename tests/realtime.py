@@ -108,6 +108,13 @@ class Desk:
         item = {"type": "message", "role": "user", "content": content}
         return self.send("conversation.item.create", item=item, **fields)
 
+    def write_unread(self, text: str) -> None:
+        """A question in writing and its answer, while the client takes nothing."""
+        content = [{"type": "input_text", "text": text}]
+        item = {"type": "message", "role": "user", "content": content}
+        self.talk.handle(json.dumps({"type": "conversation.item.create", "item": item}), 32)
+        self.talk.handle('{"type": "response.create"}', 32)
+
     def events(self) -> list[Event]:
         """What waits to be sent, each as the official client takes it."""
         found = []
@@ -119,9 +126,9 @@ class Desk:
                 found.append(checked(done.value.as_text()))
         return found
 
-    def pump(self) -> None:
-        """Do what the engine has posted, at least one thing."""
-        self._posted.get(timeout=WAIT_S)()
+    def pump(self, wait_s: float = WAIT_S) -> None:
+        """Do the next thing that the engine posts. Raises Empty if it posts nothing."""
+        self._posted.get(timeout=wait_s)()
 
     def until(self, type: str) -> list[Event]:
         """All events up to the first of that type."""

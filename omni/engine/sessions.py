@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
+from typing import Any
 
 import numpy as np
 
@@ -141,12 +142,21 @@ class EngineSession:
         self._session = RewritableSession(engine.model, engine.processor, config)
         self._stale = False
 
-    def configure(self, config: SessionConfig, *, system: str | None = None) -> None:
-        """How the replies from the next one on are made; system: the system message, None for the
-        checkpoint's own."""
+    def configure(
+        self,
+        config: SessionConfig,
+        *,
+        system: str | None = None,
+        tools: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        """How the replies from the next one on are made.
+
+        system: the system message, None for the checkpoint's own. tools: what its chat template
+        is to tell the model that it may call.
+        """
         processor = self._engine.processor
-        if system is not None:
-            processor = processor.with_system(system)
+        if system is not None or tools:
+            processor = processor.with_prompt(system, tools)
 
         def work() -> None:
             self._session = RewritableSession(self._engine.model, processor, config)

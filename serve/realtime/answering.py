@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from json import dumps, loads
 from typing import Any
 
 from omni.engine import Begun, EngineEvent, EngineSession
@@ -26,7 +27,7 @@ Post = Callable[[Callable[[], None]], None]
 
 
 class Answering:
-    """base: how the checkpoint answers. takes_system: whether it knows system messages.
+    """base: how the checkpoint answers. takes_system, takes_tools: see Model.
     read_input: the items that a response brings -> what is asked by them."""
 
     def __init__(
@@ -39,6 +40,7 @@ class Answering:
         *,
         base: SessionConfig,
         takes_system: bool,
+        takes_tools: bool,
         post: Post,
         read_input: Callable[[list[dict[str, Any]]], Asked],
     ) -> None:
@@ -49,12 +51,15 @@ class Answering:
         self._outbox = outbox
         self._base = base
         self._takes_system = takes_system
+        self._takes_tools = takes_tools
         self._post = post
         self._read_input = read_input
-        self._configured: tuple[SessionConfig, str | None] = (base, None)
+        # Tools as JSON, which can be compared.
+        self._configured: tuple[SessionConfig, str | None, tuple[str, ...]] = (base, None, ())
         self._wanted: SessionObject | None = None  # answered when the running one has ended
         self.active: Reply | None = None
         self._cut_ms: float | None = None
+        self._after: str | None = None  # the item that the active response answers
 
     def create(self, session: SessionObject, params: ResponseParams | None = None) -> None:
         """Answer now. Raises Refused where another response is active, or its input is bad."""
@@ -69,7 +74,7 @@ class Answering:
             self._conversation.asked() if params.input is None else self._read_input(params.input)
         )
         reply = self.active = self._reply(session, params)
-        self._cut_ms = None
+        self._cut_ms, self._after = None, self._conversation.last_id
         reply.create()
         question = asked.question
         if question is None:  # nobody asked: what the model is told to say stands for it
@@ -84,6 +89,8 @@ class Answering:
         self._live.ask(
             lambda event: self._post(lambda: self._hear(reply, event)), question, asked.past
         )
+        if self._outbox.is_full:  # of the response before
+            self._engine.pause()
 
     def want(self, session: SessionObject) -> None:
         """Answer as soon as no other response is active."""
@@ -164,9 +171,11 @@ class Answering:
         if self._takes_system:
             said = params.instructions if params.instructions else session.instructions
             system = "\n".join(filter(None, [said, *asked.system])) or None
-        if self._configured != (config, system):
-            self._configured = (config, system)
-            self._engine.configure(config, system=system)
+        given = (params.tools if params.tools is not None else session.tools) or []
+        tools = tuple(dumps(tool.template_form()) for tool in given) if self._takes_tools else ()
+        if self._configured != (config, system, tools):
+            self._configured = (config, system, tools)
+            self._engine.configure(config, system=system, tools=[loads(tool) for tool in tools])
             self._live.begin_anew()
 
     def _hear(self, reply: Reply, event: EngineEvent) -> None:
@@ -174,15 +183,7 @@ class Answering:
         if reply is not self.active:
             return
         if isinstance(event, Begun):
-            previous = self._conversation.last_id
-            if reply.settings.remembered:
-                try:
-                    self._conversation.add(reply.entry)
-                except Refused as refused:
-                    self.stop("client_cancelled")
-                    log.warning("%s", refused)
-                    return
-            reply.begin(event, previous)
+            self._begin(reply, event)
         elif isinstance(event, TextDelta):
             reply.text(event)
         elif isinstance(event, AudioDelta):
@@ -203,6 +204,19 @@ class Answering:
             self._fail(
                 reply, "server_error", "response_failed", "The server failed to make this response"
             )
+
+    def _begin(self, reply: Reply, begun: Begun) -> None:
+        previous = None
+        if reply.settings.remembered:
+            # After what it answers, whatever has been added since.
+            after = self._after if self._conversation.holds(self._after) else None
+            try:
+                previous = self._conversation.add(reply.entry, after)
+            except Refused as refused:
+                self._engine.cancel()
+                self._fail(reply, "invalid_request_error", refused.code, refused.message)
+                return
+        reply.begin(begun, previous)
 
     def _fail(self, reply: Reply, kind: str, code: str, message: str) -> None:
         self._end(reply, "failed", error={"type": kind, "code": code, "message": message})

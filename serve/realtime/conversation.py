@@ -84,7 +84,7 @@ class Conversation:
         Returns the id of the item before it. Raises Refused for an id that is taken, a previous
         item that is not there, and a conversation that is full.
         """
-        if any(known.item.id == entry.item.id for known in self._entries):
+        if self.holds(entry.item.id):
             raise Refused(
                 "item_already_exists",
                 f"item.id={entry.item.id!r}: is taken; choose another or leave it out",
@@ -108,15 +108,13 @@ class Conversation:
         """The id of the last item."""
         return self._entries[-1].item.id if self._entries else None
 
+    def holds(self, item_id: str | None) -> bool:
+        """Whether there is an item of that id."""
+        return any(entry.item.id == item_id for entry in self._entries)
+
     def find(self, item_id: str) -> Entry:
         """The item of that id. Raises Refused."""
         return self._entries[self._place(item_id, "item_id")]
-
-    def before(self, item_id: str) -> str | None:
-        """The id of the item before that one; None too where the item is gone."""
-        ids = [entry.item.id for entry in self._entries]
-        place = ids.index(item_id) if item_id in ids else 0
-        return ids[place - 1] if place else None
 
     def delete(self, item_id: str) -> None:
         """Forget an item. Raises Refused."""

@@ -38,7 +38,7 @@ class LiveQuestion:
 
     def drop(self) -> None:
         """The turn never was."""
-        self._spoken = []
+        self._spoken, self._ended = [], None
         self._engine.drop()
 
     def begin_anew(self) -> None:

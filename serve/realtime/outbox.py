@@ -31,7 +31,7 @@ class Outbox:
         self._high_ms = high_ms
         self._full = full
         self._ready = ready
-        self._is_full = False
+        self.is_full = False
         self.audio_ms = 0.0
 
     def put(
@@ -64,9 +64,9 @@ class Outbox:
 
     def _count(self, audio_ms: float) -> None:
         self.audio_ms = max(0.0, self.audio_ms + audio_ms)
-        if not self._is_full and self.audio_ms > self._high_ms:
-            self._is_full = True
+        if not self.is_full and self.audio_ms > self._high_ms:
+            self.is_full = True
             self._full()
-        elif self._is_full and self.audio_ms < self._high_ms / 2:
-            self._is_full = False
+        elif self.is_full and self.audio_ms < self._high_ms / 2:
+            self.is_full = False
             self._ready()

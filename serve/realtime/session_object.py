@@ -111,6 +111,11 @@ class FunctionTool(Wire):
     description: str | None = None
     parameters: dict[str, Any] | None = None
 
+    def template_form(self) -> dict[str, Any]:
+        """As chat templates take it."""
+        inner = self.model_dump(exclude={"type"}, exclude_none=True)
+        return {"type": "function", "function": inner}
+
 
 ToolChoice = Literal["none", "auto", "required"]
 

@@ -71,7 +71,8 @@ class Talk:
         live = LiveQuestion(engine)
         self._answering = Answering(
             engine, live, self._conversation, self._conversation_id, outbox,
-            base=model.base, takes_system=model.takes_system, post=post,
+            base=model.base, takes_system=model.takes_system,
+            takes_tools=model.takes_tools, post=post,
             read_input=lambda values: self._editing.read_input(values),
         )  # fmt: skip
         self._editing = Editing(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import logging
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,6 @@ from omni.session import SessionConfig
 from serve.realtime import Model, Recogniser
 from serve.web.app import create_app
 from serve.web.settings import ServeSettings
-
-log = logging.getLogger(__name__)
 
 # Above every limit that can be set: what is too large is told, and the connection stays.
 LARGEST_MESSAGE = 32 << 20
@@ -56,30 +54,66 @@ def find_recogniser(name: str) -> Recogniser:
     return found
 
 
-def describe(settings: ServeSettings, model: Model) -> list[str]:
+def describe(settings: ServeSettings, model: Model, port: int) -> list[str]:
     """What start-up tells: what is served, where, for whom, within which limits."""
     scheme = "wss" if settings.ssl_certificate else "ws"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     door = f"{len(settings.api_keys)} API keys" if settings.api_keys else "no API key"
     limits = ", ".join(f"{name}={value:g}" for name, value in vars(settings.limits).items())
     return [
         f"model: {model.name}; {'instructions' if model.takes_system else 'no instructions'}, "
         f"{'tools' if model.takes_tools else 'no tools'}, questions up to {model.longest_s:g} s",
-        f"address: {scheme}://{settings.host}:{settings.port}/v1/realtime, {door}",
+        f"address: {scheme}://{host}:{port}/v1/realtime, {door}",
         f"limits: max_sessions={settings.max_sessions}, {limits}",
     ]
 
 
+def bind(settings: ServeSettings) -> socket.socket:
+    """The address, taken, before anything is loaded. Nobody can connect yet.
+
+    Raises OSError, which names it, for one that is taken or not there.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    door = socket.socket(family, socket.SOCK_STREAM)
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        door.bind((settings.host, settings.port))
+    except OSError as error:
+        door.close()
+        named = f"{settings.host}:{settings.port}"
+        raise OSError(error.errno, error.strerror or str(error), named) from None
+    return door
+
+
+class Server(uvicorn.Server):
+    """One that says when clients can connect."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._tell = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's."""
+        await super().startup(sockets)
+        self._tell()
+
+
 def serve(
-    settings: ServeSettings, engine: Engine, model: Model, *, started: Callable[[], None]
+    settings: ServeSettings,
+    engine: Engine,
+    model: Model,
+    door: socket.socket,
+    *,
+    started: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until a signal ends it; running sessions are closed with 1012, "come back"."""
     app = create_app(settings, engine, model)
     config = uvicorn.Config(
-        app, host=settings.host, port=settings.port, log_level="warning", access_log=False,
+        app, log_level="warning", access_log=False,
         ws="websockets-sansio", ws_max_size=LARGEST_MESSAGE, ws_per_message_deflate=False,
         ws_ping_interval=PING_S, ws_ping_timeout=PONG_S, server_header=False,
         ssl_certfile=settings.ssl_certificate, ssl_keyfile=settings.ssl_key,
         timeout_graceful_shutdown=5,
     )  # fmt: skip
-    started()
-    uvicorn.Server(config).run()
+    with door:
+        Server(config, started).run(sockets=[door])

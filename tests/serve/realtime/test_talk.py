@@ -1,16 +1,20 @@
 """A session without a network: what is told, in which order, and what is remembered of it."""
 
 import base64
+import copy
 import json
 from collections.abc import Iterator
+from queue import Empty
 
 import numpy as np
 import pytest
 import torch
 
 from omni.engine import Engine
+from omni.processor import OmniProcessor
 from omni.session import SessionConfig
 from omni.session.events import Done
+from serve.realtime.events import BufferCleared
 from serve.realtime.limits import Limits
 from serve.realtime.messages import CLIENT_EVENTS
 from tests.realtime import (
@@ -25,7 +29,7 @@ from tests.realtime import (
     types,
 )
 from tests.talk import SHORT, answer, model, processor, session
-from tests.tiny import question
+from tests.tiny import question, tiny_config, tiny_tokenizer
 
 torch.set_num_threads(1)
 ASKED, ALSO = "What is two and two?", "How warm is it?"
@@ -307,6 +311,30 @@ def test_what_a_client_clears_was_never_said(desk: Desk) -> None:
     assert usage["input_token_details"]["audio_tokens"] == 10
 
 
+def test_a_turn_that_was_ended_and_not_asked_outlives_a_change_of_rules(desk: Desk) -> None:
+    desk.manual().say(question())
+    desk.send("input_audio_buffer.commit")
+    desk.update(audio={"input": {"turn_detection": {"type": "server_vad"}}})
+    usage = desk.answer()[-1]["response"]["usage"]
+    assert usage["input_token_details"]["audio_tokens"] == 10
+
+
+def test_what_is_asked_while_an_answer_begins_stands_after_it(desk: Desk) -> None:
+    desk.write(ASKED, previous_item_id=None)
+    desk.send("response.create")  # the engine has not said anything yet
+    later = only(desk.write(ALSO), "conversation.item.added")["item"]["id"]
+    events = desk.until("response.done")
+    said = only(events, "response.output_item.done")["item"]["id"]
+    (also,) = desk.send(
+        "conversation.item.create",
+        item={"type": "message", "role": "system", "content": []}, previous_item_id=said,
+    )[:1]  # fmt: skip
+    assert also["previous_item_id"] == said
+    talk = session()
+    answer(talk, ASKED)
+    assert transcript(desk.answer()) == answer(talk, ALSO)[1].text and later
+
+
 # What is cancelled
 
 
@@ -351,8 +379,7 @@ def test_an_answer_that_is_cut_while_it_is_made_keeps_what_was_heard(engine: Eng
 
 def test_a_slow_client_stops_its_own_answer_alone(engine: Engine) -> None:
     desk = Desk(engine, LONG, limits=Limits(unsent_audio_s=0.5))
-    desk.write(ASKED)
-    desk.talk.handle('{"type": "response.create"}', 32)
+    desk.write_unread(ASKED)
     for _ in range(200):  # nobody takes anything
         if desk.outbox.audio_ms > 500:
             break
@@ -361,6 +388,17 @@ def test_a_slow_client_stops_its_own_answer_alone(engine: Engine) -> None:
     assert ahead > 500
     told = desk.settle()
     assert "response.done" not in types(told)
+    assert desk.until("response.done")[-1]["response"]["status"] == "incomplete"
+
+
+def test_an_answer_waits_where_the_one_before_it_has_not_been_taken(engine: Engine) -> None:
+    desk = Desk(engine, LONG)
+    desk.outbox.put(BufferCleared(), audio_ms=2_500)
+    desk.write_unread(ASKED)
+    desk.pump()  # it has begun
+    with pytest.raises(Empty):
+        desk.pump(wait_s=1)
+    assert desk.talk._answering.active is not None
     assert desk.until("response.done")[-1]["response"]["status"] == "incomplete"
 
 
@@ -422,6 +460,23 @@ def test_tools_are_taken_and_that_nothing_comes_of_them_is_logged_once(
     assert desk.update(tools=[tool])["session"]["tools"][0]["name"] == "now"
     desk.update(tools=[tool])
     assert sum("no place for" in record.message for record in caplog.records) == 1
+
+
+def test_a_template_with_a_place_for_tools_is_given_them() -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    tokenizer.chat_template = (
+        "{% for tool in tools or [] %}{{ tool.function.name }}{% endfor %}"
+        f"{tokenizer.chat_template}"
+    )
+    knowing = OmniProcessor(tokenizer, tiny_config())
+    positions = []
+    with Engine(model(), knowing, max_sessions=2) as engine:
+        for tools in ([], [{"type": "function", "name": "what time is it"}]):
+            desk = Desk(engine, SHORT, takes_tools=True)
+            desk.update(tools=tools)
+            desk.write(ASKED)
+            positions.append(desk.answer()[-1]["response"]["usage"]["input_tokens"])
+    assert positions[1] > positions[0]
 
 
 def test_without_a_recogniser_transcripts_fail_clearly_and_the_answer_comes(desk: Desk) -> None:
