@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ class OmniProcessor(ProcessorMixin):
         self.max_seconds = self._encoder.max_frames / FRAME_RATE
         self._adapter: SpeechAdapterConfig = config.adapter
         self._prompt = config.prompt_config
+        self._tools: list[dict[str, Any]] = []
 
     @property
     def audio_token_id(self) -> int:
@@ -104,6 +106,18 @@ class OmniProcessor(ProcessorMixin):
         if not (Path(folder) / "config.json").is_file():
             self.config.save_pretrained(folder)
 
+    def with_prompt(
+        self, system: str | None = None, tools: Sequence[dict[str, Any]] = ()
+    ) -> OmniProcessor:
+        """The same for conversations under another system message ("" for none, None for the
+        checkpoint's own), and with tools that the chat template tells the model of."""
+        config = copy.deepcopy(self.config)
+        if system is not None:
+            config.prompt = {**config.prompt, "system": system}
+        processor = OmniProcessor(self.tokenizer, config)
+        processor._tools = list(tools)
+        return processor
+
     def features(self, waveform: np.ndarray) -> Tensor:
         """[samples] 16 kHz -> log-mel [n_mels, M]. Raises AudioError as `check` does."""
         self.check(waveform)
@@ -136,7 +150,7 @@ class OmniProcessor(ProcessorMixin):
 
     def prompt(self, messages: Sequence[Message]) -> PromptIds:
         """Token ids of one conversation (see omni.prompt.encode_prompt)."""
-        return encode_prompt(self.tokenizer, messages, self._prompt)
+        return encode_prompt(self.tokenizer, messages, self._prompt, self._tools)
 
     def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,

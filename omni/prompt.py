@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
@@ -89,9 +89,14 @@ def _speech_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def encode_prompt(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], config: PromptConfig
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    config: PromptConfig,
+    tools: Sequence[dict[str, Any]] = (),
 ) -> PromptIds:
     """Render a conversation by the tokenizer's chat template.
+
+    tools: what the template is to tell of functions, as transformers' templates take them.
 
     messages: roles alternate from "user". If the last one is the assistant's, it is the response
     to learn; if it is the user's, the ids end where the assistant begins to speak.
@@ -103,10 +108,11 @@ def encode_prompt(
     chat += [{"role": message.role, "content": _content(message, config)} for message in messages]
     answered = messages[-1].role == "assistant"
     prompt_chat = chat[:-1] if answered else chat
-    prompt = _tokenize(tokenizer, prompt_chat, generation=True, extra_bos=config.extra_bos)
+    bos = config.extra_bos
+    prompt = _tokenize(tokenizer, prompt_chat, generation=True, extra_bos=bos, tools=tools)
     ids, start = prompt, len(prompt)
     if answered:
-        ids = _tokenize(tokenizer, chat, generation=False, extra_bos=config.extra_bos)
+        ids = _tokenize(tokenizer, chat, generation=False, extra_bos=bos, tools=tools)
         if ids[:start] != prompt:
             raise ValueError(
                 "chat template: the prompt is no prefix of prompt + response, so the response "
@@ -207,8 +213,11 @@ def _tokenize(
     *,
     generation: bool,
     extra_bos: bool,
+    tools: Sequence[dict[str, Any]],
 ) -> list[int]:
-    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generation)
+    text = tokenizer.apply_chat_template(
+        chat, tools=list(tools) or None, tokenize=False, add_generation_prompt=generation
+    )
     return _encode(tokenizer, str(text), extra_bos)
 
 

@@ -14,7 +14,13 @@ from omni.commands import (
     without_garbage_collection,
 )
 from omni.files import UserError, check_file, check_folder, friendly, need
-from serve.bench import load_robustness_command, true_length_command, vocoder_command
+from serve.bench import (
+    fuzz_command,
+    load_robustness_command,
+    true_length_command,
+    vocoder_command,
+)
+from serve.commands import run_command
 
 if TYPE_CHECKING:
     from serve.tune import Report
@@ -27,9 +33,11 @@ app = command_line(
 )
 benches = typer.Typer(no_args_is_help=True, help="Measure; some fail where a limit does not hold.")
 benches.command("load-robustness")(friendly(load_robustness_command))
+benches.command("fuzz")(friendly(fuzz_command))
 benches.command("true-length")(friendly(true_length_command))
 benches.command("vocoder")(friendly(vocoder_command))
 app.add_typer(benches, name="bench")
+app.command("run")(friendly(run_command))
 
 
 @app.command()

@@ -4,5 +4,6 @@ from .events import Chunk as Chunk
 from .events import Done as Done
 from .events import TextDelta as TextDelta
 from .events import Timings as Timings
+from .memory import Heard as Heard
 from .session import SpeechSession as SpeechSession
 from .turn import Turn as Turn

@@ -1,0 +1,78 @@
+"""What was said before, as its keeper gives it: exchanges that may be cut, left out or reordered.
+
+A `SpeechSession` remembers by itself. Who serves a conversation that its client may edit keeps it
+outside, and gives the past with each question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from omni.prompt import Message, without_control_tokens
+from omni.session import Heard, SpeechSession, Turn
+
+
+@dataclass(eq=False)
+class Recording:
+    """A spoken question. samples: [n] float32 at 16 kHz; its keeper may drop them (None) when it
+    stands in the past and was heard.
+
+    The engine's thread fills in the rest. heard: what the LLM reads of it. refused: it can't be
+    heard (silence, too short, too long).
+    """
+
+    samples: np.ndarray | None
+    heard: Heard | None = None
+    refused: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Exchange:
+    """A question and what was said to it; an answer of "" where nothing was.
+
+    answer_ids: the answer's tokens where the model said it itself, so that its prompt is the same
+    and need not be computed again.
+    """
+
+    question: Recording | str
+    answer: str = ""
+    answer_ids: tuple[int, ...] | None = None
+
+
+class RewritableSession(SpeechSession):
+    """A session whose past can be given."""
+
+    def begin_after(self, past: Sequence[Exchange]) -> Turn:
+        """`begin` with what was pushed, after this past, whose recordings have been heard.
+
+        Keys and values of what it shares with what was said before are used. Raises what `begin`
+        raises.
+        """
+        if self._open is not None:
+            self.remember(self._open)
+        recordings = [one.question for one in past if isinstance(one.question, Recording)]
+        self._heard = [recording.heard for recording in recordings if recording.heard is not None]
+        assert len(self._heard) == len(recordings)
+        self.history = self._messages(past)
+        return self.begin()
+
+    def start_over(self) -> None:
+        """Forget the question that was pushed so far; another must follow."""
+        self.push_text("?")  # it takes the place of all, and audio that follows takes its place
+
+    def _messages(self, past: Sequence[Exchange]) -> list[Message]:
+        messages: list[Message] = []
+        for exchange in past:
+            asked, ids = exchange.question, exchange.answer_ids
+            if isinstance(asked, str):
+                messages.append(Message(role="user", text=asked))
+            else:
+                assert asked.heard is not None
+                messages.append(Message(role="user", positions=len(asked.heard.labels)))
+            if ids is not None:
+                ids = without_control_tokens(ids, self._processor.tokenizer)
+            messages.append(Message(role="assistant", text=exchange.answer, ids=ids))
+        return messages

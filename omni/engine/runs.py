@@ -1,0 +1,100 @@
+"""Replies in the making: what an engine steps, and what it tells while it does."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from omni.engine.past import RewritableSession
+from omni.language_model import run_language_model
+from omni.model import OmniForConditionalGeneration
+from omni.session import AudioDelta, Done, TextDelta, Timings, Turn
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The question was taken: the LLM reads so many positions, `spoken` of them recordings.
+
+    cached: positions that an earlier turn has computed already.
+    """
+
+    positions: int
+    spoken: int
+    cached: int
+
+
+EngineEvent = Begun | TextDelta | AudioDelta | Done | Exception
+# Called on the model's thread: it must not wait for anything.
+Deliver = Callable[[EngineEvent], None]
+
+
+@dataclass(eq=False)
+class Run:
+    """One reply. paused: its listener has enough for now; cancelled: it wants no more."""
+
+    deliver: Deliver
+    session: RewritableSession | None = None
+    turn: Turn | None = None
+    paused: bool = False
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def cancel(self) -> None:
+        """From any thread: no further event but Done."""
+        self.cancelled.set()
+        if (turn := self.turn) is not None:
+            turn.reply.cancel()
+
+    def tell(self, event: EngineEvent) -> None:
+        """Deliver an event; a listener that fails has its reply cancelled, and hurts no other."""
+        try:
+            self.deliver(event)
+        except Exception:
+            log.exception("a listener failed; its reply is cancelled")
+            self.cancel()
+
+    def waits(self) -> bool:
+        """Whether there is nothing to do for it now."""
+        return self.paused and not self.cancelled.is_set()
+
+
+def step(model: OmniForConditionalGeneration, run: Run) -> bool:
+    """One forward of the LLM for this reply, or its end. Whether it goes on.
+
+    What fails fails for this reply alone: it is told, and the conversation is as before it.
+    """
+    turn, session = run.turn, run.session
+    assert turn is not None and session is not None
+    try:
+        with torch.inference_mode():
+            inputs = turn.reply.next_step_inputs()
+            if inputs is not None:
+                output = run_language_model(
+                    model.language_model, inputs.embeddings, cache=inputs.cache,
+                    use_cache=True, logits_to_keep=1,
+                )  # fmt: skip
+                for event in turn.reply.accept(output):
+                    run.tell(event)
+                return True
+            for event in turn.reply.finish():
+                if isinstance(event, Done):
+                    session.remember(turn)
+                run.tell(event)
+    except Exception as error:
+        session.forget(turn)
+        run.tell(error)
+    return False
+
+
+def cancelled_early() -> Done:
+    """The end of a reply that was cancelled before its question was looked at."""
+    nothing = Timings(
+        encode_ms=0.0, prefill_ms=0.0, first_token_ms=None, first_unit_ms=None,
+        first_audio_ms=None, total_ms=0.0, audio_ms=0.0, real_time_factor=None,
+    )  # fmt: skip
+    return Done("", [], [], [], nothing, "cancelled")

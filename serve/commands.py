@@ -1,0 +1,104 @@
+"""`omni-serve run`: a server that stock clients of OpenAI's Realtime protocol can talk to."""
+
+# Heavy imports stand inside: `omni-serve --help` must not wait for torch.
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from omni.commands import without_garbage_collection
+from omni.files import need
+
+
+def run_command(
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_DIR_OR_HUB_ID",
+            help="The model: nano (the default), mini, or any other.",
+        ),
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="The address to listen at; others than this machine's need a key."),
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="0 takes any free one.")] = None,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY",
+            envvar="OMNI_API_KEY",
+            help="Who comes must bring it; may be repeated. Others see an argument in the list "
+            "of processes: prefer the variable or the file.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", exists=True, dir_okay=False, help="Settings in YAML; flags go first."
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let everybody in who can reach the address.")
+    ] = False,
+    ssl_certificate: Annotated[
+        str | None, typer.Option(metavar="FILE", help="PEM; speak TLS, with --ssl-key.")
+    ] = None,
+    ssl_key: Annotated[str | None, typer.Option(metavar="FILE", help="PEM.")] = None,
+    max_sessions: Annotated[int | None, typer.Option(help="Clients at a time; default 8.")] = None,
+    instructions: Annotated[
+        Literal["auto", "always", "never"] | None,
+        typer.Option(help="Tell the model the session's; auto: if it was taught system messages."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; default: as `omni ask` chooses.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="auto, float32, bfloat16 or float16; default: as stored.")
+    ] = None,
+) -> None:
+    """Serve a conversation by voice and text at /v1/realtime, until Ctrl-C."""
+    need("fastapi", "serve", "the server")
+    need("uvicorn", "serve", "the server")
+    need("websockets", "serve", "the server")
+    need("prometheus_client", "serve", "the server")
+    need("onnxruntime", "serve", "voice activity detection")
+    need("silero_vad", "serve", "voice activity detection")
+    from rich.console import Console
+
+    from omni.commands import settle_threads, start, warm_up
+    from serve.web import bind, read_settings
+
+    settings = read_settings(
+        config,
+        {
+            "checkpoint": checkpoint, "host": host, "port": port,
+            "api_keys": api_key or None, "insecure": insecure or None,
+            "ssl_certificate": ssl_certificate, "ssl_key": ssl_key,
+            "max_sessions": max_sessions, "instructions": instructions,
+            "threads": threads, "device": device, "dtype": dtype,
+        },
+    )  # fmt: skip
+    door = bind(settings)
+    console = Console(stderr=True)
+    with console.status(f"loading {settings.checkpoint or 'nano'} ..."):
+        with without_garbage_collection():
+            from omni.engine import Engine
+            from serve.realtime import silero
+            from serve.web import describe, model_of, serve
+
+            model, processor = start(
+                settings.checkpoint, threads=settings.threads, device=settings.device,
+                dtype=settings.dtype,
+            )  # fmt: skip
+        known = model_of(settings, model, processor)
+        if settings.threads is None:
+            settle_threads(model, processor, known.base)
+        warm_up(model, processor, known.base)
+        silero()
+    told = "\n".join(describe(settings, known, door.getsockname()[1]))
+    with Engine(model, processor, max_sessions=settings.max_sessions) as engine:
+        serve(settings, engine, known, door, started=lambda: typer.echo(told))

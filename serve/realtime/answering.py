@@ -1,0 +1,233 @@
+"""Responses of one session: one at a time, made by the engine, cancelled by client or speech."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from json import dumps, loads
+from typing import Any
+
+from omni.engine import Begun, EngineEvent, EngineSession
+from omni.session import AudioDelta, Done, SessionConfig, TextDelta
+from serve.realtime.conversation import Asked, Conversation
+from serve.realtime.events import ServerEvent
+from serve.realtime.live import LiveQuestion
+from serve.realtime.messages import ResponseParams
+from serve.realtime.metrics import FIRST_AUDIO, RESPONSES
+from serve.realtime.outbox import Outbox
+from serve.realtime.reply import Reason, Reply, ReplySettings
+from serve.realtime.session_object import SessionObject
+from serve.realtime.wire import Refused
+
+log = logging.getLogger(__name__)
+
+# What the engine calls on its own thread -> done on the connection's own, in order.
+Post = Callable[[Callable[[], None]], None]
+
+
+class Answering:
+    """base: how the checkpoint answers. takes_system, takes_tools: see Model.
+    read_input: the items that a response brings -> what is asked by them."""
+
+    def __init__(
+        self,
+        engine: EngineSession,
+        live: LiveQuestion,
+        conversation: Conversation,
+        conversation_id: str,
+        outbox: Outbox,
+        *,
+        base: SessionConfig,
+        takes_system: bool,
+        takes_tools: bool,
+        post: Post,
+        read_input: Callable[[list[dict[str, Any]]], Asked],
+    ) -> None:
+        self._engine = engine
+        self._live = live
+        self._conversation = conversation
+        self._conversation_id = conversation_id
+        self._outbox = outbox
+        self._base = base
+        self._takes_system = takes_system
+        self._takes_tools = takes_tools
+        self._post = post
+        self._read_input = read_input
+        # Tools as JSON, which can be compared.
+        self._configured: tuple[SessionConfig, str | None, tuple[str, ...]] = (base, None, ())
+        self._wanted: SessionObject | None = None  # answered when the running one has ended
+        self.active: Reply | None = None
+        self._cut_ms: float | None = None
+        self._after: str | None = None  # the item that the active response answers
+
+    def create(self, session: SessionObject, params: ResponseParams | None = None) -> None:
+        """Answer now. Raises Refused where another response is active, or its input is bad."""
+        params = params or ResponseParams()
+        if self.active is not None:
+            raise Refused(
+                "conversation_already_has_active_response",
+                f"Conversation already has an active response in progress: {self.active.id}. "
+                "Wait until it is done, or cancel it",
+            )
+        asked = (
+            self._conversation.asked() if params.input is None else self._read_input(params.input)
+        )
+        reply = self.active = self._reply(session, params)
+        self._cut_ms, self._after = None, self._conversation.last_id
+        reply.create()
+        question = asked.question
+        if question is None:  # nobody asked: what the model is told to say stands for it
+            question = params.instructions or (asked.system[-1] if asked.system else None)
+        if question is None:
+            self._fail(
+                reply, "invalid_request_error", "no_question",
+                "conversation: holds no question; create an item of a user, or give instructions",
+            )  # fmt: skip
+            return
+        self._configure(session, params, asked)
+        self._live.ask(
+            lambda event: self._post(lambda: self._hear(reply, event)), question, asked.past
+        )
+        if self._outbox.is_full:  # of the response before
+            self._engine.pause()
+
+    def want(self, session: SessionObject) -> None:
+        """Answer as soon as no other response is active."""
+        if self.active is None:
+            self.create(session)
+        else:
+            self._wanted = session
+
+    def cancel(self, response_id: str | None = None) -> None:
+        """At the client's wish. Raises Refused where there is nothing to cancel."""
+        if self.active is None or response_id not in (None, self.active.id):
+            raise Refused(
+                "response_cancel_not_active", "Cancellation failed: no active response found"
+            )
+        self.stop("client_cancelled")
+
+    def mute(self) -> None:
+        """From here on nothing of the active response is heard; `stop` is to follow."""
+        if self.active is not None:
+            self._outbox.drop_deltas(self.active.id)
+
+    def stop(self, reason: Reason) -> None:
+        """End the active response, if there is one: at once, whatever the engine is at."""
+        if (reply := self.active) is None:
+            return
+        if reason == "turn_detected":
+            self._wanted = None  # the turn that begins will ask for itself
+        self._engine.cancel()
+        self._outbox.drop_deltas(reply.id)
+        self._end(reply, "cancelled", reason=reason)
+
+    def cut(self, reply_item_id: str, audio_end_ms: float) -> bool:
+        """Whether that item is being made; it is cut when it ends."""
+        making = self.active is not None and self.active.item.id == reply_item_id
+        if making:
+            self._cut_ms = audio_end_ms
+        return making
+
+    def close(self) -> None:
+        """Nobody listens any more."""
+        self.active = self._wanted = None
+        self._engine.close()
+
+    def _reply(self, session: SessionObject, params: ResponseParams) -> Reply:
+        output = session.audio.output
+        if params.audio is not None and params.audio.output is not None:
+            given = params.audio.output
+            named = {name: getattr(given, name) for name in given.model_fields_set}
+            output = output.model_copy(update=named)
+        settings = ReplySettings(
+            conversation_id=self._conversation_id,
+            modality=(params.output_modalities or session.output_modalities)[0],
+            output=output,
+            max_output_tokens=params.max_output_tokens or session.max_output_tokens,
+            metadata=params.metadata,
+            remembered=params.conversation == "auto",
+        )
+        reply_id: list[str] = []
+
+        def emit(event: ServerEvent, audio_ms: float | None) -> None:
+            of = reply_id[0] if audio_ms is not None else None
+            self._outbox.put(event, delta_of=of, audio_ms=audio_ms or 0.0)
+
+        reply = Reply(settings, emit)
+        reply_id.append(reply.id)
+        return reply
+
+    def _configure(self, session: SessionObject, params: ResponseParams, asked: Asked) -> None:
+        reply = self.active
+        assert reply is not None
+        limit = reply.settings.max_output_tokens
+        config = replace(
+            self._base,
+            speak=reply.settings.modality == "audio",
+            max_new_tokens=self._base.max_new_tokens if limit == "inf" else limit,
+        )
+        system = None
+        if self._takes_system:
+            said = params.instructions if params.instructions else session.instructions
+            system = "\n".join(filter(None, [said, *asked.system])) or None
+        given = (params.tools if params.tools is not None else session.tools) or []
+        tools = tuple(dumps(tool.template_form()) for tool in given) if self._takes_tools else ()
+        if self._configured != (config, system, tools):
+            self._configured = (config, system, tools)
+            self._engine.configure(config, system=system, tools=[loads(tool) for tool in tools])
+            self._live.begin_anew()
+
+    def _hear(self, reply: Reply, event: EngineEvent) -> None:
+        """What the engine says, on the connection's thread; of an ended response nothing counts."""
+        if reply is not self.active:
+            return
+        if isinstance(event, Begun):
+            self._begin(reply, event)
+        elif isinstance(event, TextDelta):
+            reply.text(event)
+        elif isinstance(event, AudioDelta):
+            reply.audio(event)
+        elif isinstance(event, Done):
+            if (first_audio_ms := event.timings.first_audio_ms) is not None:
+                FIRST_AUDIO.observe(first_audio_ms / 1e3)
+            if event.reason == "length":
+                self._end(reply, "incomplete", reason="max_output_tokens")
+            elif event.reason == "end":
+                self._end(reply, "completed")
+            else:  # the engine itself is being closed
+                self._end(reply, "cancelled")
+        elif isinstance(event, ValueError):  # AudioError too
+            self._fail(reply, "invalid_request_error", "question_refused", str(event))
+        else:
+            log.error("a response failed", exc_info=event)
+            self._fail(
+                reply, "server_error", "response_failed", "The server failed to make this response"
+            )
+
+    def _begin(self, reply: Reply, begun: Begun) -> None:
+        previous = None
+        if reply.settings.remembered:
+            # After what it answers, whatever has been added since.
+            after = self._after if self._conversation.holds(self._after) else None
+            try:
+                previous = self._conversation.add(reply.entry, after)
+            except Refused as refused:
+                self._engine.cancel()
+                self._fail(reply, "invalid_request_error", refused.code, refused.message)
+                return
+        reply.begin(begun, previous)
+
+    def _fail(self, reply: Reply, kind: str, code: str, message: str) -> None:
+        self._end(reply, "failed", error={"type": kind, "code": code, "message": message})
+
+    def _end(self, reply: Reply, status: Any, **details: Any) -> None:
+        self.active = None
+        RESPONSES.labels(status=status).inc()
+        reply.end(status, **details)
+        if self._cut_ms is not None:
+            reply.said.cut(self._cut_ms)
+            reply.refresh()
+        if (session := self._wanted) is not None:
+            self._wanted = None
+            self.create(session)

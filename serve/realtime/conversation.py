@@ -1,0 +1,203 @@
+"""The conversation as its client sees and edits it, and as the model is told of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omni.engine import Exchange, Recording
+from serve.realtime.items import FunctionCallItem, FunctionOutputItem, Item, MessageItem
+from serve.realtime.wire import Refused
+
+ROOT = "root"
+
+
+@dataclass
+class Said:
+    """What the model said, as it came: each token with the text that it added, and for each chunk
+    of sound where it ends (ms) and how many tokens had been said by then."""
+
+    tokens: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
+    chunks: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
+
+    @property
+    def audio_ms(self) -> float:
+        """How long it sounds."""
+        return self.chunks[-1][0] if self.chunks else 0.0
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return "".join(text for _, text in self.tokens)
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Its tokens."""
+        return tuple(token for token, _ in self.tokens)
+
+    def cut(self, audio_end_ms: float) -> None:
+        """Keep what was heard by then, in whole words."""
+        if audio_end_ms >= self.audio_ms:
+            return
+        start_ms, start = 0.0, 0
+        heard = 0
+        for end_ms, end in self.chunks:
+            if audio_end_ms < end_ms:
+                share = (audio_end_ms - start_ms) / (end_ms - start_ms)
+                heard = int(start + share * (end - start))
+                break
+            start_ms, start = end_ms, end
+        while 0 < heard < len(self.tokens) and not self.tokens[heard][1][:1].isspace():
+            heard -= 1
+        self.tokens = self.tokens[:heard]
+        self.chunks = [(min(ms, audio_end_ms), min(n, heard)) for ms, n in self.chunks]
+
+
+@dataclass
+class Entry:
+    """An item. recordings: the sound of each of its parts, None for text; said: of an answer that
+    the model gave itself."""
+
+    item: Item
+    recordings: list[Recording | None] = field(default_factory=list[Recording | None])
+    said: Said | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the model is asked. system: what the conversation's system messages say."""
+
+    past: list[Exchange]
+    question: Recording | str | None
+    system: list[str]
+
+
+class Conversation:
+    """Items in their order."""
+
+    def __init__(self, longest: int) -> None:
+        self._entries: list[Entry] = []
+        self._longest = longest
+
+    def add(self, entry: Entry, previous_item_id: str | None = None) -> str | None:
+        """Put an item after another, at the beginning ("root") or at the end (None).
+
+        Returns the id of the item before it. Raises Refused for an id that is taken, a previous
+        item that is not there, and a conversation that is full.
+        """
+        if self.holds(entry.item.id):
+            raise Refused(
+                "item_already_exists",
+                f"item.id={entry.item.id!r}: is taken; choose another or leave it out",
+                param="item.id",
+            )
+        if len(self._entries) >= self._longest:
+            raise Refused(
+                "conversation_full",
+                f"conversation: {len(self._entries)} items, as many as it takes; delete some",
+            )
+        place = len(self._entries)
+        if previous_item_id == ROOT:
+            place = 0
+        elif previous_item_id is not None:
+            place = self._place(previous_item_id, "previous_item_id") + 1
+        self._entries.insert(place, entry)
+        return self._entries[place - 1].item.id if place else None
+
+    @property
+    def last_id(self) -> str | None:
+        """The id of the last item."""
+        return self._entries[-1].item.id if self._entries else None
+
+    def holds(self, item_id: str | None) -> bool:
+        """Whether there is an item of that id."""
+        return any(entry.item.id == item_id for entry in self._entries)
+
+    def find(self, item_id: str) -> Entry:
+        """The item of that id. Raises Refused."""
+        return self._entries[self._place(item_id, "item_id")]
+
+    def delete(self, item_id: str) -> None:
+        """Forget an item. Raises Refused."""
+        del self._entries[self._place(item_id, "item_id")]
+
+    def asked(self) -> Asked:
+        """The whole conversation as past and question; None where nothing is left to answer."""
+        return asked_of(self._entries)
+
+    def _place(self, item_id: str, param: str) -> int:
+        for place, entry in enumerate(self._entries):
+            if entry.item.id == item_id:
+                return place
+        raise Refused(
+            "item_not_found", f"{param}={item_id!r}: no such item in the conversation", param=param
+        )
+
+
+def asked_of(entries: list[Entry]) -> Asked:
+    """Items as a conversation of questions and answers by turns, which is what a model knows.
+
+    Questions in writing that follow each other are one; a spoken one that nobody answered has an
+    empty answer; an answer that is empty is none.
+    """
+    past: list[Exchange] = []
+    waiting: list[Recording | str] = []
+    system: list[str] = []
+    for entry in entries:
+        item = entry.item
+        if isinstance(item, FunctionOutputItem):
+            _wait(waiting, item.output)
+        elif isinstance(item, FunctionCallItem):
+            _answer(past, waiting, f"{item.name}({item.arguments})", None)
+        elif item.role == "user":
+            for part, recording in zip(item.content, _recordings(entry), strict=True):
+                written = part.text or part.transcript or ""
+                _wait(waiting, written if recording is None else recording)
+        elif item.role == "system":
+            system += [part.text for part in item.content if part.text]
+        else:
+            own = entry.said
+            text = own.text if own is not None else _text_of(item)
+            _answer(past, waiting, text, own.ids if own is not None else None)
+    question = waiting.pop() if waiting else None
+    past += [Exchange(one) for one in waiting]
+    return Asked(past, question, system)
+
+
+def _recordings(entry: Entry) -> list[Recording | None]:
+    assert isinstance(entry.item, MessageItem)
+    return entry.recordings or [None] * len(entry.item.content)
+
+
+def _text_of(item: MessageItem) -> str:
+    return " ".join(filter(None, (part.text or part.transcript for part in item.content)))
+
+
+def _wait(waiting: list[Recording | str], question: Recording | str) -> None:
+    if isinstance(question, Recording):
+        if not question.refused:
+            waiting.append(question)
+    elif question.strip():
+        if waiting and isinstance(waiting[-1], str):
+            waiting[-1] = f"{waiting[-1]}\n{question.strip()}"
+        else:
+            waiting.append(question.strip())
+
+
+def _answer(
+    past: list[Exchange],
+    waiting: list[Recording | str],
+    text: str,
+    ids: tuple[int, ...] | None,
+) -> None:
+    if not text.strip():
+        return
+    if not waiting and past:  # two answers to one question
+        before = past.pop()
+        past.append(Exchange(before.question, f"{before.answer} {text}".strip()))
+        return
+    *unanswered, question = waiting or [""]
+    waiting.clear()
+    past += [Exchange(one) for one in unanswered]
+    if isinstance(question, Recording) and question.heard is not None:
+        question.samples = None  # heard and answered: the model needs its samples no more
+    past.append(Exchange(question, text, ids))

@@ -1,0 +1,29 @@
+"""What sessions have to know of the model that serves them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from omni.session import SessionConfig
+
+Recogniser = Callable[[np.ndarray], str]  # [n] float32, 16 kHz -> what was said
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """base: how the checkpoint answers. takes_system: whether it was taught system messages.
+    takes_tools: whether its chat template does anything with tools. longest_s: of a spoken
+    question. control_token_in: the first token in a text that would steer the model. recogniser:
+    what writes down what clients say; None: nothing does.
+    """
+
+    name: str
+    base: SessionConfig
+    takes_system: bool
+    takes_tools: bool
+    longest_s: float
+    control_token_in: Callable[[str], str | None]
+    recogniser: Recogniser | None = None

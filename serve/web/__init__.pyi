@@ -1,0 +1,7 @@
+from .app import create_app as create_app
+from .running import bind as bind
+from .running import describe as describe
+from .running import model_of as model_of
+from .running import serve as serve
+from .settings import ServeSettings as ServeSettings
+from .settings import read_settings as read_settings

@@ -1,0 +1,172 @@
+"""The application: the protocol's socket, and what stands around it over HTTP."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import Body, Depends, FastAPI, HTTPException, Request, Response, WebSocket
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, ConfigDict, Field
+
+from omni import __version__
+from omni.engine import Engine, EngineFull
+from serve.realtime import (
+    DEFAULT_VOICE,
+    REJECTED,
+    SESSIONS,
+    TRY_AGAIN,
+    Connection,
+    ErrorBody,
+    ErrorEvent,
+    Model,
+    Refused,
+    SessionObject,
+    Voice,
+    close,
+    new_id,
+    silero,
+    updated,
+)
+from serve.web.asyncapi import document
+from serve.web.guard import Guard
+from serve.web.keys import SUBPROTOCOL, Grant, Keys, offers_subprotocol
+from serve.web.settings import ServeSettings
+
+SECONDS = (10, 7_200)  # that a short-lived key may live
+SECONDS_DEFAULT = 600
+KEY_NEEDED = "Authorization: Bearer KEY is needed"
+
+
+class Expiry(BaseModel):
+    """How long a short-lived key is good."""
+
+    anchor: str = "created_at"
+    seconds: int = Field(default=SECONDS_DEFAULT, ge=SECONDS[0], le=SECONDS[1])
+
+
+class SecretRequest(BaseModel):
+    """What a short-lived key is wanted for."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    expires_after: Expiry = Expiry()
+    session: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+
+class Secret(BaseModel):
+    """A short-lived key; expires_at: seconds since 1970."""
+
+    value: str
+    expires_at: int
+    session: SessionObject
+
+
+def granted(request: Request) -> Grant:
+    """What the request's key allows. Raises HTTPException for none."""
+    keys: Keys = request.app.state.keys
+    if (grant := keys.grant(request.headers)) is None:
+        raise HTTPException(401, KEY_NEEDED)
+    return grant
+
+
+Key = Annotated[Grant, Depends(granted)]
+
+
+def create_app(
+    settings: ServeSettings,
+    engine: Engine,
+    model: Model,
+    *,
+    make_voice: Callable[[], Voice] = silero,
+    now: Callable[[], float] = time.time,
+) -> FastAPI:
+    """Everything that is served, on an engine that runs."""
+    app = FastAPI(
+        title="omni", version=__version__, docs_url=None, redoc_url=None,
+        description="Speech in, speech out. The WebSocket at /v1/realtime is described in "
+        "/asyncapi.json.",
+    )  # fmt: skip
+    app.add_middleware(Guard, settings=settings)
+    keys = app.state.keys = Keys(settings.api_keys, now=now)
+    created = int(now())
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok"}
+
+    @app.get("/ready")
+    def ready() -> JSONResponse:
+        """Whether a new session would be taken now."""
+        free = engine.max_sessions - engine.sessions if engine.alive() else 0
+        return JSONResponse(
+            {"ready": free > 0, "sessions": engine.sessions, "max_sessions": engine.max_sessions},
+            status_code=200 if free > 0 else 503,
+        )
+
+    @app.get("/metrics")
+    def metrics(_: Key) -> Response:
+        """Prometheus' text format."""
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/v1/models")
+    def models(_: Key) -> dict[str, Any]:
+        """The model that is served."""
+        entry = {"id": model.name, "object": "model", "created": created, "owned_by": "omni"}
+        return {"object": "list", "data": [entry]}
+
+    @app.get("/v1/voices")
+    def voices(_: Key) -> dict[str, Any]:
+        """The voices that it has."""
+        return {"object": "list", "data": [{"id": DEFAULT_VOICE, "object": "voice"}]}
+
+    @app.get("/asyncapi.json")
+    def asyncapi() -> dict[str, Any]:
+        """The WebSocket's messages."""
+        return document()
+
+    @app.post("/v1/realtime/client_secrets")
+    def client_secrets(
+        grant: Key, wanted: Annotated[SecretRequest, Body(default_factory=SecretRequest)]
+    ) -> Secret:
+        """A short-lived key for a browser, with the settings of its session."""
+        if not grant.lasting:
+            raise HTTPException(403, "A short-lived key makes no other key")
+        plain = SessionObject(
+            id=new_id("sess"), model=model.name, expires_at=int(now() + settings.limits.session_s)
+        )
+        try:
+            session = updated(plain, wanted.session)
+        except Refused as refused:
+            raise HTTPException(400, refused.message) from None
+        made = keys.make(wanted.expires_after.seconds, wanted.session)
+        if made is None:
+            raise HTTPException(503, "Too many short-lived keys live; wait until some have ended")
+        return Secret(value=made[0], expires_at=made[1], session=session)
+
+    @app.websocket("/v1/realtime")
+    async def realtime(socket: WebSocket) -> None:
+        if (grant := keys.grant(socket.headers)) is None:
+            REJECTED.labels(reason="key").inc()
+            await socket.send_denial_response(JSONResponse({"detail": KEY_NEEDED}, status_code=401))
+            return
+        await socket.accept(SUBPROTOCOL if offers_subprotocol(socket.headers) else None)
+        try:
+            session = engine.open(model.base)
+        except (EngineFull, RuntimeError):
+            REJECTED.labels(reason="capacity").inc()
+            body = ErrorBody(
+                type="server_error", code="server_full",
+                message="All sessions are taken; try again later",
+            )  # fmt: skip
+            await socket.send_text(ErrorEvent(error=body).as_text())
+            await close(socket, TRY_AGAIN, body.code)
+            return
+        with SESSIONS.track_inprogress():
+            connection = Connection(socket, model, session, settings.limits, make_voice)
+            await connection.run(grant.session)
+
+    return app

@@ -1,0 +1,62 @@
+"""Which requests are looked at at all: by the name that they call us, and the page they are from.
+
+A page of a stranger in a user's browser can open WebSockets to this machine, and a name that is
+made to point here lets it read our answers; neither is stopped by a browser's own rules.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from serve.web.settings import ServeSettings
+
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+
+
+class Guard:
+    """ASGI middleware: 403 before any upgrade."""
+
+    def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:
+        self._app = app
+        self._hosts = {name.lower() for name in settings.allowed_hosts}
+        # Where strangers can reach us a key protects; a list of names makes it stricter.
+        self._any_host = not settings.loopback and not self._hosts
+        if settings.loopback:
+            self._hosts |= {*THIS_MACHINE, settings.host}
+        self._origins = set(settings.allowed_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, or refuse."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if (refused := self._refuses(headers)) is None:
+            await self._app(scope, receive, send)
+            return
+        response = PlainTextResponse(refused, status_code=403)
+        if scope["type"] == "websocket":
+            await WebSocket(scope, receive, send).send_denial_response(response)
+        else:
+            await response(scope, receive, send)
+
+    def _refuses(self, headers: Headers) -> str | None:
+        host = headers.get("host", "")
+        if not self._any_host and _name(f"//{host}") not in self._hosts:
+            return "Host: not a name of this server; add it to allowed_hosts"
+        origin = headers.get("origin")
+        if origin is None or origin in self._origins or urlsplit(origin).netloc == host:
+            return None
+        return "Origin: another site; add it to allowed_origins"
+
+
+def _name(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:  # brackets that don't close
+        return ""

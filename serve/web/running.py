@@ -1,0 +1,119 @@
+"""From settings to a server that runs: the model, its engine, the socket."""
+
+from __future__ import annotations
+
+import importlib
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from omni.engine import Engine
+from omni.files import UserError
+from omni.model import OmniForConditionalGeneration
+from omni.processor import OmniProcessor
+from omni.prompt import control_token_in
+from omni.session import SessionConfig
+from serve.realtime import Model, Recogniser
+from serve.web.app import create_app
+from serve.web.settings import ServeSettings
+
+# Above every limit that can be set: what is too large is told, and the connection stays.
+LARGEST_MESSAGE = 32 << 20
+PING_S, PONG_S = 10.0, 20.0
+
+
+def model_of(
+    settings: ServeSettings, model: OmniForConditionalGeneration, processor: OmniProcessor
+) -> Model:
+    """What sessions have to know of a model."""
+    auto = bool(processor.config.prompt_config.system)
+    told = {"auto": auto, "always": True, "never": False}[settings.instructions]
+    return Model(
+        name=Path(settings.checkpoint or "nano").name,
+        base=SessionConfig.from_model(model),
+        takes_system=told,
+        longest_s=processor.max_seconds,
+        takes_tools="tools" in str(processor.chat_template),
+        control_token_in=lambda text: control_token_in(text, processor.tokenizer),
+        recogniser=None if settings.recogniser is None else find_recogniser(settings.recogniser),
+    )
+
+
+def find_recogniser(name: str) -> Recogniser:
+    """The function of "module:function". Raises UserError if there is none."""
+    module, _, function = name.partition(":")
+    try:
+        found: Any = getattr(importlib.import_module(module), function, None)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"recogniser={name!r}: {error}; give module:function") from None
+    if found is None:
+        raise UserError(f"recogniser={name!r}: no such function; give module:function")
+    return found
+
+
+def describe(settings: ServeSettings, model: Model, port: int) -> list[str]:
+    """What start-up tells: what is served, where, for whom, within which limits."""
+    scheme = "wss" if settings.ssl_certificate else "ws"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    door = f"{len(settings.api_keys)} API keys" if settings.api_keys else "no API key"
+    limits = ", ".join(f"{name}={value:g}" for name, value in vars(settings.limits).items())
+    return [
+        f"model: {model.name}; {'instructions' if model.takes_system else 'no instructions'}, "
+        f"{'tools' if model.takes_tools else 'no tools'}, questions up to {model.longest_s:g} s",
+        f"address: {scheme}://{host}:{port}/v1/realtime, {door}",
+        f"limits: max_sessions={settings.max_sessions}, {limits}",
+    ]
+
+
+def bind(settings: ServeSettings) -> socket.socket:
+    """The address, taken, before anything is loaded. Nobody can connect yet.
+
+    Raises OSError, which names it, for one that is taken or not there.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    door = socket.socket(family, socket.SOCK_STREAM)
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        door.bind((settings.host, settings.port))
+    except OSError as error:
+        door.close()
+        named = f"{settings.host}:{settings.port}"
+        raise OSError(error.errno, error.strerror or str(error), named) from None
+    return door
+
+
+class Server(uvicorn.Server):
+    """One that says when clients can connect."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._tell = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's."""
+        await super().startup(sockets)
+        self._tell()
+
+
+def serve(
+    settings: ServeSettings,
+    engine: Engine,
+    model: Model,
+    door: socket.socket,
+    *,
+    started: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until a signal ends it; running sessions are closed with 1012, "come back"."""
+    app = create_app(settings, engine, model)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False,
+        ws="websockets-sansio", ws_max_size=LARGEST_MESSAGE, ws_per_message_deflate=False,
+        ws_ping_interval=PING_S, ws_ping_timeout=PONG_S, server_header=False,
+        ssl_certfile=settings.ssl_certificate, ssl_keyfile=settings.ssl_key,
+        timeout_graceful_shutdown=5,
+    )  # fmt: skip
+    with door:
+        Server(config, started).run(sockets=[door])
