@@ -73,14 +73,14 @@ def mini_vocoder() -> VocoderRecipe:
 def mini_stage2() -> Stage2:
     """The nano's unit decoder, above states that are twice as wide.
 
-    Of a fifth of the answers: to run the LLM over each once takes longer than to learn from them.
+    Of a sixth of the answers: to run the LLM over each once takes longer than to learn from them.
     """
     nano = nano_stage2()
     return replace(
         nano,
         hearing=mini_stage1(),
         units=mini_units().clusters,
-        loop=replace(nano.loop, epochs=1, max_steps=900),
-        answers=6_000,
+        loop=replace(nano.loop, epochs=1, max_steps=700),
+        answers=4_500,
         clean_alone=True,
     )
