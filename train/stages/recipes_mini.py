@@ -80,7 +80,7 @@ def mini_stage2() -> Stage2:
         nano,
         hearing=mini_stage1(),
         units=mini_units().clusters,
-        loop=replace(nano.loop, epochs=1, max_steps=700),
+        loop=replace(nano.loop, epochs=1, max_steps=400),
         answers=4_500,
         clean_alone=True,
     )
