@@ -36,9 +36,7 @@ def run_command(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", exists=True, dir_okay=False, help="Settings in YAML; flags go first."
-        ),
+        typer.Option(metavar="FILE", help="Settings in YAML; flags go first."),
     ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let everybody in who can reach the address.")
