@@ -14,7 +14,7 @@ from omni.commands import (
     without_garbage_collection,
 )
 from omni.files import UserError, check_file, check_folder, friendly, need
-from serve.bench import load_robustness_command, true_length_command
+from serve.bench import latency_command, load_robustness_command, true_length_command
 
 if TYPE_CHECKING:
     from serve.tune import Report
@@ -26,6 +26,7 @@ app = command_line(
     "omni-serve", "Answer many, fast: measure and choose on the machine that will serve."
 )
 benches = typer.Typer(no_args_is_help=True, help="Measure; some fail where a limit does not hold.")
+benches.command("latency")(friendly(latency_command))
 benches.command("load-robustness")(friendly(load_robustness_command))
 benches.command("true-length")(friendly(true_length_command))
 app.add_typer(benches, name="bench")
