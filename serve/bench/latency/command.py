@@ -3,7 +3,7 @@
 # Heavy imports stand inside the function: `omni-serve --help` must not wait for torch.
 from __future__ import annotations
 
-import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,9 +12,10 @@ import typer
 from omni.commands import DTYPE_NAMES, Device
 
 if TYPE_CHECKING:
-    from serve.bench.latency.report import Report, Table
+    from serve.bench.latency.report import Report
 
 BLOCK_FRAMES = 10  # 200 ms
+FILE_WIDTH = 120
 
 
 def latency_command(
@@ -42,6 +43,13 @@ def latency_command(
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the report goes as JSON.")
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where a picture of our first audio beside its floor goes (.png, .svg).",
+        ),
+    ] = None,
 ) -> None:
     """First audio, whole replies and single tokens beside the published algorithm, on the same
     random weights. Text and units of both must be equal.
@@ -49,62 +57,53 @@ def latency_command(
     Run it on an otherwise idle machine: the load average stands in the report.
     """
     from omni.files import check_file, write_json
+    from serve.bench.latency.drawing import check_picture, draw
 
     if json is not None:
         check_file(json)
+    if plot is not None:
+        check_picture(plot)
     import torch
     from tqdm import tqdm
 
     from omni.commands import quieten
     from omni.devices import choose_device, choose_dtype
-    from serve.bench.latency.answer import clock_of
-    from serve.bench.latency.measuring import Bench, answers_in, tables, ways_of
-    from serve.bench.latency.report import Machine, Report
-    from serve.bench.latency.sizes import SIZES, build, parts_of
+    from serve.bench.latency.running import latency
 
     quieten()
     place = choose_device(device)
     kind = choose_dtype(dtype or ("float32" if place.type == "cpu" else "bfloat16"), place)
     if threads is not None:
         torch.set_num_threads(threads)
-    load_before = os.getloadavg()[0]
-    sizes = SIZES[size]
-    subject = build(sizes, place, kind)
-    ways = ways_of(subject, clock_of(place), block_frames=block_frames)
-    with tqdm(total=answers_in(ways, repeats, sizes.long_replies), unit="answer") as bar:
-        bench = Bench(ways, sizes.reply_tokens, repeats, done=bar.update)
-        bench.warm_up()
-        found = tables(bench, long_replies=sizes.long_replies, places=sizes.timed_tokens)
-    report = Report(
-        size=size,
-        parameters={
-            name: sum(p.numel() for p in part.parameters())
-            for name, part in parts_of(subject.model).items()
-        },
-        repeats=repeats,
-        block_frames=block_frames,
-        machine=Machine(
-            cores=len(os.sched_getaffinity(0)),
-            torch_threads=torch.get_num_threads(),
-            device=torch.cuda.get_device_name(place) if place.type == "cuda" else str(place),
-            dtype=str(kind).removeprefix("torch."),
-            load_before=load_before,
-            load_after=os.getloadavg()[0],
-        ),
-        agreement=bench.agreement,
-        tables=found,
-    )
+    with tqdm(unit="answer") as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        report = latency(
+            size, device=place, dtype=kind, repeats=repeats, block_frames=block_frames,
+            progress=progress,
+        )  # fmt: skip
     if json is not None:
         write_json(json, report.as_json())
+    if plot is not None:
+        draw(report.waterfalls, plot)
     _print(report)
 
 
 def _print(report: Report) -> None:
     from rich.console import Console
 
-    console = Console()
+    from serve.bench.latency.report import stage_cells
+
+    # A file or a pipe has no width of its own.
+    console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
     for table in report.tables.values():
-        console.print(_drawn(table))
+        console.print(_drawn(f"{table.title}, ms (times as fast as the reference)", table.cells()))
+    console.print(
+        _drawn("first audio by stages, beside their floor", stage_cells(report.waterfalls))
+    )
     machine, agreement = report.machine, report.agreement
     ties = f", {agreement.ties} of them part at a tie" if agreement.ties else ""
     typer.echo(
@@ -113,17 +112,21 @@ def _print(report: Report) -> None:
         f"algorithm's{ties}"
     )
     typer.echo(
+        f"floor: {report.speed.gb_per_s:.1f} GB/s, {report.speed.gflop_per_s:.0f} GFLOP/s, both "
+        "measured here"
+    )
+    typer.echo(
         f"{machine.cores} cores, {machine.torch_threads} threads, {machine.device}, "
         f"{machine.dtype}, load {machine.load_before:.1f} to {machine.load_after:.1f}"
     )
 
 
-def _drawn(table: Table) -> object:
+def _drawn(title: str, cells: list[list[str]]) -> object:
     from rich.box import SIMPLE_HEAD
-    from rich.table import Table as Drawing
+    from rich.table import Table
 
-    heading, *rows = table.cells()
-    drawing = Drawing(box=SIMPLE_HEAD, title=table.title, title_justify="left")
+    heading, *rows = cells
+    drawing = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
     for name in heading:
         drawing.add_column(name.replace("_", "\n"), justify="right")
     for row in rows:

@@ -14,7 +14,7 @@ from serve.bench.latency.answer import Answer, Asked, Clock
 from serve.bench.latency.asking import Live, Ours
 from serve.bench.latency.question import speech
 from serve.bench.latency.reference import Reference
-from serve.bench.latency.report import REFERENCE, Agreement, Row, Table
+from serve.bench.latency.report import REFERENCE, Agreement, Row
 from serve.bench.latency.sizes import Subject, variant
 
 QUESTIONS_S = (3.0, 8.0)
@@ -187,22 +187,3 @@ def token_ms(place: int, answer: Answer) -> float:
 
 def _medians(answers: Answers, value: Callable[[Answer], float]) -> dict[str, float]:
     return {name: statistics.median(map(value, said)) for name, said in answers.items()}
-
-
-def answers_in(ways: Ways, repeats: int, long_replies: Sequence[int]) -> int:
-    """How many answers warming up and `tables` ask for."""
-    first = len(QUESTIONS_S) * len(CHUNK_UNITS) + len(GROWING_S)
-    return len(ways) + repeats * (len(ways) * first + 2 * len(long_replies))
-
-
-def tables(bench: Bench, *, long_replies: Sequence[int], places: Sequence[int]) -> dict[str, Table]:
-    """All of them, by name."""
-    first = bench.first_audio(QUESTIONS_S, CHUNK_UNITS)
-    whole, each = bench.replies(long_replies, places)
-    growth = bench.first_audio(GROWING_S, [SOON])
-    return {
-        "first_audio": Table(title="first audio", rows=first),
-        "replies": Table(title="text and units of a whole reply, padded", rows=whole),
-        "tokens": Table(title="one token of the longest of them", rows=each),
-        "growth": Table(title="first audio by the length of the question", rows=growth),
-    }

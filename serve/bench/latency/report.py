@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from serve.bench.latency.floor import Speed
+
+SHOWN_FLOOR_MS = 0.05  # below, the floor is printed as 0.0, and a multiple of it says nothing
 REFERENCE = "reference"  # the name of the way that all others are compared with
 
 
@@ -54,6 +57,46 @@ def _number(ms: float) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Span:
+    """One call of a stage, in ms after the question's last sample."""
+
+    stage: str
+    start_ms: float
+    ms: float
+    floor_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waterfall:
+    """First audio of one way, medians. What no span covers is the work between the stages."""
+
+    way: str
+    first_audio_ms: float
+    spans: tuple[Span, ...]
+
+    def totals(self) -> dict[str, tuple[float, float]]:
+        """Stage -> ms and floor of all its calls, in the order of their first."""
+        found: dict[str, tuple[float, float]] = {}
+        for span in self.spans:
+            ms, floor = found.get(span.stage, (0.0, 0.0))
+            found[span.stage] = (ms + span.ms, floor + span.floor_ms)
+        return found
+
+
+def stage_cells(waterfalls: Sequence[Waterfall]) -> list[list[str]]:
+    """The heading, and a line per stage of each way: ms, floor, how many floors it takes."""
+    lines = [["way", "stage", "ms", "floor ms", "floors"]]
+    for fall in waterfalls:
+        for stage, (ms, floor) in fall.totals().items():
+            times = f"{ms / floor:.1f}" if floor >= SHOWN_FLOOR_MS else ""
+            lines.append([fall.way, stage, _number(ms), _number(floor), times])
+        floor = sum(floor for _, floor in fall.totals().values())
+        ms = fall.first_audio_ms
+        lines.append([fall.way, "first audio", _number(ms), _number(floor), f"{ms / floor:.1f}"])
+    return lines
+
+
+@dataclass(frozen=True, kw_only=True)
 class Agreement:
     """How many answers were held against the plain algorithm's. ties: so many of them part from it
     where its two best scores are all but equal."""
@@ -85,6 +128,8 @@ class Report:
     machine: Machine
     agreement: Agreement
     tables: Mapping[str, Table]
+    speed: Speed
+    waterfalls: Sequence[Waterfall]
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, ratios among them."""
