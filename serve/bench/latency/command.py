@@ -23,7 +23,7 @@ def latency_command(
         Literal["tiny", "mid", "8b"],
         typer.Option(
             help="Random weights: tiny tries the command; mid is for two CPU cores; 8b, of the "
-            "published sizes, for a GPU with 24 GB."
+            "published sizes, for a GPU: its weights alone are 18 GB."
         ),
     ] = "mid",
     device: Device = "auto",

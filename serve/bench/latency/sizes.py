@@ -57,11 +57,12 @@ SIZES = {
         ),
         decoder=dict(width=32, layers=2, heads=2, ffn=64, upsample=5),
         vocoder=HifiGanConfig(
-            num_embeddings=UNITS, embedding_dim=8, upsample_initial_channel=32, duration_width=8
+            num_embeddings=UNITS, embedding_dim=8, upsample_initial_channel=32, duration_width=8,
+            resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1,),),
         ),
-        reply_tokens=12,
-        long_replies=(8, 16, 24),
-        timed_tokens=(8, 24),
+        reply_tokens=8,
+        long_replies=(4, 8, 16),
+        timed_tokens=(6, 16),
     ),
     # The smallest whose parts cost what they cost in a real one, in proportion.
     "mid": Size(
