@@ -16,6 +16,7 @@ from omni.commands import (
 from omni.files import UserError, check_file, check_folder, friendly, need
 from serve.bench import (
     fuzz_command,
+    latency_command,
     load_robustness_command,
     true_length_command,
     vocoder_command,
@@ -32,6 +33,7 @@ app = command_line(
     "omni-serve", "Answer many, fast: measure and choose on the machine that will serve."
 )
 benches = typer.Typer(no_args_is_help=True, help="Measure; some fail where a limit does not hold.")
+benches.command("latency")(friendly(latency_command))
 benches.command("load-robustness")(friendly(load_robustness_command))
 benches.command("fuzz")(friendly(fuzz_command))
 benches.command("true-length")(friendly(true_length_command))

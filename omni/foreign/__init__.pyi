@@ -4,7 +4,9 @@ from .export import ENCODER_FILE as ENCODER_FILE
 from .export import read_export as read_export
 from .hubert import read_hubert as read_hubert
 from .kmeans import read_kmeans as read_kmeans
+from .llama_omni import CHAT_TEMPLATE as CHAT_TEMPLATE
 from .llama_omni import read_llama_omni as read_llama_omni
+from .llama_omni_format import SYSTEM as SYSTEM
 from .stream import Progress as Progress
 from .stream import read_folder as read_folder
 from .vocoder import read_vocoder as read_vocoder

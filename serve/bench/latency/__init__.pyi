@@ -1,0 +1,1 @@
+from .command import latency_command as latency_command

@@ -1,0 +1,134 @@
+"""`omni-serve bench latency`: how soon an answer is heard, beside the published algorithm."""
+
+# Heavy imports stand inside the function: `omni-serve --help` must not wait for torch.
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from omni.commands import DTYPE_NAMES, Device
+
+if TYPE_CHECKING:
+    from serve.bench.latency.report import Report
+
+BLOCK_FRAMES = 10  # 200 ms
+FILE_WIDTH = 120
+
+
+def latency_command(
+    size: Annotated[
+        Literal["tiny", "mid", "8b"],
+        typer.Option(
+            help="Random weights: tiny tries the command; mid is for two CPU cores; 8b, of the "
+            "published sizes, for a GPU: its weights alone are 18 GB."
+        ),
+    ] = "mid",
+    device: Device = "auto",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help=f"{DTYPE_NAMES}. Default: float32 on a CPU, else bfloat16."
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; default: torch's own choice.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Times that each case is measured.")] = 3,
+    block_frames: Annotated[
+        int, typer.Option(min=1, help="20 ms frames of a block of the encoder in blocks.")
+    ] = BLOCK_FRAMES,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the report goes as JSON.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where a picture of our first audio beside its floor goes (.png, .svg).",
+        ),
+    ] = None,
+) -> None:
+    """First audio, whole replies and single tokens beside the published algorithm, on the same
+    random weights. Text and units of both must be equal.
+
+    Run it on an otherwise idle machine: the load average stands in the report.
+    """
+    from omni.files import check_file, write_json
+    from serve.bench.latency.drawing import check_picture, draw
+
+    if json is not None:
+        check_file(json)
+    if plot is not None:
+        check_picture(plot)
+    import torch
+    from tqdm import tqdm
+
+    from omni.commands import quieten
+    from omni.devices import choose_device, choose_dtype
+    from serve.bench.latency.running import latency
+
+    quieten()
+    place = choose_device(device)
+    kind = choose_dtype(dtype or ("float32" if place.type == "cpu" else "bfloat16"), place)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with tqdm(unit="answer") as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        report = latency(
+            size, device=place, dtype=kind, repeats=repeats, block_frames=block_frames,
+            progress=progress,
+        )  # fmt: skip
+    if json is not None:
+        write_json(json, report.as_json())
+    if plot is not None:
+        draw(report.waterfalls, plot)
+    _print(report)
+
+
+def _print(report: Report) -> None:
+    from rich.console import Console
+
+    from serve.bench.latency.report import stage_cells
+
+    # A file or a pipe has no width of its own.
+    console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
+    for table in report.tables.values():
+        console.print(_drawn(f"{table.title}, ms (times as fast as the reference)", table.cells()))
+    console.print(
+        _drawn("first audio by stages, beside their floor", stage_cells(report.waterfalls))
+    )
+    machine, agreement = report.machine, report.agreement
+    ties = f", {agreement.ties} of them part at a tie" if agreement.ties else ""
+    typer.echo(
+        f"{report.size}, {sum(report.parameters.values()) / 1e6:.0f} M parameters, medians of "
+        f"{report.repeats}; text and units of {agreement.answers} answers are the plain "
+        f"algorithm's{ties}"
+    )
+    typer.echo(
+        f"floor: {report.speed.gb_per_s:.1f} GB/s, {report.speed.gflop_per_s:.0f} GFLOP/s, both "
+        "measured here"
+    )
+    typer.echo(
+        f"{machine.cores} cores, {machine.torch_threads} threads, {machine.device}, "
+        f"{machine.dtype}, load {machine.load_before:.1f} to {machine.load_after:.1f}"
+    )
+
+
+def _drawn(title: str, cells: list[list[str]]) -> object:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    heading, *rows = cells
+    drawing = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+    for name in heading:
+        drawing.add_column(name.replace("_", "\n"), justify="right")
+    for row in rows:
+        drawing.add_row(*row)
+    return drawing

@@ -1,0 +1,115 @@
+"""The whole benchmark on one model: build, measure, look into the stages, report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import torch
+
+from omni.vocoder import parse_schedule
+from serve.bench.latency.answer import Asked, Clock, clock_of
+from serve.bench.latency.asking import Live, Ours
+from serve.bench.latency.floor import Speed, probe
+from serve.bench.latency.measuring import (
+    CHUNK_UNITS,
+    GROWING_S,
+    QUESTIONS_S,
+    SOON,
+    Bench,
+    Ways,
+    ways_of,
+)
+from serve.bench.latency.question import speech
+from serve.bench.latency.report import Machine, Report, Table, Waterfall
+from serve.bench.latency.sizes import SIZES, Size, Subject, build, parts_of, variant
+from serve.bench.latency.stages import waterfall
+
+
+def latency(
+    size: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    repeats: int,
+    block_frames: int,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> Report:
+    """Measure a model of that size. progress: called with (answers so far, answers in all).
+
+    Raises RuntimeError if the published algorithm and ours say different things.
+    """
+    load_before = os.getloadavg()[0]
+    clock, sizes = clock_of(device), SIZES[size]
+    subject = build(sizes, device, dtype)
+    ways = ways_of(subject, clock, block_frames=block_frames)
+    total, answered = _answers_in(ways, sizes, repeats), 0
+
+    def done() -> None:
+        nonlocal answered
+        answered += 1
+        progress(answered, total)
+
+    bench = Bench(ways, sizes.reply_tokens, repeats, done)
+    bench.warm_up()
+    tables = _tables(bench, sizes)
+    speed = probe(device, dtype, clock)
+    waterfalls = _waterfalls(subject, bench, clock, speed, block_frames)
+    return Report(
+        size=size,
+        parameters={
+            name: sum(weight.numel() for weight in part.parameters())
+            for name, part in parts_of(subject.model).items()
+        },
+        repeats=repeats,
+        block_frames=block_frames,
+        machine=Machine(
+            cores=len(os.sched_getaffinity(0)),
+            torch_threads=torch.get_num_threads(),
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+            dtype=str(dtype).removeprefix("torch."),
+            load_before=load_before,
+            load_after=os.getloadavg()[0],
+        ),
+        agreement=bench.agreement,
+        tables=tables,
+        speed=speed,
+        waterfalls=waterfalls,
+    )
+
+
+def _answers_in(ways: Ways, size: Size, repeats: int) -> int:
+    first = len(QUESTIONS_S) * len(CHUNK_UNITS) + len(GROWING_S)
+    return len(ways) + repeats * (len(ways) * first + 2 * len(size.long_replies))
+
+
+def _tables(bench: Bench, size: Size) -> dict[str, Table]:
+    first = bench.first_audio(QUESTIONS_S, CHUNK_UNITS)
+    whole, each = bench.replies(size.long_replies, size.timed_tokens)
+    growth = bench.first_audio(GROWING_S, [SOON])
+    return {
+        "first_audio": Table(title="first audio", rows=first),
+        "replies": Table(title="text and units of a whole reply", rows=whole),
+        "tokens": Table(title="one token of the longest of these", rows=each),
+        "growth": Table(title="first audio by the length of the question", rows=growth),
+    }
+
+
+def _waterfalls(
+    subject: Subject, bench: Bench, clock: Clock, speed: Speed, block_frames: int
+) -> list[Waterfall]:
+    """Of the longer question and the smallest chunk, given whole and spoken."""
+    asked = Asked(
+        waveform=speech(QUESTIONS_S[-1]),
+        schedule=parse_schedule(SOON),
+        tokens=bench.reply_tokens,
+        until_sound=True,
+    )
+    ways = {
+        "true_length": Ours(subject, clock),
+        "live_blocks": Live(variant(subject, block_frames=block_frames), clock),
+    }
+    return [
+        waterfall(name, ours, asked, clock=clock, speed=speed, repeats=bench.repeats)
+        for name, ours in ways.items()
+    ]
