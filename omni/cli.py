@@ -98,6 +98,10 @@ def ask(
             f"{checkpoint}: has no vocoder, so no voice; ask with --text-only, or convert it with "
             "--vocoder"
         )
+    if model.unit_decoder is None and not text_only:
+        raise UserError(
+            f"{checkpoint}: has no unit decoder, so no voice; ask with --text-only, or train stage 2"
+        )
     config = _config(model, chunk_units, max_new_tokens, speak=not text_only)
     settled = threads is not None or recall_threads(model)
     if warm:
@@ -149,8 +153,11 @@ def demo(
     for question in questions:
         typer.echo(f"\n{question}\n  > ", nl=False)
         done, waveform = _answer(model, processor, config, load_audio(question), echo=True)
-        save_wav(output / question.name, waveform)
-        typer.echo(f"  {output / question.name}: {len(waveform) / 16_000:.1f} s of speech")
+        if model.unit_decoder is None:
+            typer.echo("  in text alone: the checkpoint has no unit decoder")
+        else:
+            save_wav(output / question.name, waveform)
+            typer.echo(f"  {output / question.name}: {len(waveform) / 16_000:.1f} s of speech")
         timings.append((question.stem, done.timings))
     typer.echo("")
     _print_timings(timings)

@@ -45,6 +45,7 @@ ATTRIBUTES = {
     "_from_model_config",  # a mark by which generation settings would lose the chunk schedule
     "_modules",  # torch's: a copy of an encoder with fewer layers
     "_n_gpu",  # transformers': above one, the Trainer would share a batch out by DataParallel
+    "_scaled_dot_product_flash_attention_for_cpu",  # torch's: its operations are counted
     "_Unpickler",  # Python's own, in Python: the only one that can be told what it may build
 }
 # Modules that the documentation of transformers names, beside what the package itself exports.
@@ -90,7 +91,7 @@ def own_names() -> set[str]:
     names: set[str] = set()
     for path in FILES:
         for node in ast.walk(parsed(path)):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 names.add(node.name)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 names.add(node.id)
