@@ -100,7 +100,8 @@ def ask(
         )
     if model.unit_decoder is None and not text_only:
         raise UserError(
-            f"{checkpoint}: has no unit decoder, so no voice; ask with --text-only, or train stage 2"
+            f"{checkpoint}: has no unit decoder, so no voice; ask with --text-only, or "
+            "train stage 2"
         )
     config = _config(model, chunk_units, max_new_tokens, speak=not text_only)
     settled = threads is not None or recall_threads(model)
