@@ -79,7 +79,11 @@ class Connection:
             self.talk.close()
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            # Not gather: cancelled itself, it raises a child's cancellation in place of ours, and
+            # the server's cancel scope would not know it for its own.
+            await asyncio.wait(tasks)
+            for task in tasks:  # looked at, or asyncio logs it as forgotten
+                _ = task.cancelled() or task.exception()
 
     async def _receive(self) -> None:
         while True:
