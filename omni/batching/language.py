@@ -26,9 +26,11 @@ class CacheRow(Row[Cache]):
     """Keys and values of one reply: a cache, or a row of a buffer."""
 
     def layers(self, own: Cache) -> Layers:
+        """Of every layer of the cache."""
         return [_tensors(layer) for layer in own.layers]
 
     def copied(self, layers: Layers) -> Cache:
+        """A cache as a forward makes it, which can be cut back."""
         cache = DynamicCache()
         for place, (keys, values) in enumerate(layers):
             cache.update(keys[None], values[None], place)  # joins them to nothing: a copy
@@ -63,7 +65,7 @@ class StepOutput:
     past: Cache | CacheRow | None
 
 
-class LanguageModelSteps(Together[StepInputs, StepOutput]):
+class LanguageModelSteps(Together[StepInputs, CacheRow, StepOutput]):
     """Replies that go on by one position share a forward; a prompt has its own."""
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -72,6 +74,7 @@ class LanguageModelSteps(Together[StepInputs, StepOutput]):
         self.one_by_one = _refuses_batches(model)
 
     def row(self, item: StepInputs) -> CacheRow | None:
+        """None for a prompt, and where the cache forbids it."""
         if item.embeddings.shape[1] != 1 or item.past is None:
             return None
         if isinstance(item.past, CacheRow):
@@ -83,14 +86,16 @@ class LanguageModelSteps(Together[StepInputs, StepOutput]):
         return CacheRow(item.past, length) if length and reason is None else None
 
     def alone(self, item: StepInputs) -> StepOutput:
+        """A forward of this reply, over one position or a prompt."""
         output = run_language_model(
             self._model, item.embeddings, cache=item.cache, use_cache=True, logits_to_keep=1
         )
         return StepOutput(output.hidden, output.logits, output.cache)
 
     def together(
-        self, buffer: Rows, rows: Sequence[Row[Any]], items: Sequence[StepInputs]
+        self, buffer: Rows, rows: Sequence[CacheRow], items: Sequence[StepInputs]
     ) -> list[StepOutput]:
+        """A forward over the next position of each row."""
         embeddings = torch.cat([item.embeddings for item in items])  # [B, 1, H]
         device = embeddings.device
         lengths = torch.tensor([row.length for row in rows], device=device)
@@ -118,23 +123,25 @@ class _BufferLayer(DynamicLayer):
         """keys, values: [B, heads, capacity, head_dim], written in place; lengths: [B] before the
         step; longest: of the rows, after it."""
         super().__init__()
-        self.keys, self.values = keys, values
-        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+        self._keys, self._values = keys, values
         self._places = torch.arange(len(keys), device=keys.device), lengths
         self._longest = longest
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
+        """Write [B, heads, 1, head_dim]; give back all positions of all rows."""
         rows, positions = self._places
-        self.keys[rows, :, positions] = key_states[:, :, 0]
-        self.values[rows, :, positions] = value_states[:, :, 0]
-        return self.keys[:, :, : self._longest], self.values[:, :, : self._longest]
+        self._keys[rows, :, positions] = key_states[:, :, 0]
+        self._values[rows, :, positions] = value_states[:, :, 0]
+        return self._keys[:, :, : self._longest], self._values[:, :, : self._longest]
 
     def get_seq_length(self) -> int:
+        """Of the longest row, before the step."""
         return self._longest - 1
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Positions that are given back, from 0 on."""
         return self._longest, 0
 
 
@@ -156,7 +163,7 @@ def _refuses_batches(model: PreTrainedModel) -> str | None:
         return f"{type(base).__name__} takes no position_ids, so it can't tell rows' ages apart"
     rope: Any = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
     kinds = {
-        setting.get("rope_type")
+        str(setting.get("rope_type"))
         for setting in (rope, *rope.values())  # one for all layers, or one for each kind of them
         if isinstance(setting, dict)
     }

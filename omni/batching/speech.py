@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -18,6 +17,7 @@ class StateRow(Row[UnitDecoderState]):
     """Keys and values of one reply: a unit decoder's state, or a row of a buffer."""
 
     def layers(self, own: UnitDecoderState) -> Layers:
+        """Of every layer, without the slots that are still free."""
         held = slice(0, self.length)
         return [
             (keys[0, :, held], values[0, :, held])
@@ -25,6 +25,7 @@ class StateRow(Row[UnitDecoderState]):
         ]
 
     def copied(self, layers: Layers) -> UnitDecoderState:
+        """A state of one, without free slots."""
         keys, values = (torch.stack(tensors)[:, None] for tensors in zip(*layers, strict=True))
         return UnitDecoderState(keys, values, torch.tensor([self.length], device=keys.device))
 
@@ -50,7 +51,7 @@ class SpeechOutput:
     past: UnitDecoderState | StateRow
 
 
-class UnitDecoderSteps(Together[SpeechInputs, SpeechOutput]):
+class UnitDecoderSteps(Together[SpeechInputs, StateRow, SpeechOutput]):
     """Replies that bring one state each share a step."""
 
     def __init__(self, decoder: UnitDecoder) -> None:
@@ -58,17 +59,20 @@ class UnitDecoderSteps(Together[SpeechInputs, SpeechOutput]):
         self._decoder = decoder
 
     def row(self, item: SpeechInputs) -> StateRow | None:
+        """None where a reply brings more than one state, or none."""
         if item.states.values.shape[1] != 1:
             return None
         past = item.past
         return past if isinstance(past, StateRow) else StateRow(past, int(past.lengths[0]))
 
     def alone(self, item: SpeechInputs) -> SpeechOutput:
+        """A step of this reply."""
         return SpeechOutput(*self._decoder.step(item.states, item.state))
 
     def together(
-        self, buffer: Rows, rows: Sequence[Row[Any]], items: Sequence[SpeechInputs]
+        self, buffer: Rows, rows: Sequence[StateRow], items: Sequence[SpeechInputs]
     ) -> list[SpeechOutput]:
+        """A step of all rows, by one state each."""
         values = torch.cat([item.states.values for item in items])  # [B, 1, H]
         lengths = torch.tensor([row.length for row in rows], device=values.device)
         # The buffer has room for the step, so it is written in place.

@@ -15,10 +15,11 @@ from omni.batching.rows import Row, Rows
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+Placed = TypeVar("Placed", bound=Row[Any])
 Outcome = TypeVar("Outcome")
 
 
-class Together(ABC, Generic[Item, Outcome]):
+class Together(ABC, Generic[Item, Placed, Outcome]):
     """A part that steps several sequences at a time, each with its past.
 
     One sequence alone is stepped as it is, without a buffer. one_by_one: why all are; None where
@@ -42,7 +43,7 @@ class Together(ABC, Generic[Item, Outcome]):
 
         A sequence that was stepped with others before, and is not now, leaves their buffer.
         """
-        rows: dict[int, Row[Any]] = {}
+        rows: dict[int, Placed] = {}
         for place, item in enumerate(items):
             if len(items) > 1 and self.one_by_one is None and (row := self.row(item)) is not None:
                 rows[place] = row
@@ -76,7 +77,7 @@ class Together(ABC, Generic[Item, Outcome]):
         return [found[place] for place in range(len(items))]
 
     @abstractmethod
-    def row(self, item: Item) -> Row[Any] | None:
+    def row(self, item: Item) -> Placed | None:
         """Its past as a row; None if it must be stepped alone."""
 
     @abstractmethod
@@ -85,7 +86,7 @@ class Together(ABC, Generic[Item, Outcome]):
 
     @abstractmethod
     def together(
-        self, buffer: Rows, rows: Sequence[Row[Any]], items: Sequence[Item]
+        self, buffer: Rows, rows: Sequence[Placed], items: Sequence[Item]
     ) -> list[Outcome]:
         """The step of these, which fill the buffer in this order; their lengths are counted on by
         the caller."""
