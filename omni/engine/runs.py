@@ -82,13 +82,19 @@ def step(stepper: Stepper, runs: Sequence[Run]) -> set[Run]:
             _finish(run)
         else:
             by_reply[run.turn.reply] = run
-    for reply, event in stepper.step([*by_reply]):
-        run = by_reply[reply]
-        if isinstance(event, Exception):
+    try:
+        for reply, event in stepper.step([*by_reply]):
+            run = by_reply[reply]
+            if isinstance(event, Exception):
+                ended.add(run)
+                _fail(run, event)
+            else:
+                run.tell(event)
+    except Exception as error:  # of no reply's own work: no memory for what they share
+        log.exception("a step failed; the replies that it would have made end")
+        for run in set(by_reply.values()) - ended:
             ended.add(run)
-            _fail(run, event)
-        else:
-            run.tell(event)
+            _fail(run, error)
     return ended
 
 

@@ -99,8 +99,9 @@ def test_a_row_goes_from_one_buffer_to_another() -> None:
 def test_what_is_broken_in_a_row_is_not_left_to_its_successor() -> None:
     buffer, broken, mate = Rows(), row_of(40), row_of(3, seed=1)
     buffer.hold([broken, mate], 1)
-    for tensor in (buffer.keys, buffer.values):
-        tensor[:, :, :, :40] = float("nan")
+    with torch.inference_mode():
+        for tensor in (buffer.keys, buffer.values):
+            tensor[:, :, :, :40] = float("nan")
     healthy = row_of(3, seed=2)
     buffer.hold([healthy], 1)
     keys, values = buffer.filled()
