@@ -163,7 +163,7 @@ MODEL = seeded(llama)
 WHO = st.lists(st.lists(st.integers(0, 5), unique=True), min_size=1, max_size=15)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(WHO, st.lists(st.integers(1, 60), min_size=6, max_size=6))
 def test_joining_leaving_and_pausing_change_nothing(
     who: list[list[int]], prompts: list[int]

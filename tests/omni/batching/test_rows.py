@@ -3,7 +3,7 @@
 import gc
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from transformers import Cache, DynamicCache
@@ -42,6 +42,7 @@ def same(cache: Cache, length: int, seed: int) -> bool:
 STEPS = st.lists(st.lists(st.integers(0, 7), unique=True), min_size=1, max_size=12)
 
 
+@settings(max_examples=30, deadline=None)
 @given(STEPS, st.lists(st.integers(1, 300), min_size=8, max_size=8))
 def test_rows_keep_their_content_through_any_joins_and_leaves(
     steps: list[list[int]], lengths: list[int]
@@ -64,6 +65,7 @@ def test_rows_keep_their_content_through_any_joins_and_leaves(
         assert same(row.own(), length, seed)
 
 
+@settings(max_examples=30, deadline=None)
 @given(STEPS, st.lists(st.integers(1, 2000), min_size=8, max_size=8))
 def test_a_buffer_is_never_much_larger_than_what_it_has_to_hold(
     steps: list[list[int]], lengths: list[int]
