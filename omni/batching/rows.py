@@ -136,7 +136,8 @@ class Rows:
 
     def _fit(self, wanted: Sequence[Row[Any]], positions: int) -> None:
         slots = _fitting(self.keys.shape[1], len(wanted), SLOTS)
-        capacity = _fitting(self.keys.shape[3], positions, POSITIONS)
+        # Half to spare: a buffer is copied when it grows, and every step makes it longer.
+        capacity = _fitting(self.keys.shape[3], positions, POSITIONS, spare=positions // 2)
         if (slots, capacity) == (self.keys.shape[1], self.keys.shape[3]):
             return
         if self._members:
@@ -155,9 +156,9 @@ class Rows:
         self.keys, self.values = moved
 
 
-def _fitting(there: int, needed: int, block: int) -> int:
+def _fitting(there: int, needed: int, block: int, spare: int = 0) -> int:
     """A size for what is needed: the one that is there, if it is neither too small nor four times
-    too large; else a quarter more than is needed, in whole blocks."""
+    too large; else whole blocks, with so many to spare."""
     if needed <= there <= 4 * max(needed, block):
         return there
-    return -(-(needed + needed // 4) // block) * block
+    return -(-(needed + spare) // block) * block
