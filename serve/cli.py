@@ -18,6 +18,7 @@ from serve.bench import (
     fuzz_command,
     latency_command,
     load_robustness_command,
+    sessions_command,
     true_length_command,
     vocoder_command,
 )
@@ -36,6 +37,7 @@ benches = typer.Typer(no_args_is_help=True, help="Measure; some fail where a lim
 benches.command("latency")(friendly(latency_command))
 benches.command("load-robustness")(friendly(load_robustness_command))
 benches.command("fuzz")(friendly(fuzz_command))
+benches.command("sessions")(friendly(sessions_command))
 benches.command("true-length")(friendly(true_length_command))
 benches.command("vocoder")(friendly(vocoder_command))
 app.add_typer(benches, name="bench")

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import torch
-
 from omni.engine.past import RewritableSession
-from omni.language_model import run_language_model
-from omni.model import OmniForConditionalGeneration
-from omni.session import AudioDelta, Done, TextDelta, Timings, Turn
+from omni.session import (
+    AudioDelta,
+    Done,
+    Reply,
+    Stepper,
+    TextDelta,
+    Timings,
+    Turn,
+    without_gradients,
+)
 
 log = logging.getLogger(__name__)
 
@@ -63,32 +68,53 @@ class Run:
         return self.paused and not self.cancelled.is_set()
 
 
-def step(model: OmniForConditionalGeneration, run: Run) -> bool:
-    """One forward of the LLM for this reply, or its end. Whether it goes on.
+def step(stepper: Stepper, runs: Sequence[Run]) -> set[Run]:
+    """One token of each of these replies, and the end of those that have ended: which they are.
 
-    What fails fails for this reply alone: it is told, and the conversation is as before it.
+    What fails fails for its reply alone: it is told, and the conversation is as before it.
     """
+    ended: set[Run] = set()
+    by_reply: dict[Reply, Run] = {}
+    for run in runs:
+        assert run.turn is not None
+        if run.turn.reply.next_step_inputs() is None:
+            ended.add(run)
+            _finish(run)
+        else:
+            by_reply[run.turn.reply] = run
+    try:
+        for reply, event in stepper.step([*by_reply]):
+            run = by_reply[reply]
+            if isinstance(event, Exception):
+                ended.add(run)
+                _fail(run, event)
+            else:
+                run.tell(event)
+    except Exception as error:  # of no reply's own work: no memory for what they share
+        log.exception("a step failed; the replies that it would have made end")
+        for run in set(by_reply.values()) - ended:
+            ended.add(run)
+            _fail(run, error)
+    return ended
+
+
+def _finish(run: Run) -> None:
     turn, session = run.turn, run.session
     assert turn is not None and session is not None
     try:
-        with torch.inference_mode():
-            inputs = turn.reply.next_step_inputs()
-            if inputs is not None:
-                output = run_language_model(
-                    model.language_model, inputs.embeddings, cache=inputs.cache,
-                    use_cache=True, logits_to_keep=1,
-                )  # fmt: skip
-                for event in turn.reply.accept(output):
-                    run.tell(event)
-                return True
-            for event in turn.reply.finish():
-                if isinstance(event, Done):
-                    session.remember(turn)
-                run.tell(event)
+        for event in without_gradients(turn.reply.finish()):
+            if isinstance(event, Done):
+                session.remember(turn)
+            run.tell(event)
     except Exception as error:
-        session.forget(turn)
-        run.tell(error)
-    return False
+        _fail(run, error)
+
+
+def _fail(run: Run, error: Exception) -> None:
+    turn, session = run.turn, run.session
+    assert turn is not None and session is not None
+    session.forget(turn)
+    run.tell(error)
 
 
 def cancelled_early() -> Done:

@@ -1,7 +1,8 @@
 """Engine: opens sessions and does the work of all of them on one thread.
 
-Each running reply gets one step of the LLM in turn, so that none waits for another's end. A caller
-never waits: what it asks for is queued, and what comes of it is delivered.
+All running replies go forward together, a token each: the LLM runs once for all of them, so that
+none waits for another's end, and many cost little more than one. A caller never waits: what it asks
+for is queued, and what comes of it is delivered.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from omni.engine.past import Exchange, Recording, RewritableSession
 from omni.engine.runs import Begun, Deliver, Run, cancelled_early, step
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
-from omni.session import SessionConfig, SpeechSession
+from omni.session import SessionConfig, SpeechSession, Stepper
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Engine:
         self.max_sessions = max_sessions
         self._open: set[EngineSession] = set()
         self._runs: list[Run] = []
+        self._stepper = Stepper(model)
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._closed = False
         self._lock = threading.Lock()
@@ -77,6 +79,11 @@ class Engine:
     def running(self) -> int:
         """How many replies are in the making."""
         return len(self._runs)
+
+    @property
+    def one_by_one(self) -> str | None:
+        """Why the LLM steps replies one by one; None where it steps them together."""
+        return self._stepper.one_by_one
 
     def alive(self) -> bool:
         """Whether the model's thread works."""
@@ -112,10 +119,12 @@ class Engine:
 
     def _loop(self) -> None:
         while not self._closed:
-            self._do(wait=all(run.waits() for run in self._runs))
-            for run in [*self._runs]:
-                if not run.waits() and not step(self.model, run):
-                    self._runs.remove(run)
+            idle = all(run.waits() for run in self._runs)
+            if idle:
+                self._stepper.rest()
+            self._do(wait=idle)
+            ended = step(self._stepper, [run for run in self._runs if not run.waits()])
+            self._runs = [run for run in self._runs if run not in ended]
 
     def _do(self, *, wait: bool) -> None:
         try:

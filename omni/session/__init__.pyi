@@ -5,5 +5,8 @@ from .events import Done as Done
 from .events import TextDelta as TextDelta
 from .events import Timings as Timings
 from .memory import Heard as Heard
+from .reply import Reply as Reply
+from .reply import without_gradients as without_gradients
 from .session import SpeechSession as SpeechSession
+from .stepping import Stepper as Stepper
 from .turn import Turn as Turn

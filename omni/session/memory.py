@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
-from transformers import Cache, DynamicLayer
+from transformers import Cache
+
+from omni.batching import plain_length
 
 # What stands at a position of the LLM: a token, by its id, or a piece of speech, by what it was
 # made of: (number of the recording, samples that it depends on, place). Two positions with the
@@ -54,13 +56,3 @@ class Memory:
         if self.cache is not None and length < len(self.labels):
             self.cache.crop(length - len(self.labels))  # negative: so many positions go
         return self.cache
-
-
-def plain_length(cache: Cache | None) -> int | None:
-    """How many positions a cache holds; None if it can't be cut."""
-    layers = [] if cache is None else cache.layers
-    # Only plain layers keep every position, and so can be cut back.
-    plain = [layer for layer in layers if type(layer) is DynamicLayer]
-    lengths = {layer.get_seq_length() for layer in plain}
-    # Several lengths: some layers are shared, or a forward broke off between two.
-    return lengths.pop() if len(plain) == len(layers) and len(lengths) == 1 else None

@@ -5,27 +5,21 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 from transformers import Cache
 
 from omni.audio import SAMPLE_RATE
+from omni.batching import SpeechInputs, SpeechOutput, StepInputs, StepOutput, by_itself
 from omni.language_model import LanguageModelOutput, response_states
 from omni.session.events import AudioDelta, Chunk, Done, Event, TextDelta, Timings
 from omni.session.sampling import Sampling, choose
 from omni.session.speaker import Speaker
 from omni.vocoder import AudioChunk
 
-
-@dataclass(frozen=True)
-class StepInputs:
-    """The LLM's next forward: embeddings [1, T, H] of what follows the cache's content."""
-
-    embeddings: Tensor
-    cache: Cache | None
+Made = TypeVar("Made")
 
 
 class Reply:
@@ -55,13 +49,14 @@ class Reply:
     ) -> None:
         self.token_ids: list[int] = []
         self.text = ""
-        self.cache = prompt.cache
+        self._past = prompt.past
         self._inputs: StepInputs | None = prompt
         self._decode = decode
         self._end_tokens = end_tokens
         self._embed = embed
         self._speaker = speaker
         self._speaking = speaker.initial_state() if speaker is not None else None
+        self._due: SpeechInputs | None = None
         self._sampling = sampling
         self._generator = sampling.generator()
         self._max_new_tokens = max_new_tokens
@@ -82,6 +77,11 @@ class Reply:
         """The tokens of the text: all but the end token."""
         return [token for token in self.token_ids if token not in self._end_tokens]
 
+    @property
+    def cache(self) -> Cache | None:
+        """Keys and values of the prompt and of what was said. They leave a batch they are in."""
+        return by_itself(self._past)
+
     def next_step_inputs(self) -> StepInputs | None:
         """What the LLM must run next; None when the reply has ended or was cancelled."""
         return None if self._cancelled.is_set() else self._inputs
@@ -91,7 +91,13 @@ class Reply:
 
         A reply that was cancelled meanwhile says nothing of it.
         """
-        self.cache = output.cache
+        yield from self.read(StepOutput(output.hidden, output.logits, output.cache))
+        if self._speaker is not None and (due := self.speech_inputs()) is not None:
+            yield from self.speak(self._speaker.decode(due))
+
+    def read(self, output: StepOutput) -> Iterator[Event]:
+        """The first half of `accept`: the next token and its text."""
+        self._past = output.past
         if self._cancelled.is_set():
             return
         token = choose(output.logits[0, -1], self._sampling, self._generator)
@@ -108,12 +114,32 @@ class Reply:
         if delta or not ended:
             yield TextDelta(delta, token)
         ids = torch.tensor([[token]], device=output.hidden.device)
-        yield from self._speak(output.hidden, ids)
+        self._due = self._speech_of(output.hidden, ids)
         if last:
             self._end = "end" if ended else "length"
             self._inputs = None
         else:
-            self._inputs = StepInputs(self._embed(ids), output.cache)
+            self._inputs = StepInputs(self._embed(ids), output.past)
+
+    def speech_inputs(self) -> SpeechInputs | None:
+        """What the unit decoder must run after `read`; None if nothing, or if cancelled."""
+        return None if self._cancelled.is_set() else self._due
+
+    def speak(self, output: SpeechOutput) -> Iterator[Event]:
+        """The second half of `accept`: the units of `speech_inputs`, and the sound now due."""
+        self._due = None
+        if self._speaker is None or self._speaking is None or self._cancelled.is_set():
+            return
+        units, self._speaking = self._speaker.merge(output, self._speaking)
+        if units and self._first_unit_ms is None:
+            self._first_unit_ms = self._elapsed_ms()
+        self._units += units
+        if self._buffered:
+            told_ms, seconds = self._buffered.pop()
+            left = max(0.0, seconds - (self._elapsed_ms() - told_ms) / 1e3)
+            self._speaking = self._speaker.heard(self._speaking, left)
+        chunks, self._speaking = self._speaker.vocode(units, self._speaking)
+        yield from self._play(chunks)
 
     def cancel(self) -> None:
         """Say nothing more; what was said stays said. May be called from any thread."""
@@ -134,6 +160,7 @@ class Reply:
         speaker, speaking = self._speaker, self._speaking
         if speaker is not None and speaking is not None and not self._cancelled.is_set():
             yield from self._play(speaker.finish(speaking))
+        self._speaking = self._due = None  # its memory is another's now
         yield self._done()
 
     def _decoded(self, ids: list[int], last: bool) -> str:
@@ -141,23 +168,14 @@ class Reply:
         # A character may be spelled by several byte tokens: wait until it is whole.
         return whole if last else whole.rstrip("\ufffd")
 
-    def _speak(self, hidden: Tensor, ids: Tensor) -> Iterator[Event]:
-        if self._speaker is None or self._speaking is None or self._cancelled.is_set():
-            return
+    def _speech_of(self, hidden: Tensor, ids: Tensor) -> SpeechInputs | None:
+        if self._speaker is None or self._speaking is None:
+            return None
         # Of a forward over the prompt or one token, the last state predicts the chosen token.
         predicts = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
         predicts[:, -1] = True
-        states = self._speaker.inputs(response_states(hidden, predicts), ids, self._embed)
-        units, self._speaking = self._speaker.decode(states, self._speaking)
-        if units and self._first_unit_ms is None:
-            self._first_unit_ms = self._elapsed_ms()
-        self._units += units
-        if self._buffered:
-            told_ms, seconds = self._buffered.pop()
-            left = max(0.0, seconds - (self._elapsed_ms() - told_ms) / 1e3)
-            self._speaking = self._speaker.heard(self._speaking, left)
-        chunks, self._speaking = self._speaker.vocode(units, self._speaking)
-        yield from self._play(chunks)
+        states = response_states(hidden, predicts)
+        return self._speaker.inputs(states, ids, self._embed, self._speaking)
 
     def _play(self, chunks: list[AudioChunk]) -> Iterator[Event]:
         for chunk in chunks:
@@ -187,7 +205,7 @@ class Reply:
         )  # fmt: skip
 
 
-def without_gradients(events: Iterator[Event]) -> Iterator[Event]:
+def without_gradients(events: Iterator[Made]) -> Iterator[Made]:
     """inference_mode while an event is made, and not while its receiver works on it."""
     while True:
         with torch.inference_mode():

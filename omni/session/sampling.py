@@ -54,7 +54,15 @@ class Sampling:
 
 
 def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """[vocabulary] logits -> one token id (nucleus sampling: Holtzman et al. 2020)."""
+    """[vocabulary] logits -> one token id (nucleus sampling: Holtzman et al. 2020).
+
+    Raises ArithmeticError if a logit is NaN: whatever came of it would be said as if it were meant.
+    """
+    if logits.max().isnan():  # the maximum of what holds NaN
+        raise ArithmeticError(
+            "the language model's logits are NaN: its weights or this conversation's state are "
+            "broken; load the checkpoint in float32 or bfloat16 and start the conversation anew"
+        )
     if sampling.temperature == 0:
         return int(logits.argmax())
     scores = (logits.float() / sampling.temperature)[None]

@@ -1,8 +1,8 @@
 """SpeechSession: one conversation, as a stream of events.
 
 `begin` lays out the prompt and gives a `Turn`, whose reply is a state machine; `run` is the
-single-session loop around it. An engine that serves many sessions steps the same turns with
-batched forwards.
+loop around it. A `Stepper` makes the forwards of one reply as of many; an engine that serves many
+sessions steps the turns of all of them with one.
 
 Work is done ahead, while the user speaks: see `push_audio` and `speculate`. What comes of it is
 what would have come of the question given whole.
@@ -21,7 +21,8 @@ import numpy as np
 import torch
 
 from omni.audio import AudioError
-from omni.language_model import end_tokens, run_language_model
+from omni.batching import StepInputs
+from omni.language_model import end_tokens
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
 from omni.prompt import Message, without_control_tokens
@@ -30,9 +31,10 @@ from omni.session.events import Done, Event
 from omni.session.memory import Heard, Memory
 from omni.session.prefill import Prefill
 from omni.session.question import Question
-from omni.session.reply import Reply, StepInputs, without_gradients
+from omni.session.reply import Reply, without_gradients
 from omni.session.script import Room, Script, spoken_in, write_script
 from omni.session.speaker import build_speaker
+from omni.session.stepping import Stepper
 from omni.session.turn import Turn
 
 
@@ -69,6 +71,7 @@ class SpeechSession:
         self._room = Room(positions, self._config.max_new_tokens)
         self._ends = end_tokens(model.generation_config, processor.tokenizer.eos_token_id)
         self._speaker = build_speaker(model, self._config)
+        self._stepper = Stepper(model)
         self._begun: WeakSet[Turn] = WeakSet()
         # What `cancel` sets: of the newest reply, and of one that is being laid out. Always
         # replaced as a whole, so that another thread sees both or one, and never none.
@@ -165,13 +168,11 @@ class SpeechSession:
     def _answer(self, turn: Turn) -> Generator[Any]:
         try:
             yield None  # the mark of `run`
-            while (inputs := turn.reply.next_step_inputs()) is not None:
-                with torch.inference_mode():
-                    output = run_language_model(
-                        self._model.language_model, inputs.embeddings, cache=inputs.cache,
-                        use_cache=True, logits_to_keep=1,
-                    )  # fmt: skip
-                yield from without_gradients(turn.reply.accept(output))
+            while turn.reply.next_step_inputs() is not None:
+                for _, event in self._stepper.step([turn.reply]):
+                    if isinstance(event, Exception):
+                        raise event
+                    yield event
             for event in without_gradients(turn.reply.finish()):
                 if isinstance(event, Done):
                     self.remember(turn)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from omni.audio import SAMPLE_RATE
+from omni.batching import SpeechInputs, SpeechOutput, StateRow
 from omni.ctc import CollapseState, best_labels, collapse, initial_collapse_state
 from omni.model import OmniForConditionalGeneration
 from omni.session.config import SessionConfig
@@ -24,7 +25,7 @@ from omni.vocoder import AudioChunk, StreamContext, StreamingVocoder, StreamStat
 class SpeakerState:
     """What speaking remembers between two states of the LLM."""
 
-    decoder: UnitDecoderState
+    decoder: UnitDecoderState | StateRow
     collapse: CollapseState
     vocoder: StreamState | None
 
@@ -44,16 +45,25 @@ class Speaker:
             self._vocoder.initial_state() if self._vocoder is not None else None,
         )
 
-    def inputs(self, states: Frames, ids: Tensor, embed: Callable[[Tensor], Tensor]) -> Frames:
-        """What `decode` takes, of the LLM's states and the tokens that they predict."""
-        return self._decoder.inputs(states, ids, embed)
+    def inputs(
+        self,
+        states: Frames,
+        ids: Tensor,
+        embed: Callable[[Tensor], Tensor],
+        state: SpeakerState,
+    ) -> SpeechInputs:
+        """What the unit decoder reads next, of the LLM's states and the tokens they predict."""
+        return SpeechInputs(self._decoder.inputs(states, ids, embed), state.decoder)
 
-    def decode(self, states: Frames, state: SpeakerState) -> tuple[list[int], SpeakerState]:
-        """The next `inputs` of one reply, [1, n, H] -> the merged units that they add."""
-        log_probs, decoder = self._decoder.step(states, state.decoder)
-        labels: Tensor = best_labels(log_probs)[0]
+    def decode(self, inputs: SpeechInputs) -> SpeechOutput:
+        """The unit decoder's step of this reply alone."""
+        return SpeechOutput(*self._decoder.step(inputs.states, inputs.state))
+
+    def merge(self, output: SpeechOutput, state: SpeakerState) -> tuple[list[int], SpeakerState]:
+        """A step's output -> the merged units that it adds."""
+        labels: Tensor = best_labels(output.log_probs)[0]
         units, collapsed = collapse(labels, state.collapse, self._decoder.blank)
-        return units, SpeakerState(decoder, collapsed, state.vocoder)
+        return units, SpeakerState(output.past, collapsed, state.vocoder)
 
     def vocode(
         self, units: list[int], state: SpeakerState

@@ -1,1 +1,10 @@
+from .answer import Clock as Clock
+from .answer import clock_of as clock_of
 from .command import latency_command as latency_command
+from .question import speech as speech
+from .report import Machine as Machine
+from .sizes import SIZES as SIZES
+from .sizes import Subject as Subject
+from .sizes import build as build
+from .sizes import parts_of as parts_of
+from .sizes import variant as variant

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import torch
 
 from serve.bench.latency.floor import Speed
 
@@ -115,6 +118,18 @@ class Machine:
     dtype: str
     load_before: float
     load_after: float
+
+    @classmethod
+    def here(cls, device: torch.device, dtype: torch.dtype, load_before: float) -> Machine:
+        """This one, now; load_before: its load average when measuring began."""
+        return cls(
+            cores=len(os.sched_getaffinity(0)),
+            torch_threads=torch.get_num_threads(),
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+            dtype=str(dtype).removeprefix("torch."),
+            load_before=load_before,
+            load_after=os.getloadavg()[0],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Many conversations on one thread: each answers as if alone, and what befalls one befalls it."""
 
+import random
 import threading
 from collections.abc import Iterator
 from queue import Queue
@@ -225,6 +226,62 @@ def test_a_listener_that_fails_hurts_no_other(engine: Engine) -> None:
     talk = engine.open(LONG)
     talk.run(broken, FIRST)
     assert ask(engine.open(SHORT), SECOND).done().reason in ("end", "length")
+
+
+def test_all_that_run_go_forward_in_one_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward, sizes = model().language_model.forward, list[int]()
+
+    def counted(*args, **kwargs):
+        batch, length, _ = kwargs["inputs_embeds"].shape
+        sizes.extend([batch] if length == 1 else [])
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model().language_model, "forward", counted)
+    with Engine(model(), processor(), max_sessions=16) as many:
+        hold = threading.Event()
+        many.post(lambda: wait(hold))  # all begin before the first step
+        asked = [f"{FIRST} {number}" for number in range(16)]
+        heard = [ask(many.open(SHORT), text) for text in asked]
+        hold.set()
+        said = [one.done().token_ids for one in heard]
+        assert many.one_by_one is None
+    longest = max(len(ids) for ids in said)
+    assert max(sizes) == 16 and len(sizes) <= longest + 2
+    monkeypatch.undo()
+    assert said == [answer(session(), text)[1].token_ids for text in asked]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whoever_pauses_cancels_or_goes_changes_nothing_for_the_others(seed: int) -> None:
+    rng = random.Random(seed)
+    asked = [f"{FIRST} {number}" for number in range(6)]
+    expected = {text: answer(session(LONG), text)[1].token_ids for text in asked}
+    with Engine(model(), processor(), max_sessions=6) as many:
+        talks, ends = [many.open(LONG) for _ in asked], [Heard() for _ in asked]
+
+        def listen(place: int, event: EngineEvent) -> None:
+            if isinstance(event, (Done, Exception)):
+                ends[place].queue.put(event)
+            other = talks[rng.randrange(6)]
+            rng.choice([other.pause, other.resume, other.resume, lambda: None])()
+            if place == 5 and rng.random() < 0.1:
+                talks[5].close()
+
+        for place, (talk, text) in enumerate(zip(talks, asked, strict=True)):
+            talk.run(lambda event, place=place: listen(place, event), text)
+        left = {*range(6)}
+        while left:
+            for talk in talks:  # whoever paused goes on at last
+                talk.resume()
+            for place in [*left]:
+                if not ends[place].queue.empty():
+                    done, text = ends[place].done(), asked[place]
+                    left.discard(place)
+                    if done.reason == "cancelled":
+                        assert place == 5
+                    else:
+                        assert done.token_ids == expected[text]
+            threading.Event().wait(0.01)
 
 
 def test_places_are_counted_and_given_back(engine: Engine) -> None:

@@ -1,0 +1,10 @@
+from .language import CacheRow as CacheRow
+from .language import LanguageModelSteps as LanguageModelSteps
+from .language import StepInputs as StepInputs
+from .language import StepOutput as StepOutput
+from .language import by_itself as by_itself
+from .language import plain_length as plain_length
+from .speech import SpeechInputs as SpeechInputs
+from .speech import SpeechOutput as SpeechOutput
+from .speech import StateRow as StateRow
+from .speech import UnitDecoderSteps as UnitDecoderSteps

@@ -1,0 +1,1 @@
+from .command import sessions_command as sessions_command

@@ -1,0 +1,118 @@
+"""`omni-serve bench sessions`: how much many sessions say together."""
+
+# Heavy imports stand inside the function: `omni-serve --help` must not wait for torch.
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from omni.commands import DTYPE_NAMES, Device
+from omni.files import UserError
+
+if TYPE_CHECKING:
+    from serve.bench.sessions.report import Report
+
+FILE_WIDTH = 120
+TOKENS = 32
+
+
+def sessions_command(
+    size: Annotated[
+        Literal["tiny", "mid", "8b"],
+        typer.Option(
+            help="Random weights: tiny tries the command; mid is for two CPU cores; 8b, of the "
+            "published sizes, for a GPU: its weights alone are 18 GB."
+        ),
+    ] = "mid",
+    sessions: Annotated[
+        str, typer.Option(metavar="N,N,...", help="How many at a time.")
+    ] = "1,2,4,8,16",
+    device: Device = "auto",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help=f"{DTYPE_NAMES}. Default: float32 on a CPU, else bfloat16."
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; default: torch's own choice.")
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=2, help="Tokens of each reply.")] = TOKENS,
+    repeats: Annotated[int, typer.Option(min=1, help="Times that each case is measured.")] = 3,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the report goes as JSON.")
+    ] = None,
+) -> None:
+    """Tokens per second of many sessions together, beside one session and beside taking turns.
+
+    Measured for text alone, with units, and with sound, from each reply's second token on. Run it
+    on an otherwise idle machine: the load average stands in the report.
+    """
+    from omni.files import check_file, write_json
+
+    counts = counts_of(sessions)
+    if json is not None:
+        check_file(json)
+    import torch
+    from tqdm import tqdm
+
+    from omni.commands import quieten
+    from omni.devices import choose_device, choose_dtype
+    from serve.bench.sessions.running import throughput
+
+    quieten()
+    place = choose_device(device)
+    kind = choose_dtype(dtype or ("float32" if place.type == "cpu" else "bfloat16"), place)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with tqdm(unit="run") as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        report = throughput(
+            size, counts, device=place, dtype=kind, tokens=tokens, repeats=repeats,
+            progress=progress,
+        )  # fmt: skip
+    if json is not None:
+        write_json(json, report.as_json())
+    _print(report)
+
+
+def counts_of(text: str) -> list[int]:
+    """ "1,2,4" -> [1, 2, 4]. Raises UserError for anything but whole numbers from 1 on."""
+    counts = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
+    if min(counts) < 1:
+        raise UserError(f"--sessions {text}: must be whole numbers from 1 on, as in 1,4,16")
+    return counts
+
+
+def _print(report: Report) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    heading, *rows = report.cells()
+    table = Table(box=SIMPLE_HEAD, title="tokens per second of all sessions", title_justify="left")
+    for name in heading:
+        table.add_column(name.replace("_", " "), justify="right")
+    for row in rows:
+        table.add_row(*row)
+    # A file or a pipe has no width of its own.
+    Console(width=None if sys.stdout.isatty() else FILE_WIDTH).print(table)
+    machine = report.machine
+    if report.one_by_one is not None:
+        typer.echo(f"not together: {report.one_by_one}")
+    typer.echo(
+        f"{report.size}, {sum(report.parameters.values()) / 1e6:.0f} M parameters, "
+        f"{report.tokens} tokens a reply, medians of {report.repeats}; of {report.compared} "
+        f"replies {report.unlike} say something else together than by turns"
+    )
+    typer.echo(
+        f"{machine.cores} cores, {machine.torch_threads} threads, {machine.device}, "
+        f"{machine.dtype}, load {machine.load_before:.1f} to {machine.load_after:.1f}"
+    )
