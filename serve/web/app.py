@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from omni import __version__
 from omni.engine import Engine, EngineFull
+from serve.chat import ApiError, ErrorAnswer, chat_router, describe_request
 from serve.realtime import (
     DEFAULT_VOICE,
     REJECTED,
@@ -31,6 +32,7 @@ from serve.realtime import (
     updated,
 )
 from serve.web.asyncapi import document
+from serve.web.errors import shape_errors
 from serve.web.guard import Guard
 from serve.web.keys import SUBPROTOCOL, Grant, Keys, offers_subprotocol
 from serve.web.settings import ServeSettings
@@ -75,6 +77,12 @@ def granted(request: Request) -> Grant:
 Key = Annotated[Grant, Depends(granted)]
 
 
+def lasting(grant: Key) -> None:
+    """Short-lived keys are for the WebSocket alone."""
+    if not grant.lasting:
+        raise HTTPException(403, "A short-lived key opens /v1/realtime alone")
+
+
 def create_app(
     settings: ServeSettings,
     engine: Engine,
@@ -90,6 +98,10 @@ def create_app(
         "/asyncapi.json.",
     )  # fmt: skip
     app.add_middleware(Guard, settings=settings)
+    shape_errors(app)
+    chat = chat_router(engine, model, settings.limits, now=now)
+    app.include_router(chat, dependencies=[Depends(lasting)])
+    describe_request(app)
     keys = app.state.keys = Keys(settings.api_keys, now=now)
     created = int(now())
 
@@ -128,7 +140,7 @@ def create_app(
         """The WebSocket's messages."""
         return document()
 
-    @app.post("/v1/realtime/client_secrets")
+    @app.post("/v1/realtime/client_secrets", responses={422: {"model": ErrorAnswer}})
     def client_secrets(
         grant: Key, wanted: Annotated[SecretRequest, Body(default_factory=SecretRequest)]
     ) -> Secret:
@@ -151,7 +163,8 @@ def create_app(
     async def realtime(socket: WebSocket) -> None:
         if (grant := keys.grant(socket.headers)) is None:
             REJECTED.labels(reason="key").inc()
-            await socket.send_denial_response(JSONResponse({"detail": KEY_NEEDED}, status_code=401))
+            denial = ApiError(401, "invalid_api_key", KEY_NEEDED).response()
+            await socket.send_denial_response(denial)
             return
         await socket.accept(SUBPROTOCOL if offers_subprotocol(socket.headers) else None)
         try:
