@@ -27,6 +27,7 @@ from serve.realtime import (
 
 log = logging.getLogger(__name__)
 
+FULL = "All sessions are taken; try again later"
 TRY_AGAIN_S = 1
 COLDEST = 0.01  # a temperature below it is 0: logits divided by less are no numbers any more
 SEED_BITS = 63
@@ -80,15 +81,22 @@ def answer_config(request: ChatRequest, base: SessionConfig) -> SessionConfig:
 def check_free(engine: Engine) -> None:
     """Raise ApiError where no session would be opened now."""
     if engine.sessions >= engine.max_sessions or not engine.alive():
-        raise full()
+        raise full(engine)
 
 
-def full() -> ApiError:
-    """There is no place for another conversation."""
+def tell_of_full(engine: Engine) -> None:
+    """A client is turned away."""
     REJECTED.labels(reason="capacity").inc()
-    return ApiError(
-        503, "server_full", "All sessions are taken; try again later", retry_after_s=TRY_AGAIN_S
-    )
+    log.warning(
+        "a client is turned away: %d of %d sessions are taken (max_sessions)",
+        engine.sessions, engine.max_sessions,
+    )  # fmt: skip
+
+
+def full(engine: Engine) -> ApiError:
+    """There is no place for another conversation."""
+    tell_of_full(engine)
+    return ApiError(503, "server_full", FULL, retry_after_s=TRY_AGAIN_S)
 
 
 async def answer(
@@ -110,7 +118,7 @@ async def answer(
     try:
         session = engine.open(config)
     except (EngineFull, RuntimeError):
-        raise full() from None
+        raise full(engine) from None
     with closing(session), SESSIONS.track_inprogress():
         system = "\n".join(asked.system) if model.takes_system else None
         tools = [tool.function.template_form() for tool in request.tools]

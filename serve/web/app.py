@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -10,10 +11,11 @@ from fastapi import Body, Depends, FastAPI, HTTPException, Request, Response, We
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import HTTPConnection
 
 from omni import __version__
 from omni.engine import Engine, EngineFull
-from serve.chat import ApiError, ErrorAnswer, chat_router, describe_request
+from serve.chat import FULL, ApiError, ErrorAnswer, chat_router, describe_request, tell_of_full
 from serve.realtime import (
     DEFAULT_VOICE,
     REJECTED,
@@ -39,7 +41,9 @@ from serve.web.settings import ServeSettings
 
 SECONDS = (10, 7_200)  # that a short-lived key may live
 SECONDS_DEFAULT = 600
-KEY_NEEDED = "Authorization: Bearer KEY is needed"
+KEY_NEEDED = "No right API key: send one of this server's as Authorization: Bearer KEY"
+
+log = logging.getLogger(__name__)
 
 
 class Expiry(BaseModel):
@@ -70,8 +74,15 @@ def granted(request: Request) -> Grant:
     """What the request's key allows. Raises HTTPException for none."""
     keys: Keys = request.app.state.keys
     if (grant := keys.grant(request.headers)) is None:
+        tell_of_stranger(request)
         raise HTTPException(401, KEY_NEEDED)
     return grant
+
+
+def tell_of_stranger(request: HTTPConnection) -> None:
+    """Whose user sees no more than that it failed may find the reason in the log."""
+    who = request.client.host if request.client else "somebody"
+    log.warning("%s: %s brought no right API key", request.url.path, who)
 
 
 Key = Annotated[Grant, Depends(granted)]
@@ -163,18 +174,18 @@ def create_app(
     async def realtime(socket: WebSocket) -> None:
         if (grant := keys.grant(socket.headers)) is None:
             REJECTED.labels(reason="key").inc()
+            tell_of_stranger(socket)
             denial = ApiError(401, "invalid_api_key", KEY_NEEDED).response()
             await socket.send_denial_response(denial)
             return
+        if (asked := socket.query_params.get("model", model.name)) != model.name:
+            log.info("%s: %r was asked for; %r answers", socket.url.path, asked[:100], model.name)
         await socket.accept(SUBPROTOCOL if offers_subprotocol(socket.headers) else None)
         try:
             session = engine.open(model.base)
         except (EngineFull, RuntimeError):
-            REJECTED.labels(reason="capacity").inc()
-            body = ErrorBody(
-                type="server_error", code="server_full",
-                message="All sessions are taken; try again later",
-            )  # fmt: skip
+            tell_of_full(engine)
+            body = ErrorBody(type="server_error", code="server_full", message=FULL)
             await socket.send_text(ErrorEvent(error=body).as_text())
             await close(socket, TRY_AGAIN, body.code)
             return

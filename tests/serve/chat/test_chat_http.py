@@ -128,7 +128,7 @@ def test_an_answer_that_fails_is_told_without_its_reasons(
 
     web = client(engine)
     with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
-        patch.setattr("omni.engine.runs.run_language_model", fails)
+        patch.setattr(engine.model.language_model, "forward", fails)
         response = web.post(PATH, json=PLAIN | {"stream": stream})
     assert error_of(response, 500)["code"] == "response_failed"
     assert "secret" not in response.text and "secret of the house" in caplog.text
