@@ -6,6 +6,7 @@
 # make lint         ruff and pyright alone
 # make wheel-test   build the wheel, install it into an empty environment, use it there
 # make test-deepspeed  every stage under DeepSpeed ZeRO-2 and ZeRO-3, on CPUs
+# make test-clients  clients of others talk to a served nano: pipecat, livekit, openai-agents
 # make test-oldest  the tests with the lowest versions that pyproject.toml takes
 # make test-newest  the tests with the newest ones
 # make docs         the documentation as a site in build/site; a warning is an error
@@ -22,6 +23,7 @@ VENV ?= .venv
 OLDEST := .venv-oldest
 NEWEST := .venv-newest
 DEEPSPEED := .venv-deepspeed
+CLIENTS := .venv-clients
 NANO_DIR ?= runs/nano
 MINI_DIR ?= runs/mini
 MINI_ARGS ?=
@@ -37,7 +39,7 @@ ENDS_PYTEST := $(PYTEST) --ignore tests/test_packaging.py
 # Speech synthesis for data_tools: the nano's data, and the tests of how it is made.
 SPEECH_PACKAGES := flite espeak-ng festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts
 
-.PHONY: demo mini-demo test nano mini lint docs wheel-test test-deepspeed test-oldest test-newest constraints clean
+.PHONY: demo mini-demo test nano mini lint docs wheel-test test-deepspeed test-clients test-oldest test-newest constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.core
@@ -75,6 +77,10 @@ wheel-test: $(VENV)/.test
 test-deepspeed: $(DEEPSPEED)/.installed
 	OMP_NUM_THREADS=1 $(DEEPSPEED)/bin/python -m pytest $(TEST_ARGS) .ci/test_deepspeed.py
 
+# The clients alone are there: some want other versions of what the server runs with.
+test-clients: $(VENV)/.test $(CLIENTS)/.installed
+	OMNI_SERVE="$(abspath $(BIN))/omni-serve" $(CLIENTS)/bin/python -m pytest $(TEST_ARGS) .ci/test_clients.py
+
 test-oldest: $(OLDEST)/.installed | speech-packages
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python $(ENDS_PYTEST)
 
@@ -94,7 +100,7 @@ constraints: test-newest
 	@mv $(NEWEST)/constraints.txt constraints.txt
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(NEWEST) $(DEEPSPEED) demo build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) $(NEWEST) $(DEEPSPEED) $(CLIENTS) demo build dist .pytest_cache .ruff_cache .hypothesis
 
 # Stamps: an environment is up to date when its stamp is younger than the files that it depends on.
 $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
@@ -119,6 +125,11 @@ $(DEEPSPEED)/.installed: pyproject.toml constraints.txt | $(DEEPSPEED)/bin/pytho
 	@echo "Installing omni and DeepSpeed into $(DEEPSPEED) (a few minutes, about 2 GB) ..."
 	$(DEEPSPEED)/bin/python $(PIP_INSTALL) $(PIP_ARGS) \
 	    --constraint constraints.txt --editable ".[test,deepspeed]"
+	@touch $@
+
+$(CLIENTS)/.installed: .ci/clients.txt | $(CLIENTS)/bin/python
+	@echo "Installing clients of others into $(CLIENTS) (a minute, about 0.6 GB) ..."
+	$(CLIENTS)/bin/python $(PIP_INSTALL) $(PIP_ARGS) --upgrade --requirement .ci/clients.txt
 	@touch $@
 
 # uv finds the lowest versions that go together; pip, which keeps to its own settings, takes them.

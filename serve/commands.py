@@ -65,6 +65,8 @@ def run_command(
     need("prometheus_client", "serve", "the server")
     need("onnxruntime", "serve", "voice activity detection")
     need("silero_vad", "serve", "voice activity detection")
+    import logging
+
     from rich.console import Console
 
     from omni.commands import settle_threads, start, warm_up
@@ -81,6 +83,8 @@ def run_command(
         },
     )  # fmt: skip
     door = bind(settings)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("serve").setLevel(logging.INFO)
     console = Console(stderr=True)
     with console.status(f"loading {settings.checkpoint or 'nano'} ..."):
         with without_garbage_collection():

@@ -19,7 +19,9 @@ class SessionConfig:
 
     schedule: units per chunk of speech. right_context_frames: what the vocoder waits for after a
     chunk; None takes the vocoder's own recommendation. crossfade_ms: how long chunks fade into
-    each other where they were cut short. speak=False: text and units, no sound.
+    each other where they were cut short. speak=False: text and units, no sound. stop: texts at
+    which a reply ends; its text ends before the first of them. Of one that takes several tokens
+    all but the last may be heard.
     """
 
     schedule: ChunkSchedule = AUTO
@@ -28,10 +30,13 @@ class SessionConfig:
     max_new_tokens: int = MAX_NEW_TOKENS
     sampling: Sampling = field(default_factory=Sampling)
     speak: bool = True
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={self.max_new_tokens}: must be at least 1")
+        if not all(self.stop):
+            raise ValueError(f"stop={self.stop}: holds an empty text, at which all replies end")
 
     @classmethod
     def from_model(cls, model: OmniForConditionalGeneration, **overrides: Any) -> SessionConfig:

@@ -17,6 +17,7 @@ from omni.language_model import LanguageModelOutput, response_states
 from omni.session.events import AudioDelta, Chunk, Done, Event, TextDelta, Timings
 from omni.session.sampling import Sampling, choose
 from omni.session.speaker import Speaker
+from omni.session.stopping import before_stop, certain
 from omni.vocoder import AudioChunk
 
 Made = TypeVar("Made")
@@ -30,8 +31,8 @@ class Reply:
     made when it comes nothing is said any more, and Done tells so.
 
     decode: all ids so far -> their text. embed: ids [1, n] -> embeddings [1, n, H].
-    elapsed_ms: time since the last input sample. cancelled: set by `cancel`; whoever has it may
-    set it before the reply is there.
+    stop: texts at which the reply ends, see SessionConfig. elapsed_ms: time since the last input
+    sample. cancelled: set by `cancel`; whoever has it may set it before the reply is there.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Reply:
         sampling: Sampling,
         max_new_tokens: int,
         elapsed_ms: Callable[[], float],
+        stop: Sequence[str] = (),
         cancelled: threading.Event | None = None,
     ) -> None:
         self.token_ids: list[int] = []
@@ -60,6 +62,7 @@ class Reply:
         self._sampling = sampling
         self._generator = sampling.generator()
         self._max_new_tokens = max_new_tokens
+        self._stop = tuple(stop)
         self._elapsed_ms = elapsed_ms
         self._encode_ms = elapsed_ms()
         self._prefill_ms = 0.0
@@ -104,6 +107,11 @@ class Reply:
         ended = token in self._end_tokens
         last = ended or len(self.token_ids) + 1 == self._max_new_tokens
         text = self._decoded([*self.said_ids, *([] if ended else [token])], last)
+        stopped = before_stop(text, self._stop)
+        if stopped is not None:
+            text, ended, last = stopped, True, True
+        elif not last:
+            text = certain(text, self._stop)
         if self._cancelled.is_set():
             return
         if self._first_token_ms is None:
@@ -114,7 +122,8 @@ class Reply:
         if delta or not ended:
             yield TextDelta(delta, token)
         ids = torch.tensor([[token]], device=output.hidden.device)
-        self._due = self._speech_of(output.hidden, ids)
+        # The token that completes a stop is not spoken.
+        self._due = self._speech_of(output.hidden, ids) if stopped is None else None
         if last:
             self._end = "end" if ended else "length"
             self._inputs = None

@@ -233,6 +233,7 @@ class SpeechSession:
             sampling=self._config.sampling,
             max_new_tokens=min(self._config.max_new_tokens, room),
             elapsed_ms=lambda: 1e3 * (self._clock() - started),
+            stop=self._config.stop,
             cancelled=cancelled,
         )
         self._open = Turn(asked, question, heard, script, reply)

@@ -36,7 +36,7 @@ class Answering:
         live: LiveQuestion,
         conversation: Conversation,
         conversation_id: str,
-        outbox: Outbox,
+        outbox: Outbox[ServerEvent],
         *,
         base: SessionConfig,
         takes_system: bool,

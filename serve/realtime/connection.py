@@ -12,6 +12,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from omni.engine import EngineSession
 from serve.realtime.activity import Voice
+from serve.realtime.events import ServerEvent
 from serve.realtime.limits import Limits
 from serve.realtime.outbox import Outbox
 from serve.realtime.served import Model
@@ -50,7 +51,9 @@ class Connection:
         self._socket = socket
         self._limits = limits
         self._loop = loop = asyncio.get_running_loop()
-        self._outbox = Outbox(1e3 * limits.unsent_audio_s, full=engine.pause, ready=engine.resume)
+        self._outbox = Outbox[ServerEvent](
+            1e3 * limits.unsent_audio_s, full=engine.pause, ready=engine.resume
+        )
         self.talk = Talk(
             model, engine, self._outbox, limits,
             make_voice=make_voice,

@@ -9,6 +9,8 @@ from serve.realtime.items import FunctionCallItem, FunctionOutputItem, Item, Mes
 from serve.realtime.wire import Refused
 
 ROOT = "root"
+# Where clients know a code of OpenAI's own, that is used: some end a session at any other.
+NOT_FOUND = "item_not_found"
 
 
 @dataclass
@@ -86,7 +88,7 @@ class Conversation:
         """
         if self.holds(entry.item.id):
             raise Refused(
-                "item_already_exists",
+                "item_create_duplicate_item_id",
                 f"item.id={entry.item.id!r}: is taken; choose another or leave it out",
                 param="item.id",
             )
@@ -112,25 +114,23 @@ class Conversation:
         """Whether there is an item of that id."""
         return any(entry.item.id == item_id for entry in self._entries)
 
-    def find(self, item_id: str) -> Entry:
-        """The item of that id. Raises Refused."""
-        return self._entries[self._place(item_id, "item_id")]
+    def find(self, item_id: str, code: str = NOT_FOUND) -> Entry:
+        """The item of that id. Raises Refused, with this code."""
+        return self._entries[self._place(item_id, "item_id", code)]
 
     def delete(self, item_id: str) -> None:
         """Forget an item. Raises Refused."""
-        del self._entries[self._place(item_id, "item_id")]
+        del self._entries[self._place(item_id, "item_id", "item_delete_invalid_item_id")]
 
     def asked(self) -> Asked:
         """The whole conversation as past and question; None where nothing is left to answer."""
         return asked_of(self._entries)
 
-    def _place(self, item_id: str, param: str) -> int:
+    def _place(self, item_id: str, param: str, code: str = NOT_FOUND) -> int:
         for place, entry in enumerate(self._entries):
             if entry.item.id == item_id:
                 return place
-        raise Refused(
-            "item_not_found", f"{param}={item_id!r}: no such item in the conversation", param=param
-        )
+        raise Refused(code, f"{param}={item_id!r}: no such item in the conversation", param=param)
 
 
 def asked_of(entries: list[Entry]) -> Asked:

@@ -20,6 +20,7 @@ from serve.realtime.events import (
 from serve.realtime.formats import Kind, WireDecoder, read_base64
 from serve.realtime.items import Item, MessageItem, Part, shown
 from serve.realtime.messages import CreateItem, TruncateItem
+from serve.realtime.served import check_control_tokens
 from serve.realtime.session_object import refusal
 from serve.realtime.wire import Refused
 
@@ -61,7 +62,8 @@ class Editing:
 
     def retrieve(self, item_id: str) -> None:
         """Show an item as it is now."""
-        self._emit(ItemRetrieved(item=shown(self._conversation.find(item_id).item)))
+        entry = self._conversation.find(item_id, "item_retrieve_invalid_item_id")
+        self._emit(ItemRetrieved(item=shown(entry.item)))
 
     def delete(self, item_id: str) -> None:
         """Forget an item."""
@@ -71,7 +73,7 @@ class Editing:
     def truncate(self, event: TruncateItem) -> None:
         """Keep what was heard of an answer. A time after its end keeps all, and is no error:
         clients count what they play, and round."""
-        entry = self._conversation.find(event.item_id)
+        entry = self._conversation.find(event.item_id, "item_truncate_invalid_item_id")
         item = entry.item
         if not isinstance(item, MessageItem) or item.role != "assistant":
             raise Refused(
@@ -111,11 +113,7 @@ class Editing:
         for place, part in enumerate(item.content):
             where = f"item.content[{place}]"
             for text in filter(None, (part.text, part.transcript)):
-                if token := self._control_token_in(text):
-                    raise Refused(
-                        "invalid_value", f"{where}: holds {token}, which steers the model",
-                        param=where,
-                    )  # fmt: skip
+                check_control_tokens(text, where, self._control_token_in)
             heard = part.type == "input_audio" and part.audio is not None
             entry.recordings.append(self._recording(part.audio or "", where) if heard else None)
             part.audio = None  # the client has it

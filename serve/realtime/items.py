@@ -16,7 +16,7 @@ PARTS = {
     "user": {"input_text": "input_text", "input_audio": "input_audio"},
     "system": {"input_text": "input_text"},
     "assistant": {
-        "output_text": "output_text", "text": "output_text",
+        "output_text": "output_text", "text": "output_text", "input_text": "output_text",
         "output_audio": "output_audio", "audio": "output_audio",
     },
 }  # fmt: skip

@@ -14,7 +14,8 @@ class Limits:
     messages_per_s: above it, and a burst of five seconds' worth, reading slows down.
     json_depth: of lists and objects. items: of a conversation. unsent_audio_s: sound that waits
     to be sent; at it the response pauses. stalled_s: without anything being taken by a client
-    for which sound waits.
+    for which sound waits; or, over HTTP, without anything of its request having come.
+    request_mib: one request of the chat protocol, with all recordings of its conversation.
     """
 
     session_s: float = 3_600.0
@@ -26,6 +27,7 @@ class Limits:
     items: int = 2_000
     unsent_audio_s: float = 2.0
     stalled_s: float = 5.0
+    request_mib: float = 20.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -136,7 +136,7 @@ OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 READER: TypeAdapter[AnyClientEvent] = TypeAdapter(AnyClientEvent)
 
 
-def read_object(text: str, max_depth: int) -> dict[str, Any]:
+def read_object(text: str | bytes, max_depth: int) -> dict[str, Any]:
     """A message's text as a JSON object. Raises Refused for what is none, or too deep."""
     try:
         value = OBJECT.validate_json(text)

@@ -6,27 +6,28 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from serve.realtime.events import ServerEvent
+Event = TypeVar("Event")
 
 
 @dataclass(frozen=True)
-class Waiting:
+class Waiting(Generic[Event]):
     """delta_of: the response that it is a piece of, None for all that must arrive."""
 
-    event: ServerEvent
+    event: Event
     delta_of: str | None = None
     audio_ms: float = 0.0
 
 
-class Outbox:
+class Outbox(Generic[Event]):
     """In order. `full` is called where more than `high_ms` of sound wait, `ready` when less than
     half of that do."""
 
     def __init__(
         self, high_ms: float, *, full: Callable[[], None], ready: Callable[[], None]
     ) -> None:
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[Waiting[Event]] = deque()
         self._some = asyncio.Event()
         self._high_ms = high_ms
         self._full = full
@@ -34,9 +35,7 @@ class Outbox:
         self.is_full = False
         self.audio_ms = 0.0
 
-    def put(
-        self, event: ServerEvent, *, delta_of: str | None = None, audio_ms: float = 0.0
-    ) -> None:
+    def put(self, event: Event, *, delta_of: str | None = None, audio_ms: float = 0.0) -> None:
         """One more event; audio_ms: the sound in it."""
         self._waiting.append(Waiting(event, delta_of, audio_ms))
         self._count(audio_ms)
@@ -50,7 +49,7 @@ class Outbox:
             self._waiting = deque(kept)
             self._count(-sum(waiting.audio_ms for waiting in dropped))
 
-    async def next(self) -> ServerEvent:
+    async def next(self) -> Event:
         """The next event, when there is one."""
         while not self._waiting:
             self._some.clear()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from omni.session import SessionConfig
+from serve.realtime.wire import Refused
 
 Recogniser = Callable[[np.ndarray], str]  # [n] float32, 16 kHz -> what was said
 
@@ -27,3 +28,14 @@ class Model:
     longest_s: float
     control_token_in: Callable[[str], str | None]
     recogniser: Recogniser | None = None
+
+
+def check_control_tokens(
+    text: str, where: str, control_token_in: Callable[[str], str | None]
+) -> None:
+    """Raise Refused for a client's text that would steer the model; where: its place."""
+    if token := control_token_in(text):
+        raise Refused(
+            "invalid_value", f"{where}: holds {token}, which steers the model; remove it",
+            param=where,
+        )  # fmt: skip

@@ -48,7 +48,7 @@ class Talk:
         self,
         model: Model,
         engine: EngineSession,
-        outbox: Outbox,
+        outbox: Outbox[ServerEvent],
         limits: Limits,
         *,
         make_voice: Callable[[], Voice],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -10,9 +11,11 @@ from fastapi import Body, Depends, FastAPI, HTTPException, Request, Response, We
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import HTTPConnection
 
 from omni import __version__
 from omni.engine import Engine, EngineFull
+from serve.chat import FULL, ApiError, ErrorAnswer, chat_router, describe_request, tell_of_full
 from serve.realtime import (
     DEFAULT_VOICE,
     REJECTED,
@@ -31,13 +34,16 @@ from serve.realtime import (
     updated,
 )
 from serve.web.asyncapi import document
+from serve.web.errors import shape_errors
 from serve.web.guard import Guard
 from serve.web.keys import SUBPROTOCOL, Grant, Keys, offers_subprotocol
 from serve.web.settings import ServeSettings
 
 SECONDS = (10, 7_200)  # that a short-lived key may live
 SECONDS_DEFAULT = 600
-KEY_NEEDED = "Authorization: Bearer KEY is needed"
+KEY_NEEDED = "No right API key: send one of this server's as Authorization: Bearer KEY"
+
+log = logging.getLogger(__name__)
 
 
 class Expiry(BaseModel):
@@ -68,11 +74,24 @@ def granted(request: Request) -> Grant:
     """What the request's key allows. Raises HTTPException for none."""
     keys: Keys = request.app.state.keys
     if (grant := keys.grant(request.headers)) is None:
+        tell_of_stranger(request)
         raise HTTPException(401, KEY_NEEDED)
     return grant
 
 
+def tell_of_stranger(request: HTTPConnection) -> None:
+    """Whose user sees no more than that it failed may find the reason in the log."""
+    who = request.client.host if request.client else "somebody"
+    log.warning("%s: %s brought no right API key", request.url.path, who)
+
+
 Key = Annotated[Grant, Depends(granted)]
+
+
+def lasting(grant: Key) -> None:
+    """Short-lived keys are for the WebSocket alone."""
+    if not grant.lasting:
+        raise HTTPException(403, "A short-lived key opens /v1/realtime alone")
 
 
 def create_app(
@@ -90,6 +109,10 @@ def create_app(
         "/asyncapi.json.",
     )  # fmt: skip
     app.add_middleware(Guard, settings=settings)
+    shape_errors(app)
+    chat = chat_router(engine, model, settings.limits, now=now)
+    app.include_router(chat, dependencies=[Depends(lasting)])
+    describe_request(app)
     keys = app.state.keys = Keys(settings.api_keys, now=now)
     created = int(now())
 
@@ -128,7 +151,7 @@ def create_app(
         """The WebSocket's messages."""
         return document()
 
-    @app.post("/v1/realtime/client_secrets")
+    @app.post("/v1/realtime/client_secrets", responses={422: {"model": ErrorAnswer}})
     def client_secrets(
         grant: Key, wanted: Annotated[SecretRequest, Body(default_factory=SecretRequest)]
     ) -> Secret:
@@ -151,17 +174,18 @@ def create_app(
     async def realtime(socket: WebSocket) -> None:
         if (grant := keys.grant(socket.headers)) is None:
             REJECTED.labels(reason="key").inc()
-            await socket.send_denial_response(JSONResponse({"detail": KEY_NEEDED}, status_code=401))
+            tell_of_stranger(socket)
+            denial = ApiError(401, "invalid_api_key", KEY_NEEDED).response()
+            await socket.send_denial_response(denial)
             return
+        if (asked := socket.query_params.get("model", model.name)) != model.name:
+            log.info("%s: %r was asked for; %r answers", socket.url.path, asked[:100], model.name)
         await socket.accept(SUBPROTOCOL if offers_subprotocol(socket.headers) else None)
         try:
             session = engine.open(model.base)
         except (EngineFull, RuntimeError):
-            REJECTED.labels(reason="capacity").inc()
-            body = ErrorBody(
-                type="server_error", code="server_full",
-                message="All sessions are taken; try again later",
-            )  # fmt: skip
+            tell_of_full(engine)
+            body = ErrorBody(type="server_error", code="server_full", message=FULL)
             await socket.send_text(ErrorEvent(error=body).as_text())
             await close(socket, TRY_AGAIN, body.code)
             return

@@ -9,10 +9,10 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from serve.chat import ApiError
 from serve.web.settings import ServeSettings
 
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
@@ -39,7 +39,7 @@ class Guard:
         if (refused := self._refuses(headers)) is None:
             await self._app(scope, receive, send)
             return
-        response = PlainTextResponse(refused, status_code=403)
+        response = ApiError(403, "forbidden", refused).response()
         if scope["type"] == "websocket":
             await WebSocket(scope, receive, send).send_denial_response(response)
         else:

@@ -58,12 +58,15 @@ def describe(settings: ServeSettings, model: Model, port: int) -> list[str]:
     """What start-up tells: what is served, where, for whom, within which limits."""
     scheme = "wss" if settings.ssl_certificate else "ws"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    door = f"{len(settings.api_keys)} API keys" if settings.api_keys else "no API key"
+    keys = len(settings.api_keys)
+    door = f"{keys} API key{'s' * (keys > 1)}" if keys else "no API key needed"
+    told = "told to the model" if model.takes_system else "not told to the model"
     limits = ", ".join(f"{name}={value:g}" for name, value in vars(settings.limits).items())
     return [
-        f"model: {model.name}; {'instructions' if model.takes_system else 'no instructions'}, "
+        f"model: {model.name}, instructions {told}, "
         f"{'tools' if model.takes_tools else 'no tools'}, questions up to {model.longest_s:g} s",
-        f"address: {scheme}://{host}:{port}/v1/realtime, {door}",
+        f"address: {scheme}://{host}:{port}/v1/realtime, "
+        f"{scheme.replace('ws', 'http')}://{host}:{port}/v1/chat/completions; {door}",
         f"limits: max_sessions={settings.max_sessions}, {limits}",
     ]
 

@@ -33,7 +33,7 @@ def test_a_server_starts_answers_and_ends_with_come_back(tmp_path: Path) -> None
     try:
         assert process.stdout is not None
         told = "".join(process.stdout.readline() for _ in range(3))
-        assert "model: small" in told and "1 API keys" in told and "idle_s=60" in told
+        assert "model: small" in told and "1 API key\n" in told and "idle_s=60" in told
         (port,) = re.findall(r"ws://127\.0\.0\.1:(\d+)/v1/realtime", told)
         with Client(int(port), additional_headers={"Authorization": f"Bearer {KEY}"}) as client:
             content = [{"type": "input_text", "text": "How warm is it?"}]

@@ -54,7 +54,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing() -> None:
     talk = Conversation(2)
     talk.add(user("a", id="a"))
     for code, entry, previous in [
-        ("item_already_exists", user("b", id="a"), None),
+        ("item_create_duplicate_item_id", user("b", id="a"), None),
         ("item_not_found", user("b", id="b"), "nowhere"),
     ]:
         with pytest.raises(Refused) as caught:

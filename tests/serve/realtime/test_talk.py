@@ -518,10 +518,13 @@ WRONG = {
     "nothing to commit": (
         {"type": "input_audio_buffer.commit"}, "input_audio_buffer_commit_empty"),
     "of WebRTC": ({"type": "output_audio_buffer.clear"}, "unsupported_event"),
-    "no such item": ({"type": "conversation.item.delete", "item_id": "x"}, "item_not_found"),
+    "no such item": (
+        {"type": "conversation.item.delete", "item_id": "x"}, "item_delete_invalid_item_id"),
+    "nothing to show": (
+        {"type": "conversation.item.retrieve", "item_id": "x"}, "item_retrieve_invalid_item_id"),
     "nothing to cut": (
         {"type": "conversation.item.truncate", "item_id": "x", "content_index": 0,
-         "audio_end_ms": 1}, "item_not_found"),
+         "audio_end_ms": 1}, "item_truncate_invalid_item_id"),
     "time before the start": (
         {"type": "conversation.item.truncate", "item_id": "x", "content_index": 0,
          "audio_end_ms": -1}, "invalid_value"),

@@ -1,5 +1,6 @@
 """What is served over HTTP, and who gets a session of the WebSocket."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -89,6 +90,25 @@ def test_a_socket_without_a_key_is_refused_before_it_is_one(engine: Engine) -> N
     assert caught.value.status_code == 401 and engine.sessions == 0
     with web.websocket_connect(SOCKET, headers=BEARER) as socket:
         assert checked(socket.receive_text())["type"] == "session.created"
+
+
+def test_the_log_says_why_clients_were_turned_away_and_names_no_key(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    web = client(engine, api_keys=(KEY,))
+    wrong = {"authorization": "Bearer wrong-horse"}
+    with caplog.at_level(logging.INFO, "serve"):
+        web.get("/v1/models", headers=wrong)
+        with pytest.raises(WebSocketDenialResponse), web.websocket_connect(SOCKET, headers=wrong):
+            pass
+        with ExitStack() as stack:
+            for _ in range(3):
+                one = web.websocket_connect(f"{SOCKET}?model=gpt-realtime", headers=BEARER)
+                stack.enter_context(one).receive_text()
+    assert caplog.text.count("brought no right API key") == 2
+    assert "2 of 2 sessions are taken" in caplog.text
+    assert "'gpt-realtime' was asked for; 'tiny' answers" in caplog.text
+    assert "horse" not in caplog.text
 
 
 def test_a_browser_is_given_the_subprotocol_and_never_its_key(engine: Engine) -> None:
