@@ -36,6 +36,8 @@ PYTEST := -m pytest -n 2 $(TEST_ARGS)
 # test_packaging compares constraints.txt with the ranges, whatever is installed: with it, a range
 # that has just been raised could never be tested.
 ENDS_PYTEST := $(PYTEST) --ignore tests/test_packaging.py
+# A browser that talks to the page of `omni-serve run`; without one its tests are skipped.
+BROWSER_PACKAGES := chromium
 # Speech synthesis for data_tools: the nano's data, and the tests of how it is made.
 SPEECH_PACKAGES := flite espeak-ng festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts
 
@@ -49,7 +51,7 @@ mini-demo: $(VENV)/.mini
 	$(BIN)/omni fetch-bases mini
 	$(BIN)/omni demo --checkpoint mini --output demo/mini
 
-test: $(VENV)/.test | speech-packages
+test: $(VENV)/.test | speech-packages browser-packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
@@ -81,11 +83,11 @@ test-deepspeed: $(DEEPSPEED)/.installed
 test-clients: $(VENV)/.test $(CLIENTS)/.installed
 	OMNI_SERVE="$(abspath $(BIN))/omni-serve" $(CLIENTS)/bin/python -m pytest $(TEST_ARGS) .ci/test_clients.py
 
-test-oldest: $(OLDEST)/.installed | speech-packages
+test-oldest: $(OLDEST)/.installed | speech-packages browser-packages
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python $(ENDS_PYTEST)
 
 # Made anew each time: what is newest changes without any file of ours.
-test-newest: | speech-packages
+test-newest: | speech-packages browser-packages
 	rm -rf $(NEWEST)
 	@$(MAKE) --no-print-directory $(NEWEST)/.installed
 	OMP_NUM_THREADS=1 $(NEWEST)/bin/python $(ENDS_PYTEST)
@@ -164,9 +166,13 @@ $(NEWEST)/.installed: | $(NEWEST)/bin/python
 	echo "error: no Python 3.11 or later on PATH; install one (Debian 12: python3 python3-venv)" >&2; \
 	exit 1
 
-.PHONY: speech-packages
+.PHONY: speech-packages browser-packages
 speech-packages:
 	@$(call install_packages,$(SPEECH_PACKAGES))
+
+browser-packages:
+	@( $(call install_packages,$(BROWSER_PACKAGES)) ) \
+	    || echo "The page's tests in a browser are skipped." >&2
 
 # install_packages PACKAGE...: the Debian packages that are missing; root only. A shell command.
 # The lists are updated first: on a fresh machine they are stale or absent.

@@ -23,6 +23,7 @@ from serve.bench import (
     vocoder_command,
 )
 from serve.commands import run_command
+from serve.talk import talk_command
 
 if TYPE_CHECKING:
     from serve.tune import Report
@@ -42,6 +43,7 @@ benches.command("true-length")(friendly(true_length_command))
 benches.command("vocoder")(friendly(vocoder_command))
 app.add_typer(benches, name="bench")
 app.command("run")(friendly(run_command))
+app.command("talk")(friendly(talk_command))
 
 
 @app.command()

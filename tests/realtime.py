@@ -20,6 +20,7 @@ from omni.audio import SAMPLE_RATE
 from omni.engine import Engine
 from omni.session import SessionConfig
 from serve.realtime import Limits, Model
+from serve.realtime.events import StageTimings
 from serve.realtime.outbox import Outbox
 from serve.realtime.talk import Talk
 
@@ -29,13 +30,14 @@ OFFICIAL = {
     get_args(kind.model_fields["type"].annotation)[0]: kind
     for kind in get_args(get_args(RealtimeServerEvent)[0])
 }
+OURS = {"omni.timings": StageTimings}  # only where a session asks for it
 Event = dict[str, Any]
 
 
 def checked(text: str) -> Event:
-    """An event that the server sent, which the official client's type takes."""
+    """An event that the server sent, which the official client's type takes; or one of ours."""
     event = json.loads(text)
-    OFFICIAL[event["type"]].model_validate(event)
+    (OFFICIAL | OURS)[event["type"]].model_validate(event)
     return event
 
 
@@ -193,10 +195,10 @@ def silence(seconds: float) -> np.ndarray:
 
 
 @contextmanager
-def served(app: FastAPI, **options: Any) -> Iterator[int]:
-    """A real server in a thread; its port."""
+def served(app: FastAPI, *, port: int = 0, **options: Any) -> Iterator[int]:
+    """A real server in a thread; its port. port: 0 takes a free one."""
     config = uvicorn.Config(
-        app, port=0, log_level="error", ws="websockets-sansio", ws_max_size=32 << 20, **options
+        app, port=port, log_level="error", ws="websockets-sansio", ws_max_size=32 << 20, **options
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

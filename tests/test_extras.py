@@ -61,7 +61,7 @@ IMPORTED_BY = {  # by whom, where it is not us
 OPTIONAL = {
     "tensorboard", "sklearn", "jiwer", "matplotlib", "pocketsphinx", "deepspeed", "ray", "av",
     "fairseq", "speechmos", "onnxruntime", "librosa", "gguf", "faster_whisper", "whisper",
-    "fastapi", "uvicorn", "websockets", "prometheus_client", "silero_vad",
+    "fastapi", "uvicorn", "websockets", "prometheus_client", "silero_vad", "sounddevice",
 }  # fmt: skip
 CHECKERS_OWN = "_typeshed"  # types alone: no package, and nothing imports it at run time
 

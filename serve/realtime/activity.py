@@ -83,9 +83,10 @@ class Started:
 
 @dataclass(frozen=True)
 class Stopped:
-    """The turn has ended, `at` samples into the stream."""
+    """The turn has ended, `at` samples into the stream, after so many samples without a voice."""
 
     at: int
+    silence: int
 
 
 class TurnDetector:
@@ -127,5 +128,5 @@ class TurnDetector:
             return Started(self._heard - ONSET_FRAMES * FRAME)
         if self.speaking and self._heard - self._last_voice >= self.rules.silence and not voiced:
             self.end_turn()
-            return Stopped(self._heard)
+            return Stopped(self._heard, self._heard - self._last_voice)
         return None

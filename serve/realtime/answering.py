@@ -10,6 +10,7 @@ from typing import Any
 
 from omni.engine import Begun, EngineEvent, EngineSession
 from omni.session import AudioDelta, Done, SessionConfig, TextDelta
+from omni.vocoder import parse_schedule
 from serve.realtime.conversation import Asked, Conversation
 from serve.realtime.events import ServerEvent
 from serve.realtime.live import LiveQuestion
@@ -18,6 +19,7 @@ from serve.realtime.metrics import FIRST_AUDIO, RESPONSES
 from serve.realtime.outbox import Outbox
 from serve.realtime.reply import Reason, Reply, ReplySettings
 from serve.realtime.session_object import SessionObject
+from serve.realtime.timing import StageWatch
 from serve.realtime.wire import Refused
 
 log = logging.getLogger(__name__)
@@ -56,13 +58,23 @@ class Answering:
         self._read_input = read_input
         # Tools as JSON, which can be compared.
         self._configured: tuple[SessionConfig, str | None, tuple[str, ...]] = (base, None, ())
-        self._wanted: SessionObject | None = None  # answered when the running one has ended
+        # What is answered when the running one has ended, and its silence_ms.
+        self._wanted: tuple[SessionObject, int | None] | None = None
         self.active: Reply | None = None
         self._cut_ms: float | None = None
         self._after: str | None = None  # the item that the active response answers
 
-    def create(self, session: SessionObject, params: ResponseParams | None = None) -> None:
-        """Answer now. Raises Refused where another response is active, or its input is bad."""
+    def create(
+        self,
+        session: SessionObject,
+        params: ResponseParams | None = None,
+        *,
+        silence_ms: int | None = None,
+    ) -> None:
+        """Answer now. Raises Refused where another response is active, or its input is bad.
+
+        silence_ms: by which the end of the question was known.
+        """
         params = params or ResponseParams()
         if self.active is not None:
             raise Refused(
@@ -86,18 +98,23 @@ class Answering:
             )  # fmt: skip
             return
         self._configure(session, params, asked)
-        self._live.ask(
-            lambda event: self._post(lambda: self._hear(reply, event)), question, asked.past
-        )
+        watch = StageWatch(silence_ms) if session.omni and session.omni.timings else None
+
+        def deliver(event: EngineEvent) -> None:
+            if watch is not None:
+                watch.see(event)
+            self._post(lambda: self._hear(reply, event, watch))
+
+        self._live.ask(deliver, question, asked.past)
         if self._outbox.is_full:  # of the response before
             self._engine.pause()
 
-    def want(self, session: SessionObject) -> None:
+    def want(self, session: SessionObject, silence_ms: int | None = None) -> None:
         """Answer as soon as no other response is active."""
         if self.active is None:
-            self.create(session)
+            self.create(session, silence_ms=silence_ms)
         else:
-            self._wanted = session
+            self._wanted = session, silence_ms
 
     def cancel(self, response_id: str | None = None) -> None:
         """At the client's wish. Raises Refused where there is nothing to cancel."""
@@ -167,6 +184,8 @@ class Answering:
             speak=reply.settings.modality == "audio",
             max_new_tokens=self._base.max_new_tokens if limit == "inf" else limit,
         )
+        if session.omni is not None and session.omni.chunk_size is not None:
+            config = replace(config, schedule=parse_schedule(session.omni.chunk_size))
         system = None
         if self._takes_system:
             said = params.instructions if params.instructions else session.instructions
@@ -178,8 +197,11 @@ class Answering:
             self._engine.configure(config, system=system, tools=[loads(tool) for tool in tools])
             self._live.begin_anew()
 
-    def _hear(self, reply: Reply, event: EngineEvent) -> None:
-        """What the engine says, on the connection's thread; of an ended response nothing counts."""
+    def _hear(self, reply: Reply, event: EngineEvent, watch: StageWatch | None) -> None:
+        """What the engine says, on the connection's thread; of an ended response only how long it
+        took counts."""
+        if watch is not None and isinstance(event, Done):
+            self._outbox.put(watch.timings(reply.id, event.timings))
         if reply is not self.active:
             return
         if isinstance(event, Begun):
@@ -228,6 +250,6 @@ class Answering:
         if self._cut_ms is not None:
             reply.said.cut(self._cut_ms)
             reply.refresh()
-        if (session := self._wanted) is not None:
-            self._wanted = None
-            self.create(session)
+        if self._wanted is not None:
+            (session, silence_ms), self._wanted = self._wanted, None
+            self.create(session, silence_ms=silence_ms)

@@ -273,11 +273,32 @@ class TranscriptDone(OfPart):
     transcript: str
 
 
+class StageTimings(ServerEvent):
+    """Where the time of an answer went; only to sessions whose `omni.timings` is true.
+
+    All in ms, None for what did not happen. silence_ms: by which the end of the turn was known.
+    queue_ms: until the model took the question. The rest is omni.session.Timings': durations of
+    encoding and prefill, and moments counted from when the model took it.
+    """
+
+    type: Literal["omni.timings"] = "omni.timings"
+    response_id: str
+    silence_ms: int | None
+    queue_ms: float
+    encode_ms: float
+    prefill_ms: float
+    first_token_ms: float | None
+    first_unit_ms: float | None
+    first_audio_ms: float | None
+    total_ms: float
+    audio_ms: float
+
+
 SERVER_EVENTS: tuple[type[ServerEvent], ...] = (
     ErrorEvent, SessionCreated, SessionUpdated, ConversationCreated, ItemAdded, ItemDone,
     ItemRetrieved, ItemTruncated, ItemDeleted, TranscriptionCompleted, TranscriptionFailed,
     BufferCommitted, BufferCleared, SpeechStarted, SpeechStopped, ResponseCreated,
     ResponseDone, OutputItemAdded, OutputItemDone, ContentPartAdded,
     ContentPartDone, TextDeltaEvent, TextDone, AudioDeltaEvent, AudioDone, TranscriptDelta,
-    TranscriptDone,
+    TranscriptDone, StageTimings,
 )  # fmt: skip

@@ -25,7 +25,8 @@ def to_ms(samples: int) -> int:
 class Hearing:
     """Raises nothing but Refused, and is as before then.
 
-    speech_started: item id, ms; speech_stopped: the same; turn: item id and what was said.
+    speech_started: item id, ms; speech_stopped: the same; turn: item id, what was said, and the
+    silence (ms) by which its end was known, None where the client or the limit ended it.
     make_voice: called once, when turns are first detected. longest: samples of one turn.
     """
 
@@ -38,7 +39,7 @@ class Hearing:
         longest: int,
         speech_started: Callable[[str, int], None],
         speech_stopped: Callable[[str, int], None],
-        turn: Callable[[str, Recording], None],
+        turn: Callable[[str, Recording, int | None], None],
     ) -> None:
         self._live = live
         self._make_voice = make_voice
@@ -129,18 +130,18 @@ class Hearing:
                 self._live.push(self._before[start - self._position :])
                 self._before = np.empty(0, np.float32)
             else:
-                self._stop(at)
+                self._stop(at, to_ms(change.silence))
         if detector.speaking and self._live.samples >= self._longest:
             detector.end_turn()
             self._stop(self._position)
 
-    def _stop(self, at: int) -> None:
+    def _stop(self, at: int, silence_ms: int | None = None) -> None:
         self._speech_stopped(self._item_id, to_ms(at))
-        self._end()
+        self._end(silence_ms)
 
-    def _end(self) -> None:
+    def _end(self, silence_ms: int | None = None) -> None:
         item_id, self._item_id = self._item_id, new_id("item")
-        self._turn(item_id, self._live.end())
+        self._turn(item_id, self._live.end(), silence_ms)
 
     def _rest(self) -> np.ndarray:
         """What the resampler has held back."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, ValidationError, field_validator
 
+from omni.vocoder import parse_schedule
 from serve.realtime.wire import Refused, Wire
 
 DEFAULT_VOICE = "default"
@@ -127,8 +128,27 @@ class NamedTool(Wire):
     name: str
 
 
+class Omni(Wire):
+    """What this server offers beside the protocol, to sessions that ask for it.
+
+    chunk_size: units of speech per chunk of sound, as `omni ask --chunk-units` takes them; null is
+    the checkpoint's own. timings: whether `omni.timings` is sent after each answer.
+    """
+
+    chunk_size: Annotated[str, Field(max_length=100)] | None = None
+    timings: bool = False
+
+    @field_validator("chunk_size", mode="before")
+    @classmethod
+    def _a_schedule(cls, value: Any) -> Any:
+        """A number is a schedule too."""
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            return value
+        return str(parse_schedule(str(value)[:101]))
+
+
 class SessionObject(Wire):
-    """What `session.created` and `session.updated` tell."""
+    """What `session.created` and `session.updated` tell; `omni` only where a client has set it."""
 
     type: Literal["realtime"] = "realtime"
     object: Literal["realtime.session"] = "realtime.session"
@@ -141,6 +161,7 @@ class SessionObject(Wire):
     tools: list[FunctionTool] = Field(default=[], max_length=128)
     tool_choice: ToolChoice | NamedTool = "auto"
     audio: Audio = Audio()
+    omni: Omni | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @field_validator("output_modalities")
     @classmethod

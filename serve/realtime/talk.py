@@ -172,7 +172,7 @@ class Talk:
     def _speech_stopped(self, item_id: str, at_ms: int) -> None:
         self._emit(SpeechStopped(item_id=item_id, audio_end_ms=at_ms))
 
-    def _turn(self, item_id: str, recording: Recording) -> None:
+    def _turn(self, item_id: str, recording: Recording, silence_ms: int | None) -> None:
         item = MessageItem(id=item_id, role="user", content=[Part(type="input_audio")])
         entry = Entry(item, [recording])
         detection = self.session.audio.input.turn_detection
@@ -182,7 +182,7 @@ class Talk:
         if self.session.audio.input.transcription is not None and recording.samples is not None:
             self._transcribing.transcribe(item, recording.samples)
         if detection is not None and detection.create_response:
-            self._answering.want(self.session)
+            self._answering.want(self.session, silence_ms)
 
     def _emit(self, event: ServerEvent) -> None:
         self._outbox.put(event)

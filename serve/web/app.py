@@ -38,6 +38,7 @@ from serve.web.errors import shape_errors
 from serve.web.guard import Guard
 from serve.web.keys import SUBPROTOCOL, Grant, Keys, offers_subprotocol
 from serve.web.settings import ServeSettings
+from serve.web.static import page_routes
 
 SECONDS = (10, 7_200)  # that a short-lived key may live
 SECONDS_DEFAULT = 600
@@ -115,6 +116,7 @@ def create_app(
     describe_request(app)
     keys = app.state.keys = Keys(settings.api_keys, now=now)
     created = int(now())
+    app.include_router(page_routes(needs_key=bool(settings.api_keys)))
 
     @app.get("/health")
     def health() -> dict[str, str]:

@@ -1,0 +1,1 @@
+from .command import talk_command as talk_command
