@@ -1,5 +1,6 @@
 from .activity import Voice as Voice
 from .activity import silero as silero
+from .connection import RESTARTING as RESTARTING
 from .connection import TRY_AGAIN as TRY_AGAIN
 from .connection import Connection as Connection
 from .connection import close as close
@@ -9,7 +10,11 @@ from .events import ErrorEvent as ErrorEvent
 from .limits import Limits as Limits
 from .messages import CLIENT_EVENTS as CLIENT_EVENTS
 from .metrics import REJECTED as REJECTED
+from .metrics import SESSION_LIMIT as SESSION_LIMIT
 from .metrics import SESSIONS as SESSIONS
+from .metrics import SHARED as SHARED
+from .metrics import STARTS as STARTS
+from .metrics import exposition as exposition
 from .served import Model as Model
 from .served import Recogniser as Recogniser
 from .session_object import DEFAULT_VOICE as DEFAULT_VOICE

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import Body, Depends, FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict, Field
 
 from omni import __version__
@@ -16,6 +16,8 @@ from omni.engine import Engine, EngineFull
 from serve.realtime import (
     DEFAULT_VOICE,
     REJECTED,
+    RESTARTING,
+    SESSION_LIMIT,
     SESSIONS,
     TRY_AGAIN,
     Connection,
@@ -26,11 +28,13 @@ from serve.realtime import (
     SessionObject,
     Voice,
     close,
+    exposition,
     new_id,
     silero,
     updated,
 )
 from serve.web.asyncapi import document
+from serve.web.draining import Draining
 from serve.web.guard import Guard
 from serve.web.keys import SUBPROTOCOL, Grant, Keys, offers_subprotocol
 from serve.web.settings import ServeSettings
@@ -82,26 +86,34 @@ def create_app(
     *,
     make_voice: Callable[[], Voice] = silero,
     now: Callable[[], float] = time.time,
+    draining: Draining | None = None,
+    keys: Keys | None = None,
 ) -> FastAPI:
-    """Everything that is served, on an engine that runs."""
+    """Everything that is served, on an engine that runs.
+
+    draining: by which the server takes leave. keys: None makes those of the settings.
+    """
+    leave = draining or Draining()
     app = FastAPI(
         title="omni", version=__version__, docs_url=None, redoc_url=None,
         description="Speech in, speech out. The WebSocket at /v1/realtime is described in "
         "/asyncapi.json.",
     )  # fmt: skip
     app.add_middleware(Guard, settings=settings)
-    keys = app.state.keys = Keys(settings.api_keys, now=now)
+    keys = app.state.keys = keys or Keys(settings.api_keys, now=now)
     created = int(now())
+    SESSION_LIMIT.set(engine.max_sessions)
 
     @app.get("/health")
     def health() -> dict[str, str]:
         """The process answers."""
-        return {"status": "ok"}
+        return {"status": "draining" if leave.begun else "ok"}
 
     @app.get("/ready")
     def ready() -> JSONResponse:
         """Whether a new session would be taken now."""
-        free = engine.max_sessions - engine.sessions if engine.alive() else 0
+        takes = engine.alive() and not leave.begun
+        free = engine.max_sessions - engine.sessions if takes else 0
         return JSONResponse(
             {"ready": free > 0, "sessions": engine.sessions, "max_sessions": engine.max_sessions},
             status_code=200 if free > 0 else 503,
@@ -110,7 +122,7 @@ def create_app(
     @app.get("/metrics")
     def metrics(_: Key) -> Response:
         """Prometheus' text format."""
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/v1/models")
     def models(_: Key) -> dict[str, Any]:
@@ -154,19 +166,25 @@ def create_app(
             await socket.send_denial_response(JSONResponse({"detail": KEY_NEEDED}, status_code=401))
             return
         await socket.accept(SUBPROTOCOL if offers_subprotocol(socket.headers) else None)
+        if leave.begun:
+            await turn_away(socket, "draining", leave.refusal(), RESTARTING)
+            return
         try:
             session = engine.open(model.base)
         except (EngineFull, RuntimeError):
-            REJECTED.labels(reason="capacity").inc()
-            body = ErrorBody(
-                type="server_error", code="server_full",
-                message="All sessions are taken; try again later",
-            )  # fmt: skip
-            await socket.send_text(ErrorEvent(error=body).as_text())
-            await close(socket, TRY_AGAIN, body.code)
+            full = Refused("server_full", "All sessions are taken; try again later")
+            await turn_away(socket, "capacity", full, TRY_AGAIN)
             return
-        with SESSIONS.track_inprogress():
-            connection = Connection(socket, model, session, settings.limits, make_voice)
+        connection = Connection(socket, model, session, settings.limits, make_voice)
+        with SESSIONS.track_inprogress(), leave.among(connection):
             await connection.run(grant.session)
 
     return app
+
+
+async def turn_away(socket: WebSocket, reason: str, refused: Refused, code: int) -> None:
+    """No session for this one: told why, and closed with a code on which clients come back."""
+    REJECTED.labels(reason=reason).inc()
+    body = ErrorBody(type="server_error", code=refused.code, message=refused.message)
+    await socket.send_text(ErrorEvent(error=body).as_text())
+    await close(socket, code, refused.code)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import secrets
+import sqlite3
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,21 +29,30 @@ class Grant:
 
 
 class Keys:
-    """Only digests of short-lived keys are kept."""
+    """Only digests of short-lived keys are kept, in an SQLite database: replicas share its file."""
 
-    def __init__(self, lasting: Sequence[str], *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        lasting: Sequence[str],
+        *,
+        now: Callable[[], float] = time.time,
+        database: str = ":memory:",
+    ) -> None:
         self._lasting = [key.encode() for key in lasting]
         self._now = now
-        self._short: dict[bytes, tuple[float, dict[str, Any]]] = {}
+        self._lock = threading.Lock()  # requests are answered in several threads
+        self._short = sqlite3.connect(database, check_same_thread=False, isolation_level=None)
+        self._short.execute(
+            "CREATE TABLE IF NOT EXISTS keys (digest BLOB PRIMARY KEY, ends REAL, session TEXT)"
+        )
 
     def grant(self, headers: Mapping[str, str]) -> Grant | None:
         """What a request's headers allow; None: nothing."""
         key = _presented(headers)
         if key is not None and key.startswith(PREFIX):
-            self._forget_old()
-            found = self._short.get(_digest(key))
+            found = self._ask("SELECT session FROM keys WHERE digest = ?", _digest(key))
             if found is not None:
-                return Grant(lasting=False, session=found[1])
+                return Grant(lasting=False, session=json.loads(found))
         if not self._lasting:
             return Grant(lasting=True)
         # Every key is compared, each in constant time: how long it takes tells nothing.
@@ -49,17 +61,20 @@ class Keys:
 
     def make(self, seconds: int, session: dict[str, Any]) -> tuple[str, int] | None:
         """A new short-lived key and when it ends (s since 1970); None where too many live."""
-        self._forget_old()
-        if len(self._short) >= MOST:
+        if self._ask("SELECT COUNT(*) FROM keys") >= MOST:
             return None
         key = PREFIX + secrets.token_urlsafe(32)
         ends = self._now() + seconds
-        self._short[_digest(key)] = (ends, session)
+        row = _digest(key), ends, json.dumps(session)
+        self._ask("INSERT INTO keys VALUES (?, ?, ?)", *row)
         return key, int(ends)
 
-    def _forget_old(self) -> None:
-        now = self._now()
-        self._short = {key: value for key, value in self._short.items() if value[0] > now}
+    def _ask(self, statement: str, *values: Any) -> Any:
+        """The first value of the first row, None if there is none; what is old is gone before."""
+        with self._lock:
+            self._short.execute("DELETE FROM keys WHERE ends <= ?", (self._now(),))
+            row = self._short.execute(statement, values).fetchone()
+        return None if row is None else row[0]
 
 
 def offers_subprotocol(headers: Mapping[str, str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,9 @@ class ServeSettings:
     insecure: other addresses than this machine's without a key. instructions: whether the model is
     told the session's; auto: if the checkpoint itself has a system message, and so was taught what
     one is. recogniser: "module:function" of a transcriber, [n] float32 at 16 kHz -> text.
+    replicas: processes behind the address, each with a model of its own; max_sessions and threads
+    are each one's, and threads of None divide the cores. drain_s: how long what runs may go on
+    once the server is told to end.
     """
 
     checkpoint: str | None = None
@@ -35,6 +39,8 @@ class ServeSettings:
     ssl_certificate: str | None = None
     ssl_key: str | None = None
     max_sessions: int = 8
+    replicas: int = 1
+    drain_s: float = 30.0
     threads: int | None = None
     device: str = "auto"
     dtype: str | None = None
@@ -47,6 +53,12 @@ class ServeSettings:
             raise UserError(f"port={self.port}: must be 0 to 65535; 0 takes any that is free")
         if self.max_sessions < 1:
             raise UserError(f"max_sessions={self.max_sessions}: must be at least 1")
+        if self.replicas < 1:
+            raise UserError(f"replicas={self.replicas}: must be at least 1")
+        if self.replicas > 1 and not hasattr(socket, "send_fds"):
+            raise UserError(f"replicas={self.replicas}: only where Unix sockets are; use 1 here")
+        if not 0 <= self.drain_s < float("inf"):
+            raise UserError(f"drain_s={self.drain_s:g}: must be seconds, 0 or more")
         if any(len(key) < 8 for key in self.api_keys):
             raise UserError("api_keys: one has fewer than 8 characters; choose a longer one")
         if not self.loopback and not self.api_keys and not self.insecure:
