@@ -6,6 +6,8 @@
 # make lint         ruff and pyright alone
 # make wheel-test   build the wheel, install it into an empty environment, use it there
 # make test-deepspeed  every stage under DeepSpeed ZeRO-2 and ZeRO-3, on CPUs
+# make fuzz         a million wrong messages to a server on this machine (an hour or so)
+# make connects     ten thousand clients come and go; its memory may grow by 2 %
 # make test-oldest  the tests with the lowest versions that pyproject.toml takes
 # make test-newest  the tests with the newest ones
 # make docs         the documentation as a site in build/site; a warning is an error
@@ -37,7 +39,7 @@ ENDS_PYTEST := $(PYTEST) --ignore tests/test_packaging.py
 # Speech synthesis for data_tools: the nano's data, and the tests of how it is made.
 SPEECH_PACKAGES := flite espeak-ng festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts
 
-.PHONY: demo mini-demo test nano mini lint docs wheel-test test-deepspeed test-oldest test-newest constraints clean
+.PHONY: demo mini-demo test nano mini lint docs wheel-test fuzz connects test-deepspeed test-oldest test-newest constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.core
@@ -71,6 +73,13 @@ docs: $(VENV)/.docs
 
 wheel-test: $(VENV)/.test
 	$(BIN)/python -m pytest .ci/test_wheel.py
+
+# Tests that are captured show no progress.
+fuzz: $(VENV)/.test
+	$(BIN)/python -m pytest -s -k messages .ci/test_long_serving.py
+
+connects: $(VENV)/.test
+	$(BIN)/python -m pytest -s -k clients .ci/test_long_serving.py
 
 test-deepspeed: $(DEEPSPEED)/.installed
 	OMP_NUM_THREADS=1 $(DEEPSPEED)/bin/python -m pytest $(TEST_ARGS) .ci/test_deepspeed.py

@@ -34,7 +34,9 @@ class Served:
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         """Over a connection of its own, as a probe does it."""
-        return httpx.get(f"http://127.0.0.1:{self.port}{path}", headers=BEARER, **options)
+        return httpx.get(
+            f"http://127.0.0.1:{self.port}{path}", headers=BEARER, timeout=60, **options
+        )
 
     def metric(self, name: str) -> float:
         """The value of a metric without labels."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from serve.realtime import RESTARTING, Connection, Refused
@@ -11,10 +11,11 @@ CODE = "server_draining"  # of the error event, and the reason of the close
 
 
 class Draining:
-    """begun: whether new sessions are sent elsewhere."""
+    """begun: whether new sessions are sent elsewhere. changed: called when one opens or ends."""
 
     def __init__(self) -> None:
         self.begun = False
+        self.changed: Callable[[], None] = lambda: None
         self._open: set[Connection] = set()
 
     @property
@@ -30,10 +31,12 @@ class Draining:
     def among(self, connection: Connection) -> Generator[None]:
         """For as long as this session lasts."""
         self._open.add(connection)
+        self.changed()
         try:
             yield
         finally:
             self._open.discard(connection)
+            self.changed()
 
     def end_all(self) -> None:
         """Each open session is told why, and closed with 1012, on which clients come back."""

@@ -42,8 +42,9 @@ class Keys:
         self._now = now
         self._lock = threading.Lock()  # requests are answered in several threads
         self._short = sqlite3.connect(database, check_same_thread=False, isolation_level=None)
-        self._short.execute(
-            "CREATE TABLE IF NOT EXISTS keys (digest BLOB PRIMARY KEY, ends REAL, session TEXT)"
+        self._short.executescript(
+            "CREATE TABLE IF NOT EXISTS keys (digest BLOB PRIMARY KEY, ends REAL, session TEXT);"
+            "CREATE INDEX IF NOT EXISTS soonest ON keys (ends)"
         )
 
     def grant(self, headers: Mapping[str, str]) -> Grant | None:

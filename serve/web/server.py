@@ -70,6 +70,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets if self._source is None else [])
         if self._source is not None:
             self._source.open(self._arrive, self.drain)
+            self._draining.changed = self._report
         self._tell()
 
     def drain(self) -> None:
@@ -87,9 +88,7 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: whether it is time to end."""
-        if self._source is not None:
-            connections = len(self.server_state.connections) + len(self._arriving)
-            self._source.report(connections, self._draining.open)
+        self._report()
         if await super().on_tick(counter):
             return True
         if not self._alive():
@@ -109,7 +108,13 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.02)
         if self._source is not None:
             self._source.close()
+            self._source = None
         await super().shutdown(sockets)
+
+    def _report(self) -> None:
+        if self._source is not None:
+            connections = len(self.server_state.connections) + len(self._arriving)
+            self._source.report(connections, self._draining.open)
 
     def _arrive(self, connection: socket.socket) -> None:
         task = asyncio.create_task(self._take(connection))
