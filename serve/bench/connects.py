@@ -8,6 +8,7 @@ import json
 import random
 import re
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,7 +53,7 @@ def come_and_go(
     for number in range(count):
         if number == round(WARM_UP_SHARE * count):
             before = memory()
-        with connect() as socket:
+        with closing(connect()) as socket:
             _send(socket, "input_audio_buffer.append", audio=sound)
             _send(socket, "input_audio_buffer.clear")
             _await(socket, "input_audio_buffer.cleared")
