@@ -34,6 +34,14 @@ def run_command(
             "of processes: prefer the variable or the file.",
         ),
     ] = None,
+    key_secret: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            envvar="OMNI_KEY_SECRET",
+            help="Signs short-lived keys; servers with the same one take each other's.",
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Settings in YAML; flags go first."),
@@ -83,7 +91,7 @@ def run_command(
         config,
         {
             "checkpoint": checkpoint, "host": host, "port": port,
-            "api_keys": api_key or None, "insecure": insecure or None,
+            "api_keys": api_key or None, "key_secret": key_secret, "insecure": insecure or None,
             "ssl_certificate": ssl_certificate, "ssl_key": ssl_key,
             "max_sessions": max_sessions, "replicas": replicas, "drain_s": drain_seconds,
             "instructions": instructions, "threads": threads, "device": device,

@@ -13,10 +13,10 @@ from serve.web import ServeSettings
 
 
 def serve_what_is_handed(
-    settings: ServeSettings, number: int, pipe: socket.socket, port: int, database: str
+    settings: ServeSettings, number: int, pipe: socket.socket, port: int
 ) -> None:
     """A process's whole life. number: its place among the replicas, from 0. pipe: to the
-    supervisor. port: that clients know. database: of the keys that all replicas share.
+    supervisor. port: that clients know.
     """
     # A terminal's Ctrl-C is for the supervisor, which then ends us: once, not twice.
     os.setpgrp()
@@ -31,7 +31,7 @@ def serve_what_is_handed(
         engine, known = load(settings)
         with engine:
             told = describe(settings, known, port)
-            serve(settings, engine, known, Handed(pipe, told), database=database)
+            serve(settings, engine, known, Handed(pipe, told))
 
 
 def device_of(device: str, number: int, gpus: int) -> str:

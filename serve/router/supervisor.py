@@ -10,12 +10,13 @@ import asyncio
 import logging
 import multiprocessing
 import os
+import secrets
 import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from prometheus_client.multiprocess import mark_process_dead
@@ -42,21 +43,21 @@ def supervise(
 
     Raises UserError if one ends before it has ever served: so would the next.
     """
+    secret = settings.key_secret or secrets.token_urlsafe()
     with TemporaryDirectory(prefix="omni-serve-") as folder:
-        metrics = Path(folder) / "metrics"
-        metrics.mkdir()
-        os.environ[SHARED] = str(metrics)
-        asyncio.run(Supervisor(settings, door, Path(folder), started).run())
+        os.environ[SHARED] = folder
+        supervisor = Supervisor(replace(settings, key_secret=secret), door, folder, started)
+        asyncio.run(supervisor.run())
 
 
 class Supervisor:
-    """`run` it in an event loop of its own. folder: what replicas share."""
+    """`run` it in an event loop of its own. folder: where the replicas keep their metrics."""
 
     def __init__(
         self,
         settings: ServeSettings,
         door: socket.socket,
-        folder: Path,
+        folder: str,
         started: Callable[[list[str]], None],
     ) -> None:
         self._settings = settings
@@ -124,7 +125,7 @@ class Supervisor:
             await replica.ended.wait()
             await asyncio.to_thread(process.join)
             served = bool(replica.report.told)
-            mark_process_dead(process.pid, str(self._folder / "metrics"))
+            mark_process_dead(process.pid, self._folder)
             if self._ending is not None:
                 return
             if self._tell is not None and not served:
@@ -140,10 +141,9 @@ class Supervisor:
 
     def _start(self, number: int) -> tuple[Replica, BaseProcess]:
         ours, theirs = socket.socketpair()
-        database = str(self._folder / "keys.sqlite")
         process = self._processes.Process(
             target=serve_what_is_handed, name=f"omni-replica-{number}",
-            args=(self._settings, number, theirs, self._port, database),
+            args=(self._settings, number, theirs, self._port),
         )  # fmt: skip
         with theirs:
             process.start()

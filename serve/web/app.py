@@ -87,12 +87,8 @@ def create_app(
     make_voice: Callable[[], Voice] = silero,
     now: Callable[[], float] = time.time,
     draining: Draining | None = None,
-    keys: Keys | None = None,
 ) -> FastAPI:
-    """Everything that is served, on an engine that runs.
-
-    draining: by which the server takes leave. keys: None makes those of the settings.
-    """
+    """Everything that is served, on an engine that runs. draining: by which it takes leave."""
     leave = draining or Draining()
     app = FastAPI(
         title="omni", version=__version__, docs_url=None, redoc_url=None,
@@ -100,7 +96,7 @@ def create_app(
         "/asyncapi.json.",
     )  # fmt: skip
     app.add_middleware(Guard, settings=settings)
-    keys = app.state.keys = keys or Keys(settings.api_keys, now=now)
+    keys = app.state.keys = Keys(settings.api_keys, secret=settings.key_secret, now=now)
     created = int(now())
     SESSION_LIMIT.set(engine.max_sessions)
 
@@ -156,7 +152,8 @@ def create_app(
             raise HTTPException(400, refused.message) from None
         made = keys.make(wanted.expires_after.seconds, wanted.session)
         if made is None:
-            raise HTTPException(503, "Too many short-lived keys live; wait until some have ended")
+            text = "session: too large for a short-lived key; send it by session.update"
+            raise HTTPException(400, text)
         return Secret(value=made[0], expires_at=made[1], session=session)
 
     @app.websocket("/v1/realtime")

@@ -20,7 +20,6 @@ from omni.session import SessionConfig
 from serve.realtime import STARTS, Model, Recogniser, silero
 from serve.web.app import create_app
 from serve.web.draining import Draining
-from serve.web.keys import Keys
 from serve.web.server import Server, Source
 from serve.web.settings import ServeSettings
 
@@ -98,18 +97,15 @@ def serve(
     model: Model,
     door: socket.socket | Source,
     *,
-    database: str = ":memory:",
     started: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until a signal ends it; see Server. door: where clients connect, or where connections
-    come from that another process accepts. database: of short-lived keys.
+    come from that another process accepts.
 
     Raises EngineFailed if the model's thread ends.
     """
     draining = Draining()
-    app = create_app(
-        settings, engine, model, draining=draining, keys=Keys(settings.api_keys, database=database)
-    )
+    app = create_app(settings, engine, model, draining=draining)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False,
         ws="websockets-sansio", ws_max_size=LARGEST_MESSAGE, ws_per_message_deflate=False,

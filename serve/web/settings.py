@@ -19,8 +19,9 @@ REMEDY = "see the settings in docs/serving.md"
 @dataclass(frozen=True, kw_only=True)
 class ServeSettings:
     """checkpoint: None is the embedded nano. api_keys: any of them opens the door; none: everybody
-    on this machine may come in. allowed_hosts: names by which this server is called, beside those
-    of this machine. allowed_origins: pages of other servers that may use it ("https://...").
+    on this machine may come in. key_secret: signs short-lived keys; servers with the same one take
+    each other's. None: one of its own. allowed_hosts: names by which this server is called, beside
+    those of this machine. allowed_origins: pages of other servers that may use it ("https://...").
     insecure: other addresses than this machine's without a key. instructions: whether the model is
     told the session's; auto: if the checkpoint itself has a system message, and so was taught what
     one is. recogniser: "module:function" of a transcriber, [n] float32 at 16 kHz -> text.
@@ -33,6 +34,7 @@ class ServeSettings:
     host: str = "127.0.0.1"
     port: int = 8000
     api_keys: tuple[str, ...] = field(default=(), repr=False)
+    key_secret: str | None = field(default=None, repr=False)
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     insecure: bool = False
@@ -61,6 +63,8 @@ class ServeSettings:
             raise UserError(f"drain_s={self.drain_s:g}: must be seconds, 0 or more")
         if any(len(key) < 8 for key in self.api_keys):
             raise UserError("api_keys: one has fewer than 8 characters; choose a longer one")
+        if self.key_secret is not None and len(self.key_secret) < 32:
+            raise UserError("key_secret: has fewer than 32 characters; choose a longer one")
         if not self.loopback and not self.api_keys and not self.insecure:
             raise UserError(
                 f"host={self.host}: others can reach this address, and no API key is set; give "
@@ -101,4 +105,5 @@ def read_settings(file: Path | None, flags: dict[str, Any]) -> ServeSettings:
 
 def shown(settings: ServeSettings) -> dict[str, Any]:
     """The settings as start-up tells them: keys are counted, not shown."""
-    return asdict(settings) | {"api_keys": len(settings.api_keys)}
+    hidden = {"api_keys": len(settings.api_keys), "key_secret": settings.key_secret is not None}
+    return asdict(settings) | hidden
