@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-from websockets.exceptions import WebSocketException
-from websockets.sync.client import ClientConnection, connect
+from typing import TYPE_CHECKING
 
 from omni.files import UserError
+
+if TYPE_CHECKING:
+    from websockets.sync.client import ClientConnection
 
 
 def opener(address: str, api_key: str | None) -> Callable[[], ClientConnection]:
     """Opens a new session at each call; UserError where there is none to be had."""
+    from websockets.exceptions import WebSocketException
+    from websockets.sync.client import connect
+
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
     def open_socket() -> ClientConnection:
