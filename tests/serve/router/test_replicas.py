@@ -109,6 +109,7 @@ def test_one_that_is_killed_ends_its_own_sessions_alone_and_comes_back(served: S
             assert "Jakarta" in ask(again, "What about Indonesia?")
         assert replicas(served) - before
     assert served.metric("omni_starts_total") == 3
+    assert served.metric("omni_sessions_limit") == 2  # the dead one's place is not counted
 
 
 def test_told_to_restart_they_do_so_in_turn_and_one_always_takes_sessions(served: Served) -> None:

@@ -35,14 +35,19 @@ class Handing:
         self.door.setblocking(False)
         self.port = self.door.getsockname()[1]
         self.lives = True
+        self.leave = threading.Event()
         self._pipe = ours
-        draining = Draining()
+        self.draining = Draining()
         app = create_app(
-            ServeSettings(), engine, model_info(SHORT), make_voice=lambda: loud, draining=draining
+            ServeSettings(),
+            engine,
+            model_info(SHORT),
+            make_voice=lambda: loud,
+            draining=self.draining,
         )
         config = uvicorn.Config(app, log_level="error", ws="websockets-sansio")
         self.server = Server(
-            config, draining, drain_s=0, alive=lambda: self.lives, started=lambda: None,
+            config, self.draining, drain_s=WAIT_S, alive=lambda: self.lives, started=lambda: None,
             source=Handed(theirs, ["what is served"]),
         )  # fmt: skip
         self.threads = [
@@ -52,7 +57,7 @@ class Handing:
 
     async def _supervise(self) -> None:
         self.replica = Replica(self._pipe, lambda: None)
-        while not self.replica.ended.is_set():
+        while not self.replica.ended.is_set() and not self.leave.is_set():
             try:
                 connection, _ = self.door.accept()
             except BlockingIOError:
@@ -60,6 +65,9 @@ class Handing:
                 continue
             with connection:
                 assert self.replica.hand(connection)
+        if self.leave.is_set():
+            asyncio.get_running_loop().remove_reader(self._pipe)
+            self._pipe.close()
 
 
 @pytest.fixture
@@ -73,7 +81,6 @@ def handing() -> Iterator[Handing]:
         for thread in handing.threads:
             thread.join(WAIT_S)
         handing.door.close()
-        assert handing.replica.ended.is_set()
 
 
 def session(port: int) -> ClientConnection:
@@ -108,5 +115,20 @@ def test_a_server_whose_model_has_died_ends_and_its_sessions_come_back(handing: 
                 told.append(checked(str(client.recv(WAIT_S))))
         assert told[-1]["error"]["code"] == "server_draining"
         assert client.close_code == 1012
+    for thread in handing.threads:
+        thread.join(WAIT_S)
+    assert handing.server.failed and handing.replica.ended.is_set()
+
+
+def test_a_server_whose_supervisor_has_gone_lets_its_sessions_finish_and_ends(
+    handing: Handing,
+) -> None:
+    with session(handing.port) as client:
+        handing.leave.set()
+        while not handing.draining.begun:
+            time.sleep(0.01)
+        client.send('{"type": "input_audio_buffer.clear"}')
+        assert checked(str(client.recv(WAIT_S)))["type"] == "conversation.created"
+        assert checked(str(client.recv(WAIT_S)))["type"] == "input_audio_buffer.cleared"
     handing.threads[0].join(WAIT_S)
-    assert handing.server.failed
+    assert not handing.threads[0].is_alive() and not handing.server.failed
