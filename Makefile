@@ -7,6 +7,9 @@
 # make wheel-test   build the wheel, install it into an empty environment, use it there
 # make test-deepspeed  every stage under DeepSpeed ZeRO-2 and ZeRO-3, on CPUs
 # make test-clients  clients of others talk to a served nano: pipecat, livekit, openai-agents
+# make fuzz         a million wrong messages to a server on this machine (an hour or so)
+# make connects     ten thousand clients come and go; its memory may grow by 2 %
+# make chart-test   the Helm chart by helm itself, which it fetches where there is none
 # make test-oldest  the tests with the lowest versions that pyproject.toml takes
 # make test-newest  the tests with the newest ones
 # make docs         the documentation as a site in build/site; a warning is an error
@@ -41,7 +44,8 @@ BROWSER_PACKAGES := chromium
 # Speech synthesis for data_tools: the nano's data, and the tests of how it is made.
 SPEECH_PACKAGES := flite espeak-ng festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts
 
-.PHONY: demo mini-demo test nano mini lint docs wheel-test test-deepspeed test-clients test-oldest test-newest constraints clean
+.PHONY: demo mini-demo test nano mini lint docs wheel-test fuzz connects chart-test test-deepspeed \
+	test-clients test-oldest test-newest constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.core
@@ -75,6 +79,17 @@ docs: $(VENV)/.docs
 
 wheel-test: $(VENV)/.test
 	$(BIN)/python -m pytest .ci/test_wheel.py
+
+# Tests that are captured show no progress.
+fuzz: $(VENV)/.test
+	$(BIN)/python -m pytest -s -k messages .ci/test_long_serving.py
+
+connects: $(VENV)/.test
+	$(BIN)/python -m pytest -s -k clients .ci/test_long_serving.py
+
+chart-test: $(VENV)/.test
+	command -v helm >/dev/null || $(BIN)/python .ci/helm.py build/bin
+	PATH="$(abspath build/bin):$$PATH" $(BIN)/python -m pytest tests/test_deploy.py
 
 test-deepspeed: $(DEEPSPEED)/.installed
 	OMP_NUM_THREADS=1 $(DEEPSPEED)/bin/python -m pytest $(TEST_ARGS) .ci/test_deepspeed.py

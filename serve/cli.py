@@ -15,6 +15,7 @@ from omni.commands import (
 )
 from omni.files import UserError, check_file, check_folder, friendly, need
 from serve.bench import (
+    connects_command,
     fuzz_command,
     latency_command,
     load_robustness_command,
@@ -38,6 +39,7 @@ benches = typer.Typer(no_args_is_help=True, help="Measure; some fail where a lim
 benches.command("latency")(friendly(latency_command))
 benches.command("load-robustness")(friendly(load_robustness_command))
 benches.command("fuzz")(friendly(fuzz_command))
+benches.command("connects")(friendly(connects_command))
 benches.command("sessions")(friendly(sessions_command))
 benches.command("true-length")(friendly(true_length_command))
 benches.command("vocoder")(friendly(vocoder_command))

@@ -34,6 +34,14 @@ def run_command(
             "of processes: prefer the variable or the file.",
         ),
     ] = None,
+    key_secret: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            envvar="OMNI_KEY_SECRET",
+            help="Signs short-lived keys; servers with the same one take each other's.",
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Settings in YAML; flags go first."),
@@ -46,6 +54,16 @@ def run_command(
     ] = None,
     ssl_key: Annotated[str | None, typer.Option(metavar="FILE", help="PEM.")] = None,
     max_sessions: Annotated[int | None, typer.Option(help="Clients at a time; default 8.")] = None,
+    replicas: Annotated[
+        int | None,
+        typer.Option(help="Processes behind the address, each with a model of its own; default 1."),
+    ] = None,
+    drain_seconds: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S", help="After SIGTERM, how long open sessions may go on; default 30."
+        ),
+    ] = None,
     instructions: Annotated[
         Literal["auto", "always", "never"] | None,
         typer.Option(help="Tell the model the session's; auto: if it was taught system messages."),
@@ -69,38 +87,34 @@ def run_command(
 
     from rich.console import Console
 
-    from omni.commands import settle_threads, start, warm_up
     from serve.web import bind, read_settings
 
     settings = read_settings(
         config,
         {
             "checkpoint": checkpoint, "host": host, "port": port,
-            "api_keys": api_key or None, "insecure": insecure or None,
+            "api_keys": api_key or None, "key_secret": key_secret, "insecure": insecure or None,
             "ssl_certificate": ssl_certificate, "ssl_key": ssl_key,
-            "max_sessions": max_sessions, "instructions": instructions,
-            "threads": threads, "device": device, "dtype": dtype,
+            "max_sessions": max_sessions, "replicas": replicas, "drain_s": drain_seconds,
+            "instructions": instructions, "threads": threads, "device": device,
+            "dtype": dtype,
         },
     )  # fmt: skip
     door = bind(settings)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("serve").setLevel(logging.INFO)
     console = Console(stderr=True)
-    with console.status(f"loading {settings.checkpoint or 'nano'} ..."):
-        with without_garbage_collection():
-            from omni.engine import Engine
-            from serve.realtime import silero
-            from serve.web import describe, model_of, serve
+    loading = f"loading {settings.checkpoint or 'nano'} ..."
+    if settings.replicas > 1:
+        from serve.router import supervise
 
-            model, processor = start(
-                settings.checkpoint, threads=settings.threads, device=settings.device,
-                dtype=settings.dtype,
-            )  # fmt: skip
-        known = model_of(settings, model, processor)
-        if settings.threads is None:
-            settle_threads(model, processor, known.base)
-        warm_up(model, processor, known.base)
-        silero()
+        console.print(loading)
+        supervise(settings, door, started=lambda told: typer.echo("\n".join(told)))
+        return
+    with console.status(loading):
+        with without_garbage_collection():
+            from serve.web import describe, load, serve
+        engine, known = load(settings)
     told = "\n".join(describe(settings, known, door.getsockname()[1]))
-    with Engine(model, processor, max_sessions=settings.max_sessions) as engine:
+    with engine:
         serve(settings, engine, known, door, started=lambda: typer.echo(told))

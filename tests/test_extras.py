@@ -48,7 +48,7 @@ COMES_WITH = {
     "starlette": "fastapi",
 }
 # Rooms that are there for an extra as a whole: their modules import it at the top.
-ROOMS_OF_EXTRAS = ("serve.realtime.", "serve.chat.", "serve.web.")
+ROOMS_OF_EXTRAS = ("serve.realtime.", "serve.chat.", "serve.web.", "serve.router.")
 IMPORTED_BY = {  # by whom, where it is not us
     "tensorboard": "train/loop/loop.py through transformers' Trainer",
     "deepspeed": "train/loop/loop.py through transformers' Trainer",

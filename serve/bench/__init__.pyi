@@ -1,3 +1,4 @@
+from .connects import connects_command as connects_command
 from .fuzz import fuzz_command as fuzz_command
 from .latency import latency_command as latency_command
 from .lengths import true_length_command as true_length_command

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from omni.files import UserError, need
+from omni.files import need
 
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
@@ -203,19 +203,12 @@ def fuzz_command(
     """
     need("websockets", "serve", "the bench of messages")
     from tqdm import tqdm
-    from websockets.exceptions import WebSocketException
-    from websockets.sync.client import connect
 
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-
-    def open_socket() -> ClientConnection:
-        try:
-            return connect(address, additional_headers=headers, max_size=None)
-        except (OSError, WebSocketException) as error:
-            raise UserError(f"{address}: no session ({error}); start omni-serve run") from None
+    from serve.bench.sockets import opener
 
     with tqdm(total=count, unit="message") as bar:
-        found = fuzz(open_socket, count, seed, progress=lambda done: bar.update(done - bar.n))
+        connect = opener(address, api_key)
+        found = fuzz(connect, count, seed, progress=lambda done: bar.update(done - bar.n))
     typer.echo(f"{found.sent} messages, seed {seed}: {sum(found.events.values())} events")
     for code, times in found.errors.most_common():
         typer.echo(f"  {times} x {code}")

@@ -1,5 +1,6 @@
 from .activity import Voice as Voice
 from .activity import silero as silero
+from .connection import RESTARTING as RESTARTING
 from .connection import TRY_AGAIN as TRY_AGAIN
 from .connection import Connection as Connection
 from .connection import close as close
@@ -23,7 +24,11 @@ from .messages import read_object as read_object
 from .metrics import FIRST_AUDIO as FIRST_AUDIO
 from .metrics import REJECTED as REJECTED
 from .metrics import RESPONSES as RESPONSES
+from .metrics import SESSION_LIMIT as SESSION_LIMIT
 from .metrics import SESSIONS as SESSIONS
+from .metrics import SHARED as SHARED
+from .metrics import STARTS as STARTS
+from .metrics import exposition as exposition
 from .outbox import Outbox as Outbox
 from .served import Model as Model
 from .served import Recogniser as Recogniser

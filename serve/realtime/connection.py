@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 TICK_S = 0.25  # how exactly the limits of time are kept
 BURST_S = 5.0  # of messages at the allowed rate that may come at once
 LAST_WORDS_S = 1.0  # for what is still to be sent when a session ends
-NORMAL, TRY_AGAIN = 1000, 1013  # close codes; clients come back after the second
+# Close codes; clients come back after the last two.
+NORMAL, RESTARTING, TRY_AGAIN = 1000, 1012, 1013
 MIB = 1 << 20
 
 
@@ -64,6 +65,11 @@ class Connection:
         self._sending_since: float | None = None
         self._allowed = BURST_S * limits.messages_per_s  # messages
         self._slowed_told = False
+        self._ending: Ended | None = None
+
+    def end(self, code: int, refused: Refused) -> None:
+        """Tell the client why, then close with this code; within a tick."""
+        self._ending = Ended(code, refused)
 
     async def run(self, settings: dict[str, Any] | None = None) -> None:
         """Until either side ends it. settings: of the session, from an ephemeral key."""
@@ -149,6 +155,8 @@ class Connection:
         limits, began = self._limits, self._loop.time()
         while True:
             await asyncio.sleep(TICK_S)
+            if self._ending is not None:
+                raise self._ending
             now = self._loop.time()
             if now - began > limits.session_s:
                 text = f"session: has lasted {limits.session_s:g} s, as long as one may"

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import Body, Depends, FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import HTTPConnection
 
@@ -19,6 +19,8 @@ from serve.chat import FULL, ApiError, ErrorAnswer, chat_router, describe_reques
 from serve.realtime import (
     DEFAULT_VOICE,
     REJECTED,
+    RESTARTING,
+    SESSION_LIMIT,
     SESSIONS,
     TRY_AGAIN,
     Connection,
@@ -29,11 +31,13 @@ from serve.realtime import (
     SessionObject,
     Voice,
     close,
+    exposition,
     new_id,
     silero,
     updated,
 )
 from serve.web.asyncapi import document
+from serve.web.draining import Draining
 from serve.web.errors import shape_errors
 from serve.web.guard import Guard
 from serve.web.keys import SUBPROTOCOL, Grant, Keys, offers_subprotocol
@@ -102,8 +106,10 @@ def create_app(
     *,
     make_voice: Callable[[], Voice] = silero,
     now: Callable[[], float] = time.time,
+    draining: Draining | None = None,
 ) -> FastAPI:
-    """Everything that is served, on an engine that runs."""
+    """Everything that is served, on an engine that runs. draining: by which it takes leave."""
+    leave = draining or Draining()
     app = FastAPI(
         title="omni", version=__version__, docs_url=None, redoc_url=None,
         description="Speech in, speech out. The WebSocket at /v1/realtime is described in "
@@ -114,19 +120,21 @@ def create_app(
     chat = chat_router(engine, model, settings.limits, now=now)
     app.include_router(chat, dependencies=[Depends(lasting)])
     describe_request(app)
-    keys = app.state.keys = Keys(settings.api_keys, now=now)
+    keys = app.state.keys = Keys(settings.api_keys, secret=settings.key_secret, now=now)
     created = int(now())
     app.include_router(page_routes(needs_key=bool(settings.api_keys)))
+    SESSION_LIMIT.set(engine.max_sessions)
 
     @app.get("/health")
     def health() -> dict[str, str]:
         """The process answers."""
-        return {"status": "ok"}
+        return {"status": "draining" if leave.begun else "ok"}
 
     @app.get("/ready")
     def ready() -> JSONResponse:
         """Whether a new session would be taken now."""
-        free = engine.max_sessions - engine.sessions if engine.alive() else 0
+        takes = engine.alive() and not leave.begun
+        free = engine.max_sessions - engine.sessions if takes else 0
         return JSONResponse(
             {"ready": free > 0, "sessions": engine.sessions, "max_sessions": engine.max_sessions},
             status_code=200 if free > 0 else 503,
@@ -135,7 +143,7 @@ def create_app(
     @app.get("/metrics")
     def metrics(_: Key) -> Response:
         """Prometheus' text format."""
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/v1/models")
     def models(_: Key) -> dict[str, Any]:
@@ -169,7 +177,8 @@ def create_app(
             raise HTTPException(400, refused.message) from None
         made = keys.make(wanted.expires_after.seconds, wanted.session)
         if made is None:
-            raise HTTPException(503, "Too many short-lived keys live; wait until some have ended")
+            text = "session: too large for a short-lived key; send it by session.update"
+            raise HTTPException(400, text)
         return Secret(value=made[0], expires_at=made[1], session=session)
 
     @app.websocket("/v1/realtime")
@@ -183,16 +192,26 @@ def create_app(
         if (asked := socket.query_params.get("model", model.name)) != model.name:
             log.info("%s: %r was asked for; %r answers", socket.url.path, asked[:100], model.name)
         await socket.accept(SUBPROTOCOL if offers_subprotocol(socket.headers) else None)
+        if leave.begun:
+            await turn_away(socket, "draining", leave.refusal(), RESTARTING)
+            return
         try:
             session = engine.open(model.base)
         except (EngineFull, RuntimeError):
             tell_of_full(engine)
-            body = ErrorBody(type="server_error", code="server_full", message=FULL)
-            await socket.send_text(ErrorEvent(error=body).as_text())
-            await close(socket, TRY_AGAIN, body.code)
+            full = Refused("server_full", FULL)
+            await turn_away(socket, "capacity", full, TRY_AGAIN)
             return
-        with SESSIONS.track_inprogress():
-            connection = Connection(socket, model, session, settings.limits, make_voice)
+        connection = Connection(socket, model, session, settings.limits, make_voice)
+        with SESSIONS.track_inprogress(), leave.among(connection):
             await connection.run(grant.session)
 
     return app
+
+
+async def turn_away(socket: WebSocket, reason: str, refused: Refused, code: int) -> None:
+    """No session for this one: told why, and closed with a code on which clients come back."""
+    REJECTED.labels(reason=reason).inc()
+    body = ErrorBody(type="server_error", code=refused.code, message=refused.message)
+    await socket.send_text(ErrorEvent(error=body).as_text())
+    await close(socket, code, refused.code)

@@ -26,8 +26,9 @@ class Guard:
         self._hosts = {name.lower() for name in settings.allowed_hosts}
         # Where strangers can reach us a key protects; a list of names makes it stricter.
         self._any_host = not settings.loopback and not self._hosts
+        self._hosts.update(THIS_MACHINE)  # as probes call us that come from beside us
         if settings.loopback:
-            self._hosts |= {*THIS_MACHINE, settings.host}
+            self._hosts.add(settings.host)
         self._origins = set(settings.allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+import base64
 import hmac
+import json
 import secrets
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +15,8 @@ from typing import Any
 PREFIX = "ek_"
 SUBPROTOCOL = "realtime"
 KEY_SUBPROTOCOL = "openai-insecure-api-key."  # how a browser gives a key: it can set no header
-MOST = 10_000  # short-lived keys at a time
+LONGEST = 7_000  # characters of a short-lived key; a line of a header may have 8192
+SIGNATURE_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -26,21 +29,27 @@ class Grant:
 
 
 class Keys:
-    """Only digests of short-lived keys are kept."""
+    """Short-lived keys are kept nowhere: each carries its end and its session, and is signed.
 
-    def __init__(self, lasting: Sequence[str], *, now: Callable[[], float] = time.time) -> None:
+    secret: what they are signed with; servers that share it know each other's. None: a new one.
+    """
+
+    def __init__(
+        self,
+        lasting: Sequence[str],
+        *,
+        secret: str | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._lasting = [key.encode() for key in lasting]
+        self._secret = (secret or secrets.token_urlsafe()).encode()
         self._now = now
-        self._short: dict[bytes, tuple[float, dict[str, Any]]] = {}
 
     def grant(self, headers: Mapping[str, str]) -> Grant | None:
         """What a request's headers allow; None: nothing."""
         key = _presented(headers)
-        if key is not None and key.startswith(PREFIX):
-            self._forget_old()
-            found = self._short.get(_digest(key))
-            if found is not None:
-                return Grant(lasting=False, session=found[1])
+        if key is not None and (session := self._read(key)) is not None:
+            return Grant(lasting=False, session=session)
         if not self._lasting:
             return Grant(lasting=True)
         # Every key is compared, each in constant time: how long it takes tells nothing.
@@ -48,18 +57,30 @@ class Keys:
         return Grant(lasting=True) if any(matches) else None
 
     def make(self, seconds: int, session: dict[str, Any]) -> tuple[str, int] | None:
-        """A new short-lived key and when it ends (s since 1970); None where too many live."""
-        self._forget_old()
-        if len(self._short) >= MOST:
-            return None
-        key = PREFIX + secrets.token_urlsafe(32)
+        """A new short-lived key and when it ends (s since 1970); None where its session is too
+        large to be carried by a header."""
         ends = self._now() + seconds
-        self._short[_digest(key)] = (ends, session)
-        return key, int(ends)
+        carried = zlib.compress(json.dumps([ends, session]).encode())
+        text = base64.urlsafe_b64encode(self._sign(carried) + carried).decode().rstrip("=")
+        return None if len(text) > LONGEST else (PREFIX + text, int(ends))
 
-    def _forget_old(self) -> None:
-        now = self._now()
-        self._short = {key: value for key, value in self._short.items() if value[0] > now}
+    def _read(self, key: str) -> dict[str, Any] | None:
+        """The session of a short-lived key; None where it is none of ours, or has ended."""
+        if not key.startswith(PREFIX):
+            return None
+        text = key.removeprefix(PREFIX)
+        try:
+            read = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        except ValueError:
+            return None
+        signature, carried = read[:SIGNATURE_BYTES], read[SIGNATURE_BYTES:]
+        if not hmac.compare_digest(signature, self._sign(carried)):
+            return None
+        ends, session = json.loads(zlib.decompress(carried))
+        return session if ends > self._now() else None
+
+    def _sign(self, carried: bytes) -> bytes:
+        return hmac.digest(self._secret, carried, "sha256")
 
 
 def offers_subprotocol(headers: Mapping[str, str]) -> bool:
@@ -77,7 +98,3 @@ def _presented(headers: Mapping[str, str]) -> str | None:
         return key.strip()
     named = (one for one in _subprotocols(headers) if one.startswith(KEY_SUBPROTOCOL))
     return next((one.removeprefix(KEY_SUBPROTOCOL) for one in named), None)
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()

@@ -10,19 +10,26 @@ from typing import Any
 
 import uvicorn
 
+from omni.commands import settle_threads, start, warm_up, without_garbage_collection
 from omni.engine import Engine
 from omni.files import UserError
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
 from omni.prompt import control_token_in
 from omni.session import SessionConfig
-from serve.realtime import Model, Recogniser
+from serve.realtime import STARTS, Model, Recogniser, silero
 from serve.web.app import create_app
+from serve.web.draining import Draining
+from serve.web.server import Server, Source
 from serve.web.settings import ServeSettings
 
 # Above every limit that can be set: what is too large is told, and the connection stays.
 LARGEST_MESSAGE = 32 << 20
 PING_S, PONG_S = 10.0, 20.0
+
+
+class EngineFailed(RuntimeError):
+    """The model's thread has ended, which it never should."""
 
 
 def model_of(
@@ -62,55 +69,46 @@ def describe(settings: ServeSettings, model: Model, port: int) -> list[str]:
     door = f"{keys} API key{'s' * (keys > 1)}" if keys else "no API key needed"
     told = "told to the model" if model.takes_system else "not told to the model"
     limits = ", ".join(f"{name}={value:g}" for name, value in vars(settings.limits).items())
+    replicas = f" in each of {settings.replicas} replicas" if settings.replicas > 1 else ""
     return [
         f"model: {model.name}, instructions {told}, "
         f"{'tools' if model.takes_tools else 'no tools'}, questions up to {model.longest_s:g} s",
         f"address: {scheme}://{host}:{port}/v1/realtime, "
         f"{scheme.replace('ws', 'http')}://{host}:{port}/v1/chat/completions; {door}",
-        f"limits: max_sessions={settings.max_sessions}, {limits}",
+        f"limits: max_sessions={settings.max_sessions}{replicas}, {limits}",
     ]
 
 
-def bind(settings: ServeSettings) -> socket.socket:
-    """The address, taken, before anything is loaded. Nobody can connect yet.
-
-    Raises OSError, which names it, for one that is taken or not there.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    door = socket.socket(family, socket.SOCK_STREAM)
-    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        door.bind((settings.host, settings.port))
-    except OSError as error:
-        door.close()
-        named = f"{settings.host}:{settings.port}"
-        raise OSError(error.errno, error.strerror or str(error), named) from None
-    return door
-
-
-class Server(uvicorn.Server):
-    """One that says when clients can connect."""
-
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._tell = started
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's."""
-        await super().startup(sockets)
-        self._tell()
+def load(settings: ServeSettings) -> tuple[Engine, Model]:
+    """The model, warm, in an engine that runs, and what sessions have to know of it."""
+    with without_garbage_collection():
+        model, processor = start(
+            settings.checkpoint, threads=settings.threads, device=settings.device,
+            dtype=settings.dtype,
+        )  # fmt: skip
+    known = model_of(settings, model, processor)
+    if settings.threads is None:
+        settle_threads(model, processor, known.base)
+    warm_up(model, processor, known.base)
+    silero()
+    return Engine(model, processor, max_sessions=settings.max_sessions), known
 
 
 def serve(
     settings: ServeSettings,
     engine: Engine,
     model: Model,
-    door: socket.socket,
+    door: socket.socket | Source,
     *,
     started: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until a signal ends it; running sessions are closed with 1012, "come back"."""
-    app = create_app(settings, engine, model)
+    """Serve until a signal ends it; see Server. door: where clients connect, or where connections
+    come from that another process accepts.
+
+    Raises EngineFailed if the model's thread ends.
+    """
+    draining = Draining()
+    app = create_app(settings, engine, model, draining=draining)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False,
         ws="websockets-sansio", ws_max_size=LARGEST_MESSAGE, ws_per_message_deflate=False,
@@ -118,5 +116,12 @@ def serve(
         ssl_certfile=settings.ssl_certificate, ssl_keyfile=settings.ssl_key,
         timeout_graceful_shutdown=5,
     )  # fmt: skip
-    with door:
-        Server(config, started).run(sockets=[door])
+    sockets, source = ([door], None) if isinstance(door, socket.socket) else ([], door)
+    server = Server(
+        config, draining, drain_s=settings.drain_s, alive=engine.alive, started=started,
+        source=source,
+    )  # fmt: skip
+    STARTS.inc()
+    server.run(sockets=sockets)
+    if server.failed:
+        raise EngineFailed("engine: its thread has ended; see the log")

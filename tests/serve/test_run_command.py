@@ -23,7 +23,7 @@ KEY = "correct-horse"
 def test_a_server_starts_answers_and_ends_with_come_back(tmp_path: Path) -> None:
     checkpoint, config = tmp_path / "small", tmp_path / "serve.yaml"
     tiny_model().save_pretrained(checkpoint, self_contained=True, processor=tiny_processor())
-    config.write_text(f"checkpoint: {checkpoint}\nport: 1\nlimits: {{idle_s: 60}}\n")
+    config.write_text(f"checkpoint: {checkpoint}\nport: 1\ndrain_s: 0\nlimits: {{idle_s: 60}}\n")
     command = [sys.executable, "-m", "serve.cli", "run", "--config", str(config)]
     process = subprocess.Popen(
         [*command, "--port", "0", "--threads", "1"], cwd=ROOT, text=True,
@@ -44,12 +44,14 @@ def test_a_server_starts_answers_and_ends_with_come_back(tmp_path: Path) -> None
             assert types(events)[0] == "session.created" and of(events, "response.created")
             assert sound(events)
             process.send_signal(signal.SIGTERM)
+            assert client.next()["error"]["code"] == "server_draining"
             with pytest.raises(ConnectionClosed) as caught:
                 client.next()
             assert caught.value.rcvd is not None and caught.value.rcvd.code == 1012
         output, errors = process.communicate(timeout=60)
     finally:
         process.kill()
+    assert process.returncode == 0
     assert KEY not in told + output + errors and "Traceback" not in errors
 
 

@@ -1,0 +1,24 @@
+"""The address that a server listens at."""
+
+from __future__ import annotations
+
+import socket
+
+from serve.web.settings import ServeSettings
+
+
+def bind(settings: ServeSettings) -> socket.socket:
+    """The address, taken, before anything is loaded. Nobody can connect yet.
+
+    Raises OSError, which names it, for one that is taken or not there.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    door = socket.socket(family, socket.SOCK_STREAM)
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        door.bind((settings.host, settings.port))
+    except OSError as error:
+        door.close()
+        named = f"{settings.host}:{settings.port}"
+        raise OSError(error.errno, error.strerror or str(error), named) from None
+    return door
