@@ -46,6 +46,7 @@ from serve.web.static import page_routes
 
 SECONDS = (10, 7_200)  # that a short-lived key may live
 SECONDS_DEFAULT = 600
+RETRY_S = 1  # until the replica that takes the place of one that leaves is asked
 KEY_NEEDED = "No right API key: send one of this server's as Authorization: Bearer KEY"
 
 log = logging.getLogger(__name__)
@@ -118,7 +119,14 @@ def create_app(
     app.add_middleware(Guard, settings=settings)
     shape_errors(app)
     chat = chat_router(engine, model, settings.limits, now=now)
-    app.include_router(chat, dependencies=[Depends(lasting)])
+
+    def staying() -> None:
+        """Raise ApiError once the server takes leave."""
+        if leave.begun:
+            refused = leave.refusal()
+            raise ApiError(503, refused.code, refused.message, retry_after_s=RETRY_S)
+
+    app.include_router(chat, dependencies=[Depends(lasting), Depends(staying)])
     describe_request(app)
     keys = app.state.keys = Keys(settings.api_keys, secret=settings.key_secret, now=now)
     created = int(now())
@@ -193,14 +201,14 @@ def create_app(
             log.info("%s: %r was asked for; %r answers", socket.url.path, asked[:100], model.name)
         await socket.accept(SUBPROTOCOL if offers_subprotocol(socket.headers) else None)
         if leave.begun:
-            await turn_away(socket, "draining", leave.refusal(), RESTARTING)
+            REJECTED.labels(reason="draining").inc()
+            await turn_away(socket, leave.refusal(), RESTARTING)
             return
         try:
             session = engine.open(model.base)
         except (EngineFull, RuntimeError):
             tell_of_full(engine)
-            full = Refused("server_full", FULL)
-            await turn_away(socket, "capacity", full, TRY_AGAIN)
+            await turn_away(socket, Refused("server_full", FULL), TRY_AGAIN)
             return
         connection = Connection(socket, model, session, settings.limits, make_voice)
         with SESSIONS.track_inprogress(), leave.among(connection):
@@ -209,9 +217,8 @@ def create_app(
     return app
 
 
-async def turn_away(socket: WebSocket, reason: str, refused: Refused, code: int) -> None:
+async def turn_away(socket: WebSocket, refused: Refused, code: int) -> None:
     """No session for this one: told why, and closed with a code on which clients come back."""
-    REJECTED.labels(reason=reason).inc()
     body = ErrorBody(type="server_error", code=refused.code, message=refused.message)
     await socket.send_text(ErrorEvent(error=body).as_text())
     await close(socket, code, refused.code)

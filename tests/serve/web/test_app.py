@@ -13,6 +13,7 @@ from starlette.websockets import WebSocketDisconnect
 from omni.engine import Engine
 from serve.realtime import Limits
 from serve.web.app import create_app
+from serve.web.draining import Draining
 from serve.web.settings import ServeSettings
 from tests.realtime import checked, loud, model_info
 from tests.talk import SHORT, model, processor
@@ -30,12 +31,26 @@ def engine() -> Iterator[Engine]:
         yield engine
 
 
-def client(engine: Engine, **settings: object) -> TestClient:
+def client(engine: Engine, draining: Draining | None = None, **settings: object) -> TestClient:
     app = create_app(
         ServeSettings(**settings),  # type: ignore[arg-type]
         engine, model_info(SHORT), make_voice=lambda: loud, now=lambda: 1_000.0,
+        draining=draining,
     )  # fmt: skip
     return TestClient(app, base_url="http://localhost:8000")
+
+
+def test_a_server_that_takes_leave_sends_questions_elsewhere(engine: Engine) -> None:
+    draining = Draining()
+    web = client(engine, draining)
+    question = {"model": "tiny", "messages": [{"role": "user", "content": "Who?"}]}
+    assert web.post("/v1/chat/completions", json=question).status_code == 200
+    draining.begun = True
+    refused = web.post("/v1/chat/completions", json=question)
+    assert refused.status_code == 503 and refused.headers["Retry-After"] == "1"
+    assert refused.json()["error"]["code"] == "server_draining"
+    with web.websocket_connect(SOCKET) as socket:
+        assert checked(socket.receive_text())["error"]["code"] == "server_draining"
 
 
 def test_health_readiness_models_and_voices_are_told(engine: Engine) -> None:
