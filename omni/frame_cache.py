@@ -47,11 +47,14 @@ def cache_frames(
     seed: int,
     folder: Path,
     batch_size: int = 32,
+    dtype: torch.dtype = torch.float32,
     share: Share = ALONE,
 ) -> FrameCache:
     """Encode every recording once clean and in `variants` augmented variants, `clean_only` clean.
 
     load: recording and variant -> [samples] at 16 kHz, as `augmentation` and `seed` say.
+    dtype: that matrices are multiplied in; the encoder's weights stay in float32, so that frames
+    are known as those of the same encoder whatever they were multiplied in.
     share: of several processes that fill the folder together, which one this is.
     A killed run goes on where it stopped. Raises UserError if the folder was made with another
     encoder, augmentation or seed.
@@ -73,7 +76,8 @@ def cache_frames(
     def make(batch: Sequence[str]) -> list[Tensor]:
         device = encoder.conv1.weight.device
         mels = pad_features([processor.features(load(*work[key])) for key in batch])
-        frames = encoder(**{name: value.to(device) for name, value in mels.items()})
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            frames = encoder(**{name: value.to(device) for name, value in mels.items()})
         return [frames.sequence(row) for row in range(len(batch))]
 
     store = fill(

@@ -192,10 +192,9 @@ def features(
 
     folder = folder or source.parent / "frames"
     place = choose_device(device)
-    kind = choose_dtype(dtype, place)
     cache = extract_features(
         read_manifest(source),
-        load_speech_encoder(encoder).to(place, kind),
+        load_speech_encoder(encoder).to(place),
         folder,
         FeaturesConfig(
             augmented=tuple(split or ["train"]),
@@ -204,6 +203,7 @@ def features(
             seed=seed,
             pad_to_window=pad_to_window,
             batch_size=batch_size,
+            dtype=choose_dtype(dtype, place),
         ),
     )
     typer.echo(f"{folder}: {len(cache.names)} recordings")

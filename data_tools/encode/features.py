@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from data_tools.manifest import Manifest
 from data_tools.speech import AugmentConfig, load_augmented
 from omni.config import OmniConfig
@@ -24,6 +26,7 @@ from omni.speech_encoder import SpeechEncoder
 class FeaturesConfig:
     """augmented: splits that get `variants` augmented variants beside the clean one; clean: splits
     that get the clean one alone. pad_to_window: for published weights, which always heard 30 s.
+    dtype: that matrices are multiplied in.
     """
 
     augmented: tuple[str, ...] = ("train",)
@@ -33,6 +36,7 @@ class FeaturesConfig:
     seed: int = 1  # stage 1's
     pad_to_window: bool = False
     batch_size: int = 32
+    dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
         if self.variants < 0:
@@ -68,6 +72,7 @@ def extract_features(
         seed=config.seed,
         folder=folder,
         batch_size=config.batch_size,
+        dtype=config.dtype,
     )
 
 

@@ -140,6 +140,7 @@ def _frames(at: MiniSetting) -> dict[str, Any]:
         "features", str(at.folder / "data" / "records.jsonl"),
         "--speech-encoder", at.speech_encoder, "--output", str(_frames_folder(at)),
         "--variants", str(variants), "--seed", str(at.seed), "--device", at.device,
+        "--dtype", at.dtype,
     )  # fmt: skip
     return {"megabytes": megabytes(_frames_folder(at))}
 

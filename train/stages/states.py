@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -137,6 +138,8 @@ def cache_states(
         "augmentation": repr(hearing.augmentation),
         "seed": hearing.loop.seed,
     }
+    if clean_alone and hearing.cached_variants is not None:
+        hearing = replace(hearing, cached_variants=0)  # none of them would be read
     ears = make_ears(
         model, processor, training, validation, hearing, frames or folder.with_name("frames")
     )

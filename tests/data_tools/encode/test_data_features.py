@@ -1,5 +1,7 @@
 """Encoder frames ahead of stage 1: stage 1 finds them, and they are what the encoder gives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -100,3 +102,17 @@ def test_a_data_set_without_recordings_is_refused(encoder, manifest, tmp_path):
     config = FeaturesConfig(augmented=("holdout",))
     with pytest.raises(UserError, match="no recorded question in split holdout"):
         extract_features(manifest, encoder, tmp_path, config)
+
+
+def test_frames_that_were_multiplied_in_bfloat16_are_of_the_same_encoder(
+    encoder, manifest, tmp_path, monkeypatch
+):
+    exact = extract_features(manifest, encoder, tmp_path / "exact", CONFIG)
+    config = replace(CONFIG, dtype=torch.bfloat16)
+    extract_features(manifest, encoder, tmp_path / "fast", config)
+    assert encoder.conv1.weight.dtype == torch.float32
+    monkeypatch.setattr(omni.frame_cache, "pad_features", None)  # encoding would fail
+    ears = stage1_ears(encoder, manifest, tmp_path / "fast")
+    path = manifest.root / "2.wav"
+    found, expected = ears.hear(path, 1), exact.frames(path, 1)
+    assert 0 < (found - expected).abs().max() < 0.05 * expected.abs().max()

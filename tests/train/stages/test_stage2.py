@@ -1,6 +1,7 @@
 """Stage 2 on a tiny model: only the unit decoder changes, and impossible pairs are named first."""
 
 import hashlib
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from data_tools.manifest.record import Manifest, Record, read_manifest
+from data_tools.speech.augmentation import AugmentConfig
 from omni.files import read_json
 from omni.frame_cache import CLEAN
 from omni.loading import load
@@ -120,11 +122,15 @@ def test_a_recipe_may_take_some_of_the_answers_after_clean_questions_alone(
     few = spread(items, 3)
     assert len(few) == 3 < len(items)
     assert [few[0], few[-1]] == [items[0], items[2 * len(items) // 3]]
-    recipe = replace(RECIPE, answers=3, clean_alone=True)
+    hearing = replace(RECIPE.hearing, cached_variants=1, augmentation=AugmentConfig())
+    recipe = replace(RECIPE, hearing=hearing, answers=3, clean_alone=True)
     train_stage2(stage1, manifest, recipe=recipe, output=tmp_path)
+    (encoded,) = (tmp_path / "frames").glob("index.jsonl")
+    keys = [key for key, _, _ in map(json.loads, encoded.read_text().splitlines()[1:])]
+    assert keys and all(key.startswith("0 ") for key in keys)  # the clean variant's
     model, processor = load(stage1)
     kept, variants = cache_states(
-        model, processor, few, [], RECIPE.hearing, RECIPE.loop, tmp_path / "states", frames=None,
+        model, processor, few, [], hearing, RECIPE.loop, tmp_path / "states", frames=None,
         clean_alone=True,
     )  # fmt: skip
     assert variants == (CLEAN,)
