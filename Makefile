@@ -7,7 +7,7 @@
 # make wheel-test   build the wheel, install it into an empty environment, use it there
 # make test-deepspeed  every stage under DeepSpeed ZeRO-2 and ZeRO-3, on CPUs
 # make test-clients  clients of others talk to a served nano: pipecat, livekit, openai-agents
-# make fuzz         a million wrong messages to a server on this machine (an hour or so)
+# make fuzz         a million wrong messages to a server on this machine (long)
 # make connects     ten thousand clients come and go; its memory may grow by 2 %
 # make chart-test   the Helm chart by helm itself, which it fetches where there is none
 # make test-oldest  the tests with the lowest versions that pyproject.toml takes

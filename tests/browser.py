@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,9 +70,9 @@ def chromium(playwright: Playwright, heard: Path, *, again: bool = False) -> Ite
 class Visit:
     """One look at the page, and all that went wrong or outside meanwhile."""
 
-    def __init__(self, browser: Browser, address: str, **context: object) -> None:
+    def __init__(self, browser: Browser, address: str, **context: Any) -> None:
         self._context = browser.new_context(
-            **{"viewport": {"width": 1180, "height": 760}, **context}  # type: ignore[arg-type]
+            **{"viewport": {"width": 1180, "height": 760}, **context}
         )
         self._context.set_default_timeout(WAIT_MS)
         self.page: Page = self._context.new_page()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -67,7 +67,9 @@ def talk_command(
 
     with RealtimeClient(url, key) as client:
         detection = None if recordings else {"type": "server_vad"}
-        session = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}
+        session: dict[str, Any] = {
+            "type": "realtime", "audio": {"input": {"turn_detection": detection}},
+        }  # fmt: skip
         if chunk_units is not None:
             session["omni"] = {"chunk_size": chunk_units}
         client.send("session.update", session=session)

@@ -36,7 +36,8 @@ export class LatencyPlot {
       const at = x(share * longest);
       parts.push(make("line", { class: "grid", x1: at, x2: at, y1: 0, y2: height - AXIS + 4 }));
       const anchor = share === 0 ? "start" : "middle";
-      parts.push(label(at, height - 4, inMs(share * longest), { "text-anchor": anchor }));
+      const text = longest < 2_000 ? `${share * longest} ms` : `${(share * longest) / 1e3} s`;
+      parts.push(label(at, height - 4, share ? text : "0", { "text-anchor": anchor }));
     }
     this.rows.forEach(({ number, stages }, place) => {
       const y = place * ROW + (ROW - BAR) / 2;

@@ -90,6 +90,7 @@ def test_a_short_lived_key_opens_every_replica(served: Served) -> None:
 
 
 def test_one_that_is_killed_ends_its_own_sessions_alone_and_comes_back(served: Served) -> None:
+    starts = served.metric("omni_starts_total")
     with ExitStack() as stack:
         first, second = (stack.enter_context(session(served)) for _ in range(2))
         answer = ask(first, "What is the capital of France?")
@@ -108,7 +109,7 @@ def test_one_that_is_killed_ends_its_own_sessions_alone_and_comes_back(served: S
             write(again, "assistant", answer)
             assert "Jakarta" in ask(again, "What about Indonesia?")
         assert replicas(served) - before
-    assert served.metric("omni_starts_total") == 3
+    assert served.metric("omni_starts_total") == starts + 1
     assert served.metric("omni_sessions_limit") == 2  # the dead one's place is not counted
 
 
