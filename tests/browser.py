@@ -40,6 +40,22 @@ AudioNode.prototype.connect = function (to, ...more) {
 };
 window.loudestNow = () => 0;
 """
+# A microphone that hears what the test says, when it says it.
+MOUTH = """
+let mouth;
+navigator.mediaDevices.getUserMedia = async () => {
+  const context = new AudioContext();
+  mouth = context.createMediaStreamDestination();
+  return mouth.stream;
+};
+window.speak = (samples, rate) => {
+  const buffer = new AudioBuffer({ length: samples.length, sampleRate: rate });
+  buffer.copyToChannel(Float32Array.from(samples), 0);
+  const source = new AudioBufferSourceNode(mouth.context, { buffer });
+  source.connect(mouth);
+  source.start();
+};
+"""
 LOUD, QUIET = 0.02, 1e-4
 WAIT_MS = 30_000
 expect.set_options(timeout=WAIT_MS)
@@ -54,9 +70,9 @@ def microphone_file(path: Path, recording: Path, *, before_s: float, after_s: fl
 
 
 @contextmanager
-def chromium(playwright: Playwright, heard: Path, *, again: bool = False) -> Iterator[Browser]:
-    """A browser whose microphone hears a file, once or again and again."""
-    file = f"--use-file-for-fake-audio-capture={heard}" + ("" if again else "%noloop")
+def chromium(playwright: Playwright, heard: Path) -> Iterator[Browser]:
+    """A browser whose microphone hears a file, from its beginning whenever it is opened."""
+    file = f"--use-file-for-fake-audio-capture={heard}%noloop"
     browser = playwright.chromium.launch(
         executable_path=CHROMIUM,
         args=[*OPTIONS, "--host-resolver-rules=MAP omni.test 127.0.0.1", file],
