@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -87,12 +88,22 @@ def embed(model: PreTrainedModel, ids: Tensor, placeholder: int) -> Tensor:
 
 def add_lora(model: PreTrainedModel, *, rank: int, alpha: int, targets: str = "all-linear"):
     """Wrap a causal LM with LoRA (Hu et al. 2021) by peft; only the LoRA weights train."""
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig
 
-    return get_peft_model(
+    return wrap_in_lora(
         model,
         LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM"),
     )
+
+
+def wrap_in_lora(model: PreTrainedModel, config: Any):
+    """What a `peft.PeftConfig` makes of a causal LM."""
+    from peft import get_peft_model
+
+    with warnings.catch_warnings():
+        # peft asks transformers 5.24 by an old name: nothing that a user of ours can mend.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+        return get_peft_model(model, config)
 
 
 def is_lora(model: nn.Module) -> bool:

@@ -36,6 +36,7 @@ from omni.files import (
     read_tensors,
 )
 from omni.foreign import EncoderWeights, read_encoder, read_hubert
+from omni.language_model import wrap_in_lora
 from omni.speech_encoder import SpeechEncoder
 
 
@@ -98,7 +99,6 @@ def _load_lora(folder: Path, base: str | None, **kwargs: Any) -> PreTrainedModel
     from peft import (
         LoraConfig,
         PeftConfig,
-        get_peft_model,
         get_peft_model_state_dict,
         set_peft_model_state_dict,
     )
@@ -113,7 +113,7 @@ def _load_lora(folder: Path, base: str | None, **kwargs: Any) -> PreTrainedModel
     if isinstance(config, LoraConfig) and config.init_lora_weights is not True:
         # Its weights are read below; a start such as PiSSA's would change the base beforehand.
         config.init_lora_weights = True
-    model = get_peft_model(load_language_model(base, **kwargs), config)
+    model = wrap_in_lora(load_language_model(base, **kwargs), config)
     file = folder / "adapter_model.safetensors"
     tensors = read_tensors(file)
     expected = get_peft_model_state_dict(model, save_embedding_layers=False)

@@ -1,5 +1,6 @@
 """Bases are found by file, folder or name, and read only if they are what they should be."""
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,15 @@ def test_lora_weights_find_their_base_by_the_given_name(tmp_path: Path) -> None:
     state.popitem()
     save_file(state, tmp_path / "lora" / "adapter_model.safetensors")
     with pytest.raises(CheckpointError, match=r"adapter_model.safetensors: missing"):
+        load_language_model(str(tmp_path / "lora"), base=str(tmp_path / "base"))
+
+
+def test_lora_weights_are_put_on_without_a_warning(tmp_path: Path) -> None:
+    small_llama().save_pretrained(tmp_path / "base")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        made = add_lora(small_llama(), rank=2, alpha=4)
+        made.save_pretrained(tmp_path / "lora", save_embedding_layers=False)
         load_language_model(str(tmp_path / "lora"), base=str(tmp_path / "base"))
 
 
