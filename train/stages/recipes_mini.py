@@ -71,16 +71,17 @@ def mini_vocoder() -> VocoderRecipe:
 
 
 def mini_stage2() -> Stage2:
-    """The nano's unit decoder, above states that are twice as wide.
+    """The nano's unit decoder, above states that are twice as wide, and the tokens beside them.
 
-    Of a sixth of the answers: to run the LLM over each once takes longer than to learn from them.
+    Of a third of the answers: to run the LLM over each once takes as long as to learn from them.
     """
     nano = nano_stage2()
     return replace(
         nano,
         hearing=mini_stage1(),
         units=mini_units().clusters,
-        loop=replace(nano.loop, epochs=1, max_steps=400),
-        answers=4_500,
+        loop=replace(nano.loop, epochs=5, max_steps=1200, learning_rate=1.5e-3),
+        gate_fusion=True,
+        answers=8_700,
         clean_alone=True,
     )
