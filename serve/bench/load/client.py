@@ -124,11 +124,16 @@ class Client:
     async def _begin(self, socket: ClientConnection) -> None:
         detection = None if self.manual else DETECTION
         settings = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}
-        await socket.send(_message("session.update", session=settings))
         async with asyncio.timeout(self.answer_s):
-            while (event := _event(await socket.recv()))["type"] != "session.updated":
-                if event["type"] == "error":
+            # The server speaks first, if only to refuse; then it may have closed, so read before.
+            kind = None
+            while kind != "session.updated":
+                event = _event(await socket.recv())
+                kind = event["type"]
+                if kind == "error":
                     raise _Failed(event["error"]["code"])
+                if kind == "session.created":
+                    await socket.send(_message("session.update", session=settings))
 
     async def _turn(self, socket: ClientConnection, question: Spoken) -> Turn:
         now = asyncio.get_running_loop().time
