@@ -109,8 +109,8 @@ class Report:
         """The heading, and a line per row."""
         shown = [f"p{percent}" for percent in PERCENTILES]
         lines = [
-            ["sessions", "turns", *(f"first audio {name} ms" for name in shown), "underruns",
-             "silent ms", "failed", "refused", "dropped", "unlike", "late p99 ms", "memory MiB",
+            ["sessions", "turns", *(f"first audio {name}, ms" for name in shown), "underruns",
+             "silent ms", "failed", "refused", "dropped", "unlike", "late p99, ms", "memory MiB",
              "load"]
         ]  # fmt: skip
         for row in self.rows:
