@@ -18,6 +18,7 @@ from serve.bench import (
     connects_command,
     fuzz_command,
     latency_command,
+    load_command,
     load_robustness_command,
     sessions_command,
     true_length_command,
@@ -37,6 +38,7 @@ app = command_line(
 )
 benches = typer.Typer(no_args_is_help=True, help="Measure; some fail where a limit does not hold.")
 benches.command("latency")(friendly(latency_command))
+benches.command("load")(friendly(load_command))
 benches.command("load-robustness")(friendly(load_robustness_command))
 benches.command("fuzz")(friendly(fuzz_command))
 benches.command("connects")(friendly(connects_command))

@@ -231,6 +231,11 @@ class EngineSession:
             run.paused = False
             self._engine.post(lambda: None)  # wakes the thread
 
+    def tell_buffered(self, seconds: float, received: float) -> None:
+        """What the listener has left to play of the reply that runs, see Reply.tell_buffered."""
+        if (run := self._run) is not None and (turn := run.turn) is not None:
+            turn.reply.tell_buffered(seconds, received)
+
     def cancel(self) -> None:
         """The reply that runs ends before its next event; where none runs nothing happens."""
         if (run := self._run) is not None:

@@ -72,8 +72,8 @@ class Reply:
         self._chunks: list[Chunk] = []
         self._end: Literal["end", "length"] = "end"
         self._cancelled = cancelled or threading.Event()
-        # When the listener last said what is left to play, and how many seconds.
-        self._buffered: deque[tuple[float, float]] = deque(maxlen=1)
+        # When the listener last said what is left to play, how many seconds, and of how many.
+        self._buffered: deque[tuple[float, float, float | None]] = deque(maxlen=1)
 
     @property
     def said_ids(self) -> list[int]:
@@ -144,8 +144,11 @@ class Reply:
             self._first_unit_ms = self._elapsed_ms()
         self._units += units
         if self._buffered:
-            told_ms, seconds = self._buffered.pop()
+            told_ms, seconds, received = self._buffered.pop()
             left = max(0.0, seconds - (self._elapsed_ms() - told_ms) / 1e3)
+            if received is not None:
+                made = sum(chunk.samples for chunk in self._chunks) / SAMPLE_RATE
+                left += max(0.0, made - received)
             self._speaking = self._speaker.heard(self._speaking, left)
         chunks, self._speaking = self._speaker.vocode(units, self._speaking)
         yield from self._play(chunks)
@@ -154,15 +157,17 @@ class Reply:
         """Say nothing more; what was said stays said. May be called from any thread."""
         self._cancelled.set()
 
-    def tell_buffered(self, seconds: float) -> None:
+    def tell_buffered(self, seconds: float, received: float | None = None) -> None:
         """The listener has so much of this reply left to play now. May be called from any thread.
 
         A schedule that paces itself ("auto") makes its next chunk by it. Without, sound is taken
-        to be played from when it is made. Raises ValueError for less than 0.
+        to be played from when it is made. received: seconds of this reply that had come to the
+        listener by then; what was made beyond is still on its way, and will be played too. None:
+        nothing is. Raises ValueError for less than 0.
         """
         if not seconds >= 0:
             raise ValueError(f"seconds={seconds}: what is left to play must be 0 or more")
-        self._buffered.append((self._elapsed_ms(), seconds))
+        self._buffered.append((self._elapsed_ms(), seconds, received))
 
     def finish(self) -> Iterator[Event]:
         """The last chunks of sound, then Done. A cancelled reply ends where it is."""

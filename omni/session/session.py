@@ -70,7 +70,7 @@ class SpeechSession:
         positions: int = getattr(text_config, "max_position_embeddings", sys.maxsize)
         self._room = Room(positions, self._config.max_new_tokens)
         self._ends = end_tokens(model.generation_config, processor.tokenizer.eos_token_id)
-        self._speaker = build_speaker(model, self._config)
+        self._speaker = build_speaker(model, self._config, clock)
         self._stepper = Stepper(model)
         self._begun: WeakSet[Turn] = WeakSet()
         # What `cancel` sets: of the newest reply, and of one that is being laid out. Always

@@ -6,6 +6,7 @@ same units, and the same sound up to where chunks are cut.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -88,8 +89,12 @@ class Speaker:
         return self._vocoder.finish(state.vocoder)
 
 
-def build_speaker(model: OmniForConditionalGeneration, config: SessionConfig) -> Speaker | None:
-    """The model's voice under this configuration; None before stage 2."""
+def build_speaker(
+    model: OmniForConditionalGeneration,
+    config: SessionConfig,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Speaker | None:
+    """The model's voice under this configuration; None before stage 2. clock: seconds."""
     if model.unit_decoder is None:
         return None
     vocoder = model.vocoder if config.speak else None
@@ -100,4 +105,6 @@ def build_speaker(model: OmniForConditionalGeneration, config: SessionConfig) ->
         config.right_context_frames,
         crossfade_samples=round(config.crossfade_ms * SAMPLE_RATE / 1000),
     )
-    return Speaker(model.unit_decoder, StreamingVocoder(vocoder, config.schedule, context))
+    return Speaker(
+        model.unit_decoder, StreamingVocoder(vocoder, config.schedule, context, clock=clock)
+    )

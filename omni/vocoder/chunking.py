@@ -90,9 +90,15 @@ class Paced(ChunkSchedule):
     """A small first chunk; each later one as large as what the listener has left to play allows.
 
     A chunk is made when as many units wait as could be made in 1 / RESERVE of what was left to
-    play when they began, at the speed of this reply so far: the rest of the time is there for
+    play when they began, at the speed of this reply of late: the rest of the time is there for
     making that takes longer. No chunk is smaller than `first_units` (but the last) or larger than
     `most_units`.
+
+    The less of its time an engine needs, the smaller chunks stay: how far a reply is ahead of its
+    listener does not depend on them, and what is interrupted was made for nothing. One that is busy
+    is spared calls of the vocoder: from a real-time factor of 1 / RESERVE on, chunks do not shrink,
+    and where making is slower than playing each is twice the last, for small ones would never catch
+    up.
     """
 
     first_units: int = 10
@@ -115,8 +121,21 @@ class Paced(ChunkSchedule):
         # What was left to play when the first of those that wait began to be made.
         left = progress.buffered_seconds + waiting * each
         covered = int(min(left / (RESERVE * each), self.most_units))
+        least, wanted = self._bounds(progress)
         # Where more wait already than are due, there is no reason to leave any behind.
-        return min(max(covered, waiting, self.first_units), self.most_units)
+        return min(max(min(covered, wanted), least, waiting), self.most_units)
+
+    def _bounds(self, progress: Progress) -> tuple[int, int]:
+        """The fewest and the most units that are good for an engine as busy as this."""
+        factor = progress.real_time_factor
+        if factor is None:
+            return self.first_units, self.most_units
+        busy = min(1.0, RESERVE * factor)
+        wanted = round(self.first_units + busy * (self.most_units - self.first_units))
+        if factor >= 1:
+            return 2 * progress.last_units, wanted
+        # What was sent last is played while as much is made, for that takes less time.
+        return max(self.first_units, progress.last_units if busy == 1 else 0), wanted
 
     def __str__(self) -> str:
         return "auto" if self == AUTO else f"auto:{self.first_units},{self.most_units}"

@@ -11,48 +11,76 @@ class Progress:
     """What is known of a reply when the size of its next chunk is asked for.
 
     waiting_units: those that a chunk could hold now, their right context included in what is here.
-    sent_seconds: of sound, in chunks so far. buffered_seconds: what the listener has left to play,
-    by the clock or as the listener said. seconds_per_unit: that the making of a unit has taken so
-    far, from language model to waveform; None while nothing could be measured.
+    sent_seconds: of sound, in chunks so far; last_units: in the last of them. buffered_seconds:
+    what the listener has left to play, by the clock or as the listener said. seconds_per_unit: that
+    the making of a unit has taken of late, from language model to waveform, with what else its
+    thread had to do meanwhile; real_time_factor: the same over how long a unit sounds. Both are
+    None while nothing could be measured.
     """
 
     waiting_units: int = 0
     sent_seconds: float = 0.0
+    last_units: int = 0
     buffered_seconds: float = 0.0
     seconds_per_unit: float | None = None
+    real_time_factor: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
     """The times of one reply, in seconds of the caller's clock.
 
-    began: when its first units came, and how many these were; units: how many came in all;
-    sent_seconds: of sound; ends: when all that was sent will have been played.
+    since: from when its speed is measured, and how many units were there then: its first units,
+    later the last chunk. chunk_speed: seconds that each unit took from the chunk before the last
+    to the last one, the vocoder's work on it included. units: how many came in all; sent_units: in
+    chunks; sent_seconds: of sound; last_units: of the last chunk; ends: when all that was sent will
+    have been played.
     """
 
-    began: tuple[float, int] | None = None
+    since: tuple[float, int] | None = None
+    chunk_speed: float | None = None
     units: int = 0
+    sent_units: int = 0
+    last_units: int = 0
     sent_seconds: float = 0.0
     ends: float = -math.inf
 
     def came(self, units: int, now: float) -> Pace:
         """So many units more."""
-        return replace(self, began=self.began or (now, units), units=self.units + units)
+        return replace(self, since=self.since or (now, units), units=self.units + units)
 
-    def sent(self, seconds: float, now: float) -> Pace:
+    def sent(self, units: int, seconds: float, now: float) -> Pace:
         """A chunk more: it is played after what came before, or now where that has run out."""
+        measured = self._speed(now)
         return replace(
-            self, sent_seconds=self.sent_seconds + seconds, ends=max(self.ends, now) + seconds
+            self,
+            # Where nothing came since, this chunk's making counts with the next units.
+            since=self.since if measured is None else (now, self.units),
+            chunk_speed=self.chunk_speed if measured is None else measured,
+            sent_units=self.sent_units + units,
+            last_units=units,
+            sent_seconds=self.sent_seconds + seconds,
+            ends=max(self.ends, now) + seconds,
         )
 
     def progress(self, waiting_units: int, now: float) -> Progress:
         """What a schedule is told."""
-        began, first = self.began or (now, self.units)
-        # The first units came with the reply's beginning: their making is not in this time.
-        measured, spent = self.units - first, now - began
+        # What has come since the last chunk tells of a load that has just begun.
+        speeds = [each for each in (self.chunk_speed, self._speed(now)) if each is not None]
+        each = max(speeds, default=None)
+        sounds = self.sent_seconds / self.sent_units if self.sent_units else 0.0
         return Progress(
             waiting_units=waiting_units,
             sent_seconds=self.sent_seconds,
+            last_units=self.last_units,
             buffered_seconds=max(0.0, self.ends - now),
-            seconds_per_unit=spent / measured if measured > 0 and spent > 0 else None,
+            seconds_per_unit=each,
+            real_time_factor=each / sounds if each is not None and sounds else None,
         )
+
+    def _speed(self, now: float) -> float | None:
+        """Seconds per unit since `since`; None if nothing came in between."""
+        since, first = self.since or (now, self.units)
+        # The first units came with the reply's beginning: their making is not in this time.
+        measured, spent = self.units - first, now - since
+        return spent / measured if measured > 0 and spent > 0 else None

@@ -164,7 +164,7 @@ class StreamingVocoder:
             count = len(state.ends) if size is None else min(size, len(state.ends))
             chunk, state = self._render(state, count, right, last=last)
             seconds = len(chunk.waveform) / self.vocoder.sample_rate
-            state = replace(state, pace=state.pace.sent(seconds, self.clock()))
+            state = replace(state, pace=state.pace.sent(count, seconds, self.clock()))
             chunks.append(chunk)
         return chunks, state
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from json import dumps, loads
@@ -13,6 +14,7 @@ from omni.session import AudioDelta, Done, SessionConfig, TextDelta
 from omni.vocoder import parse_schedule
 from serve.realtime.conversation import Asked, Conversation
 from serve.realtime.events import ServerEvent
+from serve.realtime.listener import Listener
 from serve.realtime.live import LiveQuestion
 from serve.realtime.messages import ResponseParams
 from serve.realtime.metrics import FIRST_AUDIO, RESPONSES
@@ -45,7 +47,11 @@ class Answering:
         takes_tools: bool,
         post: Post,
         read_input: Callable[[list[dict[str, Any]]], Asked],
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._now = now
+        self._listener = Listener()  # of the active response
+        outbox.sound_sent = self._sound_sent
         self._engine = engine
         self._live = live
         self._conversation = conversation
@@ -86,6 +92,7 @@ class Answering:
             self._conversation.asked() if params.input is None else self._read_input(params.input)
         )
         reply = self.active = self._reply(session, params)
+        self._listener = Listener()
         self._cut_ms, self._after = None, self._conversation.last_id
         reply.create()
         question = asked.question
@@ -226,6 +233,11 @@ class Answering:
             self._fail(
                 reply, "server_error", "response_failed", "The server failed to make this response"
             )
+
+    def _sound_sent(self, response_id: str, audio_ms: float) -> None:
+        if self.active is not None and self.active.id == response_id:
+            left = self._listener.sent(audio_ms / 1e3, self._now())
+            self._engine.tell_buffered(left, self._listener.sent_s)
 
     def _begin(self, reply: Reply, begun: Begun) -> None:
         previous = None

@@ -34,6 +34,8 @@ class Outbox(Generic[Event]):
         self._ready = ready
         self.is_full = False
         self.audio_ms = 0.0
+        # Called with the response and the length (ms) of each piece of sound that goes out.
+        self.sound_sent: Callable[[str, float], None] = lambda response_id, audio_ms: None
 
     def put(self, event: Event, *, delta_of: str | None = None, audio_ms: float = 0.0) -> None:
         """One more event; audio_ms: the sound in it."""
@@ -56,6 +58,8 @@ class Outbox(Generic[Event]):
             await self._some.wait()
         waiting = self._waiting.popleft()
         self._count(-waiting.audio_ms)
+        if waiting.delta_of is not None and waiting.audio_ms:
+            self.sound_sent(waiting.delta_of, waiting.audio_ms)
         return waiting.event
 
     def __len__(self) -> int:

@@ -11,7 +11,7 @@ import torch
 
 from omni.audio import AudioError
 from omni.engine import Begun, Engine, EngineEvent, EngineFull, EngineSession, Exchange, Recording
-from omni.session import AudioDelta, Done, SessionConfig, TextDelta
+from omni.session import AudioDelta, Done, Reply, SessionConfig, TextDelta
 from tests.talk import SHORT, answer, model, processor, session
 from tests.tiny import question
 
@@ -321,3 +321,23 @@ def test_a_closed_engine_opens_nothing() -> None:
         engine.open()
     with pytest.raises(ValueError, match="max_sessions=0"):
         Engine(model(), processor(), max_sessions=0)
+
+
+def test_what_is_said_to_be_left_to_play_reaches_the_reply_that_runs(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[float, float | None]] = []
+    monkeypatch.setattr(
+        Reply, "tell_buffered", lambda reply, left, received=None: told.append((left, received))
+    )
+    talk, heard = engine.open(SHORT), Heard()
+    talk.tell_buffered(1.0, 0.5)  # nothing runs, and nobody minds
+
+    def deliver(event: EngineEvent) -> None:
+        if isinstance(event, AudioDelta):
+            talk.tell_buffered(2.0, event.index)
+        heard.queue.put(event)
+
+    talk.run(deliver, FIRST)
+    chunks = [event for event in heard.events() if isinstance(event, AudioDelta)]
+    assert told == [(2.0, index) for index in range(len(chunks))] != []

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,26 +61,28 @@ def test_later_chunks_of_auto_grow_as_long_as_what_was_sent_covers_their_making(
 
 def test_a_listener_who_waits_longer_to_play_lets_chunks_grow():
     schedule = parse_schedule("auto")
-    pace = Pace().came(10, now=0.0).came(10, now=0.1).sent(0.3, now=0.1)
+    pace = Pace().came(10, now=0.0).came(10, now=0.1).sent(10, 0.3, now=0.1)
     assert schedule.size(1, pace.progress(0, now=0.1)) == 15
-    told = Pace(began=pace.began, units=pace.units, sent_seconds=0.3, ends=0.9)
+    told = replace(pace, ends=0.9)
     assert schedule.size(1, told.progress(0, now=0.1)) == 40
 
 
 def test_what_is_left_to_play_runs_by_the_clock_and_stops_at_nothing():
     pace = Pace().came(4, now=1.0)
     assert pace.progress(0, now=1.0) == Progress()
-    pace = pace.came(6, now=1.3).sent(0.5, now=1.3)
+    pace = pace.came(6, now=1.3).sent(10, 0.5, now=1.3)
     assert pace.progress(2, now=1.3) == Progress(
         waiting_units=2,
         sent_seconds=0.5,
+        last_units=10,
         buffered_seconds=0.5,
         seconds_per_unit=pytest.approx(0.05),
+        real_time_factor=pytest.approx(1.0),
     )
     assert pace.progress(0, now=1.7).buffered_seconds == pytest.approx(0.1)
     assert pace.progress(0, now=3.0).buffered_seconds == 0.0
     # The player ran dry: the next chunk is played from when it comes.
-    assert pace.sent(0.2, now=3.0).progress(0, now=3.0).buffered_seconds == pytest.approx(0.2)
+    assert pace.sent(4, 0.2, now=3.0).progress(0, now=3.0).buffered_seconds == pytest.approx(0.2)
 
 
 sizes = st.integers(1, 500)

@@ -1,0 +1,1 @@
+from .command import load_command as load_command

@@ -1,0 +1,51 @@
+"""A server of our own, in another process, for as long as it is measured."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import TextIO, cast
+
+from omni.files import UserError
+
+ADDRESS = re.compile(r"^address: (ws://\S+/v1/realtime)", re.MULTILINE)
+END_S = 20.0
+
+
+@contextmanager
+def own_server(options: Sequence[str]) -> Generator[str]:
+    """Its address. options: of `omni-serve run`. Raises UserError with what it said if it ends
+    before it listens."""
+    command = [sys.executable, "-m", "serve.cli", "run", "--port", "0", *options]
+    without_key = {name: value for name, value in os.environ.items() if name != "OMNI_API_KEY"}
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            command, text=True, stdout=subprocess.PIPE, stderr=errors, env=without_key
+        )
+        try:
+            yield _address(process, lambda: _all_of(cast(TextIO, errors)))
+        finally:
+            process.terminate()
+            try:
+                process.communicate(timeout=END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+
+
+def _all_of(stream: TextIO) -> str:
+    stream.seek(0)
+    return stream.read()
+
+
+def _address(process: subprocess.Popen[str], errors: Callable[[], str]) -> str:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if (found := ADDRESS.match(line)) is not None:
+            return found[1]
+    raise UserError(errors().strip().removeprefix("error: ") or "omni-serve run: ended early")

@@ -1,0 +1,133 @@
+"""Many clients at once: what they hear, what they are refused, and what of it is told."""
+
+import asyncio
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+import torch
+
+from omni.engine import Engine
+from omni.files import UserError
+from serve.bench.load.client import Client, Session, Spoken, Turn
+from serve.bench.load.own_server import own_server
+from serve.bench.load.playout import Playout
+from serve.bench.load.report import Report, Row, Watched
+from serve.bench.load.running import Load
+from serve.web import ServeSettings
+from serve.web.app import create_app
+from tests.realtime import loud, model_info, served
+from tests.talk import SHORT, model, processor
+from tests.tiny import question
+
+torch.set_num_threads(1)
+PLACES = 3
+QUESTIONS = [question(0.4, seed) for seed in range(2)]
+NOW = Watched(load=0.5, memory=None)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with Engine(model(), processor(), max_sessions=PLACES) as engine:
+        app = create_app(ServeSettings(), engine, model_info(SHORT), make_voice=lambda: loud)
+        with served(app) as port:
+            yield f"ws://127.0.0.1:{port}/v1/realtime"
+
+
+def playout(buffer_s: float = 0.0, jitter_s: float = 0.0, seed: int = 0) -> Playout:
+    return Playout(buffer_s, jitter_s, Random(seed))
+
+
+def load(url: str, **options: object) -> Load:
+    values = {"turns": 2, "jitter_ms": 20.0, "buffer_ms": 60.0, "manual": True} | options
+    return Load(url=url, questions=QUESTIONS, **values)  # pyright: ignore[reportArgumentType]
+
+
+def test_sound_that_comes_in_time_leaves_no_gap() -> None:
+    listener = playout()
+    for at in (0.0, 0.1, 0.29):
+        listener.arrive(at, 0.1)
+    assert listener.underruns == 1 and listener.silent_s == pytest.approx(0.09)
+    assert listener.ends == pytest.approx(0.39)
+
+
+def test_a_buffer_covers_what_comes_late() -> None:
+    listener = playout(buffer_s=0.1)
+    for at in (0.0, 0.1, 0.29):
+        listener.arrive(at, 0.1)
+    assert listener.underruns == 0 and listener.ends == pytest.approx(0.4)
+
+
+def test_jitter_is_the_same_for_the_same_seed_and_never_reorders() -> None:
+    def ends(seed: int) -> list[float]:
+        listener, found = playout(jitter_s=0.5, seed=seed), []
+        for at in (0.0, 0.01, 0.02, 0.03):
+            listener.arrive(at, 0.001)
+            found.append(listener.ends)
+        return found
+
+    assert ends(1) == ends(1) != ends(2)
+    assert ends(1) == sorted(ends(1))
+
+
+@pytest.mark.parametrize("manual", [True, False])
+def test_clients_at_once_are_answered_as_each_is_alone(url: str, manual: bool) -> None:
+    report = load(url, manual=manual, turns=2 if manual else 1).measure([2])
+    (row,) = report.rows
+    asked = 4 if manual else 2
+    assert (row.turns, row.failed, row.refused, row.dropped) == (asked, 0, 0, 0)
+    assert (row.compared, row.unlike) == (asked, 0)
+    assert row.first_audio_ms["p50"] <= row.first_audio_ms["p99"]
+    assert row.first_audio_ms["p50"] > (0 if manual else 500)  # the silence is waited for
+
+
+def test_more_clients_than_places_are_refused_and_the_others_served(url: str) -> None:
+    (row,) = load(url).measure([PLACES + 1]).rows
+    assert (row.refused, row.dropped, row.turns) == (1, 0, 2 * PLACES)
+    assert row.reasons == {"server_full": 1}
+
+
+def test_where_no_server_is_nothing_is_measured() -> None:
+    with pytest.raises(UserError, match="a client alone is refused"):
+        load("ws://127.0.0.1:9/v1/realtime").measure([1])
+
+
+def test_an_answer_that_does_not_come_drops_the_session(url: str) -> None:
+    client = Client(url=url, api_key=None, manual=False, playout=playout, answer_s=1.0)
+    unheard = Spoken.of(0 * QUESTIONS[0], manual=False)
+    session = asyncio.run(client.converse([unheard]))
+    assert (session.end, session.why) == ("dropped", "no answer within 1 s")
+
+
+def test_a_question_that_cannot_be_heard_is_a_failed_turn_and_the_next_is_asked(url: str) -> None:
+    client = Client(url=url, api_key=None, manual=True, playout=playout, in_real_time=False)
+    asked = [Spoken.of(samples, manual=True) for samples in (0 * QUESTIONS[0], QUESTIONS[0])]
+    session = asyncio.run(client.converse(asked))
+    assert [turn.failure for turn in session.turns] == ["question_refused", None]
+    assert session.end == "finished"
+
+
+def turn(text: str, failure: str | None = None) -> Turn:
+    return Turn(
+        text=text, first_audio_s=0.1, underruns=1, silent_s=0.2, late_s=0.0, failure=failure
+    )
+
+
+def test_answers_in_other_words_are_counted_and_failed_ones_are_not_compared() -> None:
+    beside = Session([turn("one"), turn("three"), turn("", "response_failed")])
+    alone = Session([turn("one"), turn("two"), turn("three")])
+    row = Row.of([beside], [alone], NOW, NOW)
+    assert (row.compared, row.unlike, row.failed) == (2, 1, 1)
+    assert (row.underruns, row.silent_ms) == (3, pytest.approx(600))
+    report = Report(
+        url="", turns=3, jitter_ms=0, buffer_ms=0, manual=True, seed=0, cores=1, rows=[row]
+    )
+    heading, line = report.cells()
+    assert len(heading) == len(line)
+    assert dict(zip(heading, line, strict=True))["unlike"] == "1 of 2"
+    assert report.as_json()["rows"][0]["reasons"] == {"response_failed": 1}
+
+
+def test_a_server_that_does_not_start_says_why() -> None:
+    with pytest.raises(UserError, match="max_sessions=0"), own_server(["--max-sessions", "0"]):
+        pass
