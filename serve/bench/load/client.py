@@ -116,7 +116,7 @@ class Client:
                     session.turns.append(await self._turn(socket, question))
         except (OSError, WebSocketException, _Failed) as error:
             session.end = "dropped" if began else "refused"
-            session.why = str(error)
+            session.why = str(error) or type(error).__name__
             if isinstance(error, ConnectionClosed) and error.rcvd is not None:
                 session.why = f"close code {error.rcvd.code} {error.rcvd.reason}"
         return session

@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 import torch
@@ -52,7 +51,7 @@ def test_what_was_sent_is_played_one_after_the_other_and_from_when_it_comes() ->
 def test_the_model_is_told_of_all_sound_that_goes_out_and_anew_for_each_answer(
     engine: Engine, told: Told
 ) -> None:
-    desk = Desk(engine, replace(SHORT))
+    desk = Desk(engine, SHORT)
     for _ in range(2):
         told.clear()
         desk.write("What is two and two?")
