@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
@@ -12,6 +12,9 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from omni.prompt import IGNORE
 from omni.values import Frames
+
+if TYPE_CHECKING:
+    from peft import PeftConfig, PeftMixedModel, PeftModel
 
 # What a causal LM calls its keys and values: "cache" since transformers 5.24, before that
 # "past_key_values".
@@ -86,7 +89,9 @@ def embed(model: PreTrainedModel, ids: Tensor, placeholder: int) -> Tensor:
     return embedded.masked_fill(slots[..., None], 0.0)
 
 
-def add_lora(model: PreTrainedModel, *, rank: int, alpha: int, targets: str = "all-linear"):
+def add_lora(
+    model: PreTrainedModel, *, rank: int, alpha: int, targets: str = "all-linear"
+) -> PeftModel | PeftMixedModel:
     """Wrap a causal LM with LoRA (Hu et al. 2021) by peft; only the LoRA weights train."""
     from peft import LoraConfig
 
@@ -96,8 +101,8 @@ def add_lora(model: PreTrainedModel, *, rank: int, alpha: int, targets: str = "a
     )
 
 
-def wrap_in_lora(model: PreTrainedModel, config: Any):
-    """What a `peft.PeftConfig` makes of a causal LM."""
+def wrap_in_lora(model: PreTrainedModel, config: PeftConfig) -> PeftModel | PeftMixedModel:
+    """What a configuration of peft makes of a causal LM."""
     from peft import get_peft_model
 
     with warnings.catch_warnings():
