@@ -62,7 +62,9 @@ def read_recording(data: bytes, where: str, *, longest_s: float) -> np.ndarray:
             most = round(longest_s * rate)
             samples = file.read(most + 1, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
-        raise _refused(where, f"not readable as audio ({error}); send a wav or mp3") from None
+        # Its whole text names our buffer, which tells a client nothing.
+        why = error.error_string if isinstance(error, soundfile.LibsndfileError) else error
+        raise _refused(where, f"not readable as audio ({why}); send a wav or mp3") from None
     if len(samples) > most:
         raise Refused(
             "audio_too_long",

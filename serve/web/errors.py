@@ -21,9 +21,10 @@ def shape_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def raised(request: Request, error: HTTPException) -> JSONResponse:
-        response = ApiError(
-            error.status_code, CODES.get(error.status_code), str(error.detail)
-        ).response()
+        message = str(error.detail)
+        if error.status_code == 404:
+            message = f"{request.url.path}: nothing is here; /openapi.json names what there is"
+        response = ApiError(error.status_code, CODES.get(error.status_code), message).response()
         response.headers.update(error.headers or {})
         return response
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,8 @@ from serve.web.settings import ServeSettings
 # Above every limit that can be set: what is too large is told, and the connection stays.
 LARGEST_MESSAGE = 32 << 20
 PING_S, PONG_S = 10.0, 20.0
+# What uvicorn logs as an error after each client that was refused by an answer over HTTP.
+REFUSED = "ASGI callable returned without completing handshake."
 
 
 class EngineFailed(RuntimeError):
@@ -109,8 +112,9 @@ def serve(
     """
     draining = Draining()
     app = create_app(settings, engine, model, draining=draining)
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != REFUSED)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False,
+        app, log_config=None, log_level="warning", access_log=False,
         ws="websockets-sansio", ws_max_size=LARGEST_MESSAGE, ws_per_message_deflate=False,
         ws_ping_interval=PING_S, ws_ping_timeout=PONG_S, server_header=False,
         ssl_certfile=settings.ssl_certificate, ssl_keyfile=settings.ssl_key,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from serve.cli import app
 from tests.paths import ROOT
@@ -43,6 +43,8 @@ def test_a_server_starts_answers_and_ends_with_come_back(tmp_path: Path) -> None
             events = client.until("response.done")
             assert types(events)[0] == "session.created" and of(events, "response.created")
             assert sound(events)
+            with pytest.raises(InvalidStatus, match="401"):
+                Client(int(port), additional_headers={"Authorization": "Bearer wrong-horse"})
             process.send_signal(signal.SIGTERM)
             assert client.next()["error"]["code"] == "server_draining"
             with pytest.raises(ConnectionClosed) as caught:
@@ -53,6 +55,7 @@ def test_a_server_starts_answers_and_ends_with_come_back(tmp_path: Path) -> None
         process.kill()
     assert process.returncode == 0
     assert KEY not in told + output + errors and "Traceback" not in errors
+    assert "brought no right API key" in errors and "handshake" not in errors
 
 
 def refused(*options: str) -> str:
