@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from omni.files import ALONE, RaggedStore, Share, file_digest, fill
+from omni.files import ALONE, RaggedStore, Share, file_digest, fill, made_with
 from omni.processor import OmniProcessor, pad_features
 from omni.speech_encoder import SpeechEncoder
 
@@ -47,17 +47,17 @@ def cache_frames(
     seed: int,
     folder: Path,
     batch_size: int = 32,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     share: Share = ALONE,
 ) -> FrameCache:
     """Encode every recording once clean and in `variants` augmented variants, `clean_only` clean.
 
     load: recording and variant -> [samples] at 16 kHz, as `augmentation` and `seed` say.
-    dtype: that matrices are multiplied in; the encoder's weights stay in float32, so that frames
-    are known as those of the same encoder whatever they were multiplied in.
+    dtype: that matrices are multiplied in, while weights stay in float32; None: what the folder
+    was begun with, else float32.
     share: of several processes that fill the folder together, which one this is.
     A killed run goes on where it stopped. Raises UserError if the folder was made with another
-    encoder, augmentation or seed.
+    encoder, augmentation, seed or dtype.
     """
     sizes = {path: path.stat().st_size for path in (*recordings, *clean_only)}
     # A recording that was made anew is encoded anew. Its name counts: augmentation is drawn by it.
@@ -71,12 +71,14 @@ def cache_frames(
     work = {f"{variant} {names[path]}": (path, variant) for path, variant in wanted}
     keys = list(work)
     encoder.eval()
+    begun = getattr(torch, made_with(folder).get("dtype", "float32"))
+    kind: torch.dtype = dtype or begun
 
     @torch.no_grad()
     def make(batch: Sequence[str]) -> list[Tensor]:
         device = encoder.conv1.weight.device
         mels = pad_features([processor.features(load(*work[key])) for key in batch])
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with torch.autocast(device.type, kind, enabled=kind != torch.float32):
             frames = encoder(**{name: value.to(device) for name, value in mels.items()})
         return [frames.sequence(row) for row in range(len(batch))]
 
@@ -87,7 +89,8 @@ def cache_frames(
             "pad_to_window": processor.config.pad_to_window,
             "augmentation": augmentation,
             "seed": seed,
-        },
+        }
+        | ({} if kind == torch.float32 else {"dtype": str(kind).removeprefix("torch.")}),
         batches=[keys[start : start + batch_size] for start in range(0, len(keys), batch_size)],
         make=make,
         width=encoder.width,

@@ -33,6 +33,7 @@ from .optional import need as need
 from .ours import SHIPPED as SHIPPED
 from .ragged import RaggedStore as RaggedStore
 from .ragged import fill as fill
+from .ragged import made_with as made_with
 from .share import ALONE as ALONE
 from .share import Share as Share
 from .strict import build_strictly as build_strictly

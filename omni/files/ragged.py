@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,12 @@ def fill(
         _append_parts(folder, made_of)
     share.wait()
     return RaggedStore(folder, width, _read(folder, made_of))
+
+
+def made_with(folder: Path) -> dict[str, Any]:
+    """What the arrays of a folder depend on, as its first `fill` said; {} before that."""
+    lines = list(islice(read_lines(folder / "index.jsonl"), 1))
+    return lines[0][HEADER] if lines else {}
 
 
 def _append_parts(folder: Path, made_of: dict[str, Any]) -> None:

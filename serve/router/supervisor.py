@@ -69,6 +69,7 @@ class Supervisor:
         self._running: dict[int, tuple[Replica, BaseProcess]] = {}  # by the replica's number
         self._ending: signal.Signals | None = None
         self._ended = asyncio.Event()
+        self._listening = asyncio.Event()
         self._restarting: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -93,10 +94,7 @@ class Supervisor:
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
-        while not any(replica.ready for replica, _ in self._running.values()):
-            await asyncio.sleep(LOOK_S)
-        self._door.setblocking(False)
-        self._door.listen(socket.SOMAXCONN)
+        await self._listening.wait()
         while True:
             try:
                 connection, _ = await loop.sock_accept(self._door)
@@ -153,6 +151,11 @@ class Supervisor:
     def _notice(self) -> None:
         """A replica has told something, or ended."""
         reports = [replica.report for replica, _ in self._running.values() if replica.ready]
+        if reports and not self._listening.is_set():
+            # Here, so that who reads what is told below finds the address open.
+            self._door.setblocking(False)
+            self._door.listen(socket.SOMAXCONN)
+            self._listening.set()
         if self._tell is not None and len(reports) == self._settings.replicas:
             self._tell(reports[0].told)
             self._tell = None

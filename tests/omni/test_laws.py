@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omni.audio import log_mel
+from omni.batching import SpeechInputs
 from omni.ctc import best_units
 from omni.language_model import response_states, run_language_model
 from omni.model import OmniForConditionalGeneration
@@ -103,16 +104,17 @@ def test_any_way_of_feeding_states_gives_the_same_units_and_the_same_sound(
         speaker = Speaker(
             decoder(fused), StreamingVocoder(voice(), schedule, StreamContext.exact(voice()))
         )
-        whole = speaker.inputs(whole, ids, model(fused).embed_tokens)
+        state: SpeakerState = speaker.initial_state()
+        whole = speaker.inputs(whole, ids, model(fused).embed_tokens, state).states
         states = whole.values
         units = best_units(decoder(fused)(whole))[0]
-        state: SpeakerState = speaker.initial_state()
         said: list[int] = []
         heard: list[np.ndarray] = []
         start = 0
         for size in chunks:
             part = Frames(states[:, start : start + size], torch.tensor([size]))
-            new, state = speaker.decode(part, state)
+            made = speaker.decode(SpeechInputs(part, state.decoder))
+            new, state = speaker.merge(made, state)
             due, state = speaker.vocode(new, state)
             said += new
             heard += [chunk.waveform for chunk in due]
