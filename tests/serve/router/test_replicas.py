@@ -63,9 +63,9 @@ def end_of(client: Client) -> tuple[list[Event], int]:
 
 
 def replicas(served: Served) -> set[int]:
-    """Processes that hold a model: they have many threads, multiprocessing's own helper has one."""
+    """Processes that hold a model; multiprocessing's own helper is started by another call."""
     children = processes(PARENT, served.process.pid)
-    return {pid for pid in children if len(list(Path(f"/proc/{pid}/task").iterdir())) > 2}
+    return {pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}
 
 
 def test_sessions_go_where_there_is_place_and_the_address_tells_of_all(served: Served) -> None:
