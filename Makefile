@@ -145,7 +145,7 @@ $(DEEPSPEED)/.installed: pyproject.toml constraints.txt | $(DEEPSPEED)/bin/pytho
 	@touch $@
 
 $(CLIENTS)/.installed: .ci/clients.txt | $(CLIENTS)/bin/python
-	@echo "Installing clients of others into $(CLIENTS) (a minute, about 0.6 GB) ..."
+	@echo "Installing clients of others into $(CLIENTS) (a minute, about 0.8 GB) ..."
 	$(CLIENTS)/bin/python $(PIP_INSTALL) $(PIP_ARGS) --upgrade --requirement .ci/clients.txt
 	@touch $@
 

@@ -1,10 +1,12 @@
 from .answer import Clock as Clock
 from .answer import clock_of as clock_of
 from .command import latency_command as latency_command
+from .preparing import advancing as advancing
+from .preparing import prepare as prepare
 from .question import speech as speech
 from .report import Machine as Machine
 from .sizes import SIZES as SIZES
 from .sizes import Subject as Subject
 from .sizes import build as build
-from .sizes import parts_of as parts_of
+from .sizes import parameter_counts as parameter_counts
 from .sizes import variant as variant

@@ -63,24 +63,11 @@ def latency_command(
         check_file(json)
     if plot is not None:
         check_picture(plot)
-    import torch
-    from tqdm import tqdm
-
-    from omni.commands import quieten
-    from omni.devices import choose_device, choose_dtype
+    from serve.bench.latency.preparing import advancing, prepare
     from serve.bench.latency.running import latency
 
-    quieten()
-    place = choose_device(device)
-    kind = choose_dtype(dtype or ("float32" if place.type == "cpu" else "bfloat16"), place)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    with tqdm(unit="answer") as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    place, kind = prepare(device, dtype, threads)
+    with advancing("answer") as progress:
         report = latency(
             size, device=place, dtype=kind, repeats=repeats, block_frames=block_frames,
             progress=progress,

@@ -22,7 +22,7 @@ from serve.bench.latency.measuring import (
 )
 from serve.bench.latency.question import speech
 from serve.bench.latency.report import Machine, Report, Table, Waterfall
-from serve.bench.latency.sizes import SIZES, Size, Subject, build, parts_of, variant
+from serve.bench.latency.sizes import SIZES, Size, Subject, build, parameter_counts, variant
 from serve.bench.latency.stages import waterfall
 
 
@@ -57,10 +57,7 @@ def latency(
     waterfalls = _waterfalls(subject, bench, clock, speed, block_frames)
     return Report(
         size=size,
-        parameters={
-            name: sum(weight.numel() for weight in part.parameters())
-            for name, part in parts_of(subject.model).items()
-        },
+        parameters=parameter_counts(subject.model),
         repeats=repeats,
         block_frames=block_frames,
         machine=Machine.here(device, dtype, load_before),

@@ -158,6 +158,14 @@ def parts_of(model: OmniForConditionalGeneration) -> dict[str, nn.Module]:
     }
 
 
+def parameter_counts(model: OmniForConditionalGeneration) -> dict[str, int]:
+    """How many weights each part has."""
+    return {
+        name: sum(weight.numel() for weight in part.parameters())
+        for name, part in parts_of(model).items()
+    }
+
+
 def omni_config(size: Size, tokenizer: PreTrainedTokenizerFast) -> OmniConfig:
     """The configuration, with the prompt of the published weights."""
     text = LlamaConfig(

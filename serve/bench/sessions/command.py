@@ -56,24 +56,11 @@ def sessions_command(
     counts = counts_of(sessions)
     if json is not None:
         check_file(json)
-    import torch
-    from tqdm import tqdm
-
-    from omni.commands import quieten
-    from omni.devices import choose_device, choose_dtype
+    from serve.bench.latency import advancing, prepare
     from serve.bench.sessions.running import throughput
 
-    quieten()
-    place = choose_device(device)
-    kind = choose_dtype(dtype or ("float32" if place.type == "cpu" else "bfloat16"), place)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    with tqdm(unit="run") as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    place, kind = prepare(device, dtype, threads)
+    with advancing("run") as progress:
         report = throughput(
             size, counts, device=place, dtype=kind, tokens=tokens, repeats=repeats,
             progress=progress,

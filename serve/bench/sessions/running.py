@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from serve.bench.latency import SIZES, Machine, build, clock_of, parts_of
+from serve.bench.latency import SIZES, Machine, build, clock_of, parameter_counts
 from serve.bench.sessions.measuring import Bench, runs_of
 from serve.bench.sessions.report import Report
 
@@ -39,10 +39,7 @@ def throughput(
     rows = bench.rows(subject, counts)
     return Report(
         size=size,
-        parameters={
-            name: sum(weight.numel() for weight in part.parameters())
-            for name, part in parts_of(subject.model).items()
-        },
+        parameters=parameter_counts(subject.model),
         tokens=tokens,
         repeats=repeats,
         machine=Machine.here(device, dtype, load_before),
