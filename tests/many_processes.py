@@ -27,7 +27,8 @@ from tests.tiny import UNITS, tiny_bases, tiny_records
 from train.bases.encoder import train_encoder, transcribed
 from train.bases.lm import SmallLlama, train_lm
 from train.loop import LoopConfig
-from train.stages.stage1 import LearnsToListen, Lora, Stage1, join_bases, train_stage1
+from train.stages.beginning import join_bases
+from train.stages.stage1 import LearnsToListen, Lora, Stage1, train_stage1
 from train.stages.stage2 import Stage2, train_stage2
 from train.voice import make_units
 from train.voice.vocoder import CropConfig, UnitClip, train_vocoder

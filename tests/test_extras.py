@@ -267,7 +267,8 @@ def test_training_says_it_before_it_loads_anything(
 ) -> None:
     from train.bases.encoder import train_encoder
     from train.bases.lm import train_lm
-    from train.stages.recipes import STAGE1, STAGE2, nano_bases, nano_vocoder
+    from train.stages.named import STAGE1, STAGE2
+    from train.stages.recipes import nano_bases, nano_vocoder
     from train.stages.stage1 import train_stage1
     from train.stages.stage2 import train_stage2
     from train.voice.vocoder import train_vocoder

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaConfig
+from transformers import LlamaConfig, PretrainedConfig
 from typer.testing import CliRunner
 
 import data_tools.cli
 from data_tools.manifest.record import read_manifest
-from omni.checkpoint.bases import load_speech_encoder
+from omni.checkpoint.bases import base_config, load_speech_encoder
 from omni.files.folders import read_json, write_json
 from omni.language_model import is_lora
 from omni.loading import load
@@ -24,8 +24,8 @@ from tests.tiny import tiny_bases, tiny_model, tiny_records, tiny_tokenizer
 from train.cli import app
 from train.commands.choose import choose_stage1, choose_stage2
 from train.commands.plan import plan_stage1
+from train.stages.beginning import join_bases
 from train.stages.recipes import frozen_stage1, lora_stage1
-from train.stages.stage1 import join_bases
 from train.voice.kmeans import read_frame_units
 from train.voice.labels import clips, make_units
 
@@ -256,14 +256,21 @@ def test_a_plan_counts_what_lora_adds(tmp_path: Path) -> None:
 
 def test_auto_takes_lora_unless_asked_and_says_so(tmp_path: Path) -> None:
     _, language_model = tiny_bases(tmp_path)
-    name, recipe = choose_stage1("auto", language_model)
+    name, recipe = choose_stage1("auto", lambda: base_config(language_model))
     assert (name, recipe.language_model) == ("nano", "lora")
-    assert choose_stage1("auto", language_model, "full")[1].language_model == "full"
+    assert (
+        choose_stage1("auto", lambda: base_config(language_model), "full")[1].language_model
+        == "full"
+    )
     large = tmp_path / "large"
     LlamaConfig(hidden_size=1536, num_hidden_layers=12, vocab_size=9000).save_pretrained(large)
-    assert choose_stage1("auto", str(large))[0] == "lora"
-    assert choose_stage1("auto", str(large), "full")[0] == "published"
-    assert choose_stage1("auto", str(large), "frozen")[0] == "frozen"
+
+    def text() -> PretrainedConfig:
+        return base_config(str(large))
+
+    assert choose_stage1("auto", text)[0] == "lora"
+    assert choose_stage1("auto", text, "full")[0] == "published"
+    assert choose_stage1("auto", text, "frozen")[0] == "frozen"
     for width, expected in ((64, "nano"), (960, "smollm"), (1600, "qwen"), (5120, "llama-3.1-8b")):
         write_json(tmp_path / "config.json", {"text_config": {"hidden_size": width}})
         assert choose_stage2("auto", tmp_path)[0] == expected

@@ -68,11 +68,12 @@ def align(
     set_up(threads)
     from data_tools.manifest import read_manifest
     from data_tools.speech import AugmentConfig
+    from omni.checkpoint import base_config
     from train.commands.choose import choose_stage1
     from train.commands.plan import plan_align
     from train.stages import align_recipe, train_align
 
-    name, hearing = choose_stage1(recipe, language_model)
+    name, hearing = choose_stage1(recipe, lambda: base_config(language_model))
     if variants is not None:
         augmentation = hearing.augmentation or (AugmentConfig() if variants else None)
         hearing = replace(hearing, cached_variants=variants, augmentation=augmentation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
-from omni.checkpoint import base_config
 from omni.files import UserError, read_json
 from train.stages import STAGE1, STAGE2, Stage1, Stage2
 
@@ -23,20 +22,21 @@ SMALL = 100_000_000  # parameters of the LLM: below, it learns as the nano does
 
 
 def choose_stage1(
-    name: str, language_model: str, train_llm: str | None = None
+    name: str, text_config: Callable[[], PretrainedConfig], train_llm: str | None = None
 ) -> tuple[str, Stage1]:
     """The recipe of that name, and the name.
 
-    auto: by the number of parameters: nano's schedule below 100 million, the published one above;
-    LoRA unless `train_llm` (lora, full, frozen) says otherwise. With another name, train_llm
-    changes what the recipe trains of the LLM.
+    text_config: reads the LLM's, where its size matters. auto: by its number of parameters:
+    nano's schedule below 100 million, the published one above; LoRA unless `train_llm` (lora,
+    full, frozen) says otherwise. With another name, train_llm changes what the recipe trains of
+    the LLM.
     Raises UserError for another name.
     """
     if train_llm is not None and train_llm not in LANGUAGE_MODEL:
         raise UserError(f"train_llm={train_llm!r}: must be one of {', '.join(LANGUAGE_MODEL)}")
     tuned = train_llm or LANGUAGE_MODEL[0]
     if name == AUTO:
-        small = count(meta_language_model(base_config(language_model))) < SMALL
+        small = count(meta_language_model(text_config())) < SMALL
         name = "nano" if small else {"full": "published"}.get(tuned, tuned)
     elif train_llm is None:
         return name, _named(STAGE1, name)()

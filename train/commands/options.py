@@ -45,10 +45,11 @@ DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Tell what would be trained, steps and memory; write nothing."),
 ]
-LanguageModel = Annotated[
-    str,
-    typer.Option(metavar="FOLDER_OR_HUB_ID", help="Any causal LM of transformers, or a GGUF file."),
-]
+_LANGUAGE_MODEL: Any = typer.Option(
+    metavar="FOLDER_OR_HUB_ID", help="Any causal LM of transformers, or a GGUF file."
+)
+LanguageModel = Annotated[str, _LANGUAGE_MODEL]
+MaybeLanguageModel = Annotated[str | None, _LANGUAGE_MODEL]
 Variants = Annotated[
     int | None,
     typer.Option(
@@ -76,10 +77,11 @@ Accumulate = Annotated[
     ),
 ]
 LearningRate = Annotated[float | None, typer.Option(min=0, help="Peak; cosine decay to zero.")]
-Encoder = Annotated[
-    str,
-    typer.Option(metavar="FOLDER_OR_HUB_ID", help="A Whisper encoder, or openai-whisper's file."),
-]
+_ENCODER: Any = typer.Option(
+    metavar="FOLDER_OR_HUB_ID", help="A Whisper encoder, or openai-whisper's file."
+)
+Encoder = Annotated[str, _ENCODER]
+MaybeEncoder = Annotated[str | None, _ENCODER]
 
 
 def print_report(report: Mapping[str, Any]) -> None:

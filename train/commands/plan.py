@@ -37,7 +37,15 @@ from train.bases import (
 from train.commands.choose import count, meta_language_model
 from train.data import Example, examples
 from train.loop import Freeze, LoopConfig, process_count
-from train.stages import Align, LearnsToListen, Stage1, Stage2, VocoderRecipe, spoken
+from train.stages import (
+    Align,
+    LearnsToListen,
+    Stage1,
+    Stage2,
+    VocoderRecipe,
+    check_beginning,
+    spoken,
+)
 from train.voice import UnitClip
 
 SPLITS = ("train", "validation")
@@ -158,16 +166,35 @@ def plan_vocoder(
     )
 
 
-def plan_stage1(
-    manifest: Manifest, recipe: Stage1, *, speech_encoder: str, language_model: str
-) -> Plan:
-    """Of `omni-train stage1`; of the bases nothing but their configurations is read."""
-    config = OmniConfig(
+def beginning_config(
+    speech_encoder: str | None, language_model: str | None, checkpoint: str | None
+) -> OmniConfig:
+    """Of the model that stage 1 begins with; nothing but configurations is read.
+
+    Raises UserError unless there are two bases, or a checkpoint alone.
+    """
+    check_beginning(speech_encoder, language_model, checkpoint)
+    if checkpoint is not None:
+        return OmniConfig.from_pretrained(checkpoint)
+    assert speech_encoder is not None and language_model is not None
+    return OmniConfig(
         audio_config=encoder_config(speech_encoder).to_whisper(),
         text_config=base_config(language_model),
-        speech_adapter=asdict(recipe.adapter),
-        prompt=asdict(recipe.prompt),
     )
+
+
+def plan_stage1(
+    manifest: Manifest,
+    recipe: Stage1,
+    *,
+    speech_encoder: str | None = None,
+    language_model: str | None = None,
+    checkpoint: str | None = None,
+) -> Plan:
+    """Of `omni-train stage1`, which begins with two bases or with a checkpoint."""
+    config = beginning_config(speech_encoder, language_model, checkpoint)
+    if checkpoint is None:
+        config.speech_adapter = asdict(recipe.adapter)
     with torch.device("meta"):
         model = OmniForConditionalGeneration(config)
         if recipe.language_model == "lora":

@@ -14,14 +14,14 @@ from train.commands.options import (
     BatchSize,
     Deepspeed,
     DryRun,
-    Encoder,
     Epochs,
     Frames,
     Fsdp,
-    LanguageModel,
     LearningRate,
     ManifestPath,
     MaxSteps,
+    MaybeEncoder,
+    MaybeLanguageModel,
     Output,
     Restart,
     Seed,
@@ -42,17 +42,24 @@ def register(app: typer.Typer) -> None:
 
 def stage1(
     manifest: ManifestPath,
-    speech_encoder: Encoder,
-    language_model: LanguageModel,
     output: Output,
     recipe: Annotated[
         str,
         typer.Option(
             show_default=False,
             help="auto (by the LLM's size, with LoRA), lora, published (the full LLM), frozen (the "
-            "adapter alone) or nano.",
+            "adapter alone), nano or mini.",
         ),
     ],
+    speech_encoder: MaybeEncoder = None,
+    language_model: MaybeLanguageModel = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER_OR_HUB_ID",
+            help="To go on from, instead of two bases: a folder, a hub id, nano or mini.",
+        ),
+    ] = None,
     train_llm: Annotated[
         str | None, typer.Option(help="Of the LLM: lora, full or frozen; default: the recipe's.")
     ] = None,
@@ -92,10 +99,15 @@ def stage1(
     from data_tools.manifest import read_manifest
     from data_tools.speech import AugmentConfig
     from train.commands.choose import choose_stage1
-    from train.commands.plan import plan_stage1
+    from train.commands.plan import beginning_config, plan_stage1
     from train.stages import train_stage1
 
-    name, chosen = choose_stage1(recipe, language_model, train_llm)
+    begun = {
+        "speech_encoder": speech_encoder,
+        "language_model": language_model,
+        "checkpoint": checkpoint,
+    }
+    name, chosen = choose_stage1(recipe, lambda: beginning_config(**begun).text_config, train_llm)
     loop = changed(
         chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
         batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
@@ -119,13 +131,12 @@ def stage1(
         )
     dialogues = read_manifest(manifest)
     typer.echo(f"recipe: {name}, language model: {chosen.language_model}")
-    bases = {"speech_encoder": speech_encoder, "language_model": language_model}
     if dry_run:
-        tell_plan(plan_stage1(dialogues, chosen, **bases), output)
+        tell_plan(plan_stage1(dialogues, chosen, **begun), output)
         return
     result = train_stage1(
         dialogues,
-        **bases,
+        **begun,
         recipe=chosen,
         output=output,
         cache=found_frames(frames, manifest.parent),
@@ -147,7 +158,8 @@ def stage2(
         str,
         typer.Option(
             show_default=False,
-            help="auto (by the LLM's width), llama-3.2-1b, llama-3.1-8b, qwen, smollm or nano.",
+            help="auto (by the LLM's width), llama-3.2-1b, llama-3.1-8b, qwen, smollm, nano or "
+            "mini.",
         ),
     ],
     voice: Annotated[
@@ -170,6 +182,12 @@ def stage2(
             "default: the recipe's.",
         ),
     ] = None,
+    warm_start: Annotated[
+        bool,
+        typer.Option(
+            "--warm-start", help="Begin with the checkpoint's own unit decoder, of its sizes."
+        ),
+    ] = False,
     threads: Threads = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -190,6 +208,7 @@ def stage2(
     """
     set_up(threads)
     from data_tools.manifest import read_manifest
+    from omni.files import shipped
     from omni.vocoder import load_vocoder
     from train.commands.choose import choose_stage2
     from train.commands.plan import plan_stage2
@@ -200,6 +219,7 @@ def stage2(
     extractor = manifest.parent / "units"
     if voice is not None:
         load_vocoder(voice)  # now, not after the training
+    checkpoint = shipped(str(checkpoint)) or checkpoint
     name, chosen = choose_stage2(recipe, checkpoint)
     loop = changed(
         chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
@@ -215,6 +235,7 @@ def stage2(
         upsample=upsample or chosen.upsample,
         gate_fusion=chosen.gate_fusion if gate_fusion is None else gate_fusion,
         units=unit_count(extractor) or chosen.units,
+        warm_start=warm_start,
     )
     dialogues = read_manifest(manifest)
     typer.echo(f"recipe: {name}, {chosen.units} units")

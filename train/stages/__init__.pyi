@@ -1,11 +1,12 @@
 from .align import Align as Align
 from .align import spoken as spoken
 from .align import train_align as train_align
-from .recipes import BASES as BASES
-from .recipes import STAGE1 as STAGE1
-from .recipes import STAGE2 as STAGE2
-from .recipes import UNITS as UNITS
-from .recipes import VOCODER as VOCODER
+from .beginning import check_beginning as check_beginning
+from .named import BASES as BASES
+from .named import STAGE1 as STAGE1
+from .named import STAGE2 as STAGE2
+from .named import UNITS as UNITS
+from .named import VOCODER as VOCODER
 from .recipes import UnitsRecipe as UnitsRecipe
 from .recipes import VocoderRecipe as VocoderRecipe
 from .recipes import align_recipe as align_recipe

@@ -32,7 +32,8 @@ from omni.values import Frames
 from train.data import Ears, Example, data_of, examples, mask_spans, plain, tokenizer_digest
 from train.loop import Freeze, Item, LoopConfig, Weights, begin_run, check_installed, part_of, train
 from train.stages.aligned import bases_of, embedding_table, write_adapter
-from train.stages.stage1 import Stage1, join_bases, make_ears
+from train.stages.beginning import join_bases
+from train.stages.stage1 import Stage1, make_ears
 
 log = logging.getLogger(__name__)
 

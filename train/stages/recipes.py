@@ -1,11 +1,10 @@
-"""Named recipes: every size and schedule of a training run, as one readable value each.
+"""Recipes: every size and schedule of a training run, as one readable value each.
 
 `nano` is the embedded default, made for two CPU cores; sources of its numbers stand beside them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from data_tools.speech import AugmentConfig
@@ -125,12 +124,6 @@ def hifigan_vocoder(units: int) -> VocoderRecipe:
     )
 
 
-VOCODER: dict[str, Callable[[int], VocoderRecipe]] = {
-    "nsf": nsf_vocoder,
-    "hifigan": hifigan_vocoder,
-}
-
-
 def nano_vocoder() -> VocoderRecipe:
     """The NSF vocoder for the nano's units; an epoch takes each answer three times."""
     return replace(nsf_vocoder(nano_units().clusters), answer_share=3)
@@ -245,22 +238,3 @@ def published_stage2(width: int, heads: int, ffn: int) -> Stage2:
         heads=heads,
         ffn=ffn,
     )
-
-
-BASES: dict[str, Callable[[], BaseRecipe]] = {"nano": nano_bases}
-UNITS: dict[str, Callable[[], UnitsRecipe]] = {"nano": nano_units}
-STAGE1: dict[str, Callable[[], Stage1]] = {
-    "nano": nano_stage1,
-    "published": published_stage1,
-    "lora": lora_stage1,
-    "frozen": frozen_stage1,
-}
-STAGE2: dict[str, Callable[[], Stage2]] = {
-    "nano": nano_stage2,
-    # Llama-3.2-1B is 2048 wide, Llama-3.1-8B 4096.
-    "llama-3.2-1b": lambda: published_stage2(width=2048, heads=16, ffn=5504),
-    "llama-3.1-8b": lambda: published_stage2(width=4096, heads=32, ffn=11008),
-    # Qwen2.5-1.5B is 1536 wide, SmolLM2-360M 960; their decoders are our choice, not the paper's.
-    "qwen": lambda: published_stage2(width=1536, heads=12, ffn=4096),
-    "smollm": lambda: published_stage2(width=960, heads=15, ffn=2560),
-}

@@ -15,7 +15,7 @@ from omni.config import OmniConfig
 from omni.speech_encoder import SpeechEncoderConfig
 from omni.units import UnitsConfig
 from omni.vocoder import HifiGanConfig
-from train.stages.recipes import STAGE2
+from train.stages.named import STAGE2
 from train.stages.stage2 import Stage2
 
 # mHuBERT base, iteration 3 on VoxPopuli's English, Spanish and French (Lee et al. 2022), layer 11,

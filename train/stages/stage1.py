@@ -6,7 +6,7 @@ is cross-entropy on the response alone; the speech encoder is frozen.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,14 +15,10 @@ from torch import Tensor, nn
 
 from data_tools.manifest import Manifest
 from data_tools.speech import AugmentConfig
-from omni.checkpoint import load_language_model, load_speech_encoder, load_tokenizer
-from omni.config import OmniConfig
 from omni.devices import choose_device
-from omni.frame_cache import weights_digest
-from omni.language_model import add_lora
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
-from omni.prompt import IGNORE, PromptConfig, add_speech_token
+from omni.prompt import IGNORE, PromptConfig
 from omni.speech_adapter import SpeechAdapterConfig
 from omni.values import Frames
 from train.bases import answer_tokens, exact_answers
@@ -38,7 +34,6 @@ from train.data import (
     examples,
     plain,
     recordings_of,
-    tokenizer_digest,
 )
 from train.loop import (
     Freeze,
@@ -50,7 +45,7 @@ from train.loop import (
     share,
     train,
 )
-from train.stages.aligned import load_adapter
+from train.stages.beginning import begin_with
 from train.stages.teacher import check_teacher, teach
 
 
@@ -163,46 +158,6 @@ class LearnsToListen(nn.Module):
         return self.model.encode_speech(mel, torch.ones_like(mel[:, 0], dtype=torch.bool))
 
 
-def join_bases(
-    speech_encoder: str, language_model: str, recipe: Stage1, *, seed: int
-) -> tuple[OmniForConditionalGeneration, OmniProcessor]:
-    """An untrained model from a Whisper encoder and a causal LM (files, folders or hub ids)."""
-    tokenizer = load_tokenizer(language_model)
-    if tokenizer.pad_token_id is None:  # Llama's has none; what is padded is masked anyway
-        tokenizer.pad_token = tokenizer.eos_token
-    encoder = load_speech_encoder(speech_encoder)
-    llm = load_language_model(language_model, dtype=_training_dtype())
-    config = OmniConfig(
-        # As dictionaries: a configuration that two models share is changed by either.
-        audio_config=encoder.config.to_whisper(),
-        text_config=llm.config.to_dict(),
-        speech_adapter=asdict(recipe.adapter),
-        prompt=asdict(recipe.prompt),
-        speech_token_id=add_speech_token(tokenizer),
-        bases={
-            "speech_encoder": _name_of(speech_encoder),
-            "language_model": _name_of(language_model),
-        },
-        trained={"stage1": recipe.trained},
-    )
-    torch.manual_seed(seed)  # of the adapter's and LoRA's first weights
-    model = OmniForConditionalGeneration(config, language_model=llm, speech_encoder=encoder)
-    if recipe.language_model == "lora":
-        model.language_model = add_lora(llm, rank=recipe.lora.rank, alpha=recipe.lora.alpha)
-    return model, OmniProcessor(tokenizer, config)
-
-
-def _training_dtype() -> torch.dtype:
-    # Weights that train in bfloat16 lose small updates: float32 with autocast on a GPU as well.
-    return torch.float32
-
-
-def _name_of(base: str) -> str:
-    """A folder by its absolute path, so that the checkpoint can be read from anywhere."""
-    path = Path(base).expanduser()
-    return str(path.resolve()) if path.exists() else base
-
-
 def make_ears(
     model: OmniForConditionalGeneration,
     processor: OmniProcessor,
@@ -234,45 +189,46 @@ def make_ears(
 def train_stage1(
     manifest: Manifest,
     *,
-    speech_encoder: str,
-    language_model: str,
     recipe: Stage1,
     output: Path,
+    speech_encoder: str | None = None,
+    language_model: str | None = None,
+    checkpoint: str | Path | None = None,
     cache: Path | None = None,
     adapter: Path | None = None,
     restart: bool = False,
 ) -> dict[str, float]:
     """Train on the split "train"; leave the model in `output/checkpoint`.
 
-    cache: where encoded questions lie, default `output/frames`. adapter: an aligned one to begin
-    with, as `train_align` leaves it; None begins with a random one. Resumes from what `output`
-    holds; restart: removes that first. Raises UserError if it holds a run of something else.
-    Returns the loss and the share of exact answers of the split "validation", if there is one.
+    It begins with a speech encoder and a language model, or goes on from a checkpoint, whose
+    adapter, prompt, LoRA and voice it keeps. cache: where encoded questions lie, default
+    `output/frames`. adapter: an aligned one to begin with, as `train_align` leaves it; None begins
+    with a random one. Resumes from what `output` holds; restart: removes that first.
+    Raises UserError if it holds a run of something else. Returns the loss and the share of exact
+    answers of the split "validation", if there is one.
     """
     check_installed(recipe.loop)
-    model, processor = join_bases(speech_encoder, language_model, recipe, seed=recipe.loop.seed)
-    aligned: dict[str, str] = {}
-    if adapter is not None:
-        load_adapter(adapter, model)
-        aligned["speech_adapter"] = weights_digest(model.speech_adapter)
+    begun = begin_with(
+        recipe,
+        speech_encoder=speech_encoder,
+        language_model=language_model,
+        checkpoint=checkpoint,
+        adapter=adapter,
+    )
+    model, processor, recipe = begun.model, begun.processor, begun.recipe
     run = begin_run(
         output,
         "stage1",
         {
             "data": data_of(manifest, "train", "validation"),
             "recipe": plain(recipe),
-            "bases": {
-                "speech_encoder": weights_digest(model.speech_encoder),
-                "language_model": weights_digest(model.language_model),
-                "tokenizer": tokenizer_digest(processor.tokenizer),
-                **aligned,
-            },
+            **begun.made_of,
         },
         product="checkpoint",
         also_writes=("checkpoint-*", "runs"),
         shared=("frames",),
         restart=restart,
-        names={**model.config.bases, "data": str(manifest.root)},
+        names={**begun.names, "data": str(manifest.root)},
     )
     if run.result is not None:
         return run.result

@@ -7,7 +7,7 @@ and kept; the decoder then trains on them by CTC against the units of the record
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,11 @@ from transformers import EvalPrediction
 from data_tools.manifest import Manifest
 from omni.about import write_card
 from omni.ctc import best_units, ctc_loss
-from omni.files import read_json, replace_folder, write_json, write_tensors
-from omni.frame_cache import CLEAN
+from omni.files import UserError, read_json, replace_folder, write_json, write_tensors
+from omni.frame_cache import CLEAN, weights_digest
 from omni.loading import load
 from omni.metrics import unit_error_rate
+from omni.model import OmniForConditionalGeneration
 from omni.unit_decoder import UnitDecoder, UnitDecoderConfig
 from omni.values import Frames
 from train.data import (
@@ -35,8 +36,9 @@ from train.data import (
     tokenizer_digest,
 )
 from train.loop import Freeze, LoopConfig, begin_run, check_installed, filled, part_of, train
+from train.stages.beginning import heard_by
 from train.stages.stage1 import Stage1
-from train.stages.states import CachedStates, ResponseTokens, cache_states, collate, heard_by
+from train.stages.states import CachedStates, ResponseTokens, cache_states, collate
 
 UNIT_DECODER = "unit_decoder.safetensors"
 
@@ -50,7 +52,8 @@ class Stage2:
     share of pairs without a CTC path that may be left out; above, training is refused. answers:
     so many of the training's, evenly over it; None: all. clean_alone: each answer after the clean
     recording of its question, not also after augmented ones and after the question in writing;
-    the LLM is run over every answer once for each.
+    the LLM is run over every answer once for each. warm_start: begin with the checkpoint's own
+    unit decoder, whose sizes then hold.
     """
 
     hearing: Stage1
@@ -66,6 +69,7 @@ class Stage2:
     max_infeasible: float = 0.01
     answers: int | None = added(None)
     clean_alone: bool = added(False)
+    warm_start: bool = added(False)
 
     def decoder(self, input_width: int) -> UnitDecoderConfig:
         """The unit decoder's configuration above an LLM of this width."""
@@ -135,12 +139,16 @@ def train_stage2(
     manifest: its answers have units. frames: stage 1's cache of encoded questions, if it has one.
     restart: begin anew where `output` holds a run, instead of going on with it.
     Raises UserError, before the first step, if answers lack units or too many pairs are
-    infeasible, and if `output` holds a run of something else. Returns the CTC loss and unit error
-    rate of "validation", if there is one.
+    infeasible, if `output` holds a run of something else, and where a warm start is asked of a
+    checkpoint that has no unit decoder for these units. Returns the CTC loss and unit error rate
+    of "validation", if there is one.
     """
     check_installed(recipe.loop)
     model, processor = load(checkpoint)
     model.requires_grad_(False)
+    spoken_by = _warm(model, checkpoint, recipe) if recipe.warm_start else None
+    if spoken_by is not None:
+        recipe = replace(recipe, upsample=spoken_by.upsample)
     held_out = any(record.split == "validation" for record in manifest.records)
     limits = Limits(units=recipe.units, upsample=recipe.upsample, share=recipe.max_infeasible)
     training = spread(speakable(examples(manifest, "train"), processor, limits), recipe.answers)
@@ -151,7 +159,9 @@ def train_stage2(
         {
             "data": data_of(manifest, "train", "validation", units=True),
             "recipe": plain(recipe),
-            "checkpoint": heard_by(model) | {"tokenizer": tokenizer_digest(processor.tokenizer)},
+            "checkpoint": heard_by(model)
+            | {"tokenizer": tokenizer_digest(processor.tokenizer)}
+            | ({} if spoken_by is None else {"unit_decoder": weights_digest(spoken_by)}),
         },
         product="checkpoint",
         also_writes=("checkpoint-*", "states", "runs"),
@@ -173,10 +183,10 @@ def train_stage2(
         clean_alone=recipe.clean_alone,
     )
     torch.manual_seed(recipe.loop.seed)  # of the decoder's first weights
-    config = recipe.decoder(model.config.hidden_size)
-    tokens = ResponseTokens(model, processor) if recipe.gate_fusion else None
+    unit_decoder = spoken_by or UnitDecoder(recipe.decoder(model.config.hidden_size))
+    config = unit_decoder.config
+    tokens = ResponseTokens(model, processor) if config.gate_fusion else None
     del model  # its memory is the training's now
-    unit_decoder = UnitDecoder(config)
     dataset = CachedStates(training, store, variants, tokens)
     result = train(
         LearnsToSpeak(unit_decoder),
@@ -199,6 +209,21 @@ def train_stage2(
         ),
     )
     return run.finish(result)
+
+
+def _warm(
+    model: OmniForConditionalGeneration, checkpoint: str | Path, recipe: Stage2
+) -> UnitDecoder:
+    """The checkpoint's unit decoder, at full precision."""
+    found = model.unit_decoder
+    if found is None:
+        raise UserError(f"{checkpoint}: has no unit decoder to begin with; leave out warm_start")
+    if found.config.num_units != recipe.units:
+        raise UserError(
+            f"{checkpoint}: its unit decoder says {found.config.num_units} units, the data have "
+            f"{recipe.units}; leave out warm_start, or extract units with its own units/"
+        )
+    return found.float().requires_grad_(True)
 
 
 def add_voice(source: Path, target: Path, unit_decoder: UnitDecoder) -> None:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from omni.devices import move
 from omni.files import RaggedStore, fill
-from omni.frame_cache import CLEAN, weights_digest
+from omni.frame_cache import CLEAN
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
 from omni.prompt import IGNORE
@@ -27,6 +27,7 @@ from train.data import (
     units_of,
 )
 from train.loop import Item, LoopConfig, placement, share
+from train.stages.beginning import heard_by
 from train.stages.stage1 import Stage1, make_ears
 
 WRITTEN = -1  # the variant whose questions are put in writing
@@ -108,12 +109,6 @@ def collate(rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         "labels": pad(units, batch_first=True, padding_value=IGNORE),
         "label_lengths": torch.tensor([len(row) for row in units]),
     }
-
-
-def heard_by(model: OmniForConditionalGeneration) -> dict[str, str]:
-    """Digests of the parts whose weights the response states depend on."""
-    parts = ("speech_encoder", "speech_adapter", "language_model")
-    return {part: weights_digest(getattr(model, part)) for part in parts}
 
 
 def cache_states(

@@ -27,7 +27,8 @@ from train.data.batches import examples
 from train.data.fingerprint import state_content
 from train.loop import LoopConfig
 from train.loop.run import begin_run
-from train.stages.stage1 import Stage1, join_bases, train_stage1
+from train.stages.beginning import join_bases
+from train.stages.stage1 import Stage1, train_stage1
 from train.stages.stage2 import Stage2, train_stage2
 from train.voice import clips, make_units
 from train.voice.vocoder import train_vocoder

@@ -17,7 +17,8 @@ from tests.tiny import tiny_bases, tiny_processor, tiny_records
 from train.data.batches import Collate, Dialogues, examples
 from train.data.features import LiveEars
 from train.loop.loop import LoopConfig
-from train.stages.stage1 import LearnsToListen, Lora, Stage1, join_bases, train_stage1
+from train.stages.beginning import join_bases
+from train.stages.stage1 import LearnsToListen, Lora, Stage1, train_stage1
 
 torch.set_num_threads(1)
 RECIPE = Stage1(

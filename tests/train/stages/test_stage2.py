@@ -25,7 +25,8 @@ from train.data.features import LiveEars
 from train.data.fingerprint import state_content, state_key
 from train.loop import LoopConfig
 from train.loop.order import Item
-from train.stages.stage1 import Stage1, join_bases
+from train.stages.beginning import join_bases
+from train.stages.stage1 import Stage1
 from train.stages.stage2 import LearnsToSpeak, Stage2, train_stage2
 from train.stages.states import WRITTEN, CachedStates, ResponseTokens, cache_states, collate
 

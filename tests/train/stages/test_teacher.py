@@ -20,7 +20,8 @@ from train.data.batches import Collate, Dialogues, Example, examples
 from train.data.features import LiveEars
 from train.loop.loop import LoopConfig
 from train.loop.order import Item
-from train.stages.stage1 import LearnsToListen, Lora, Stage1, join_bases, train_stage1
+from train.stages.beginning import join_bases
+from train.stages.stage1 import LearnsToListen, Lora, Stage1, train_stage1
 
 torch.set_num_threads(1)
 RECIPE = Stage1(
