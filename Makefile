@@ -9,6 +9,7 @@
 # make test-clients  clients of others talk to a served nano: pipecat, livekit, openai-agents
 # make fuzz         a million wrong messages to a server on this machine (long)
 # make connects     ten thousand clients come and go; its memory may grow by 2 %
+# make interruptions   ten thousand answers are interrupted; nothing of them may follow
 # make chart-test   the Helm chart by helm itself, which it fetches where there is none
 # make test-oldest  the tests with the lowest versions that pyproject.toml takes
 # make test-newest  the tests with the newest ones
@@ -44,7 +45,7 @@ BROWSER_PACKAGES := chromium
 # Speech synthesis for data_tools: the nano's data, and the tests of how it is made.
 SPEECH_PACKAGES := flite espeak-ng festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts
 
-.PHONY: demo mini-demo test nano mini lint docs wheel-test fuzz connects chart-test test-deepspeed \
+.PHONY: demo mini-demo test nano mini lint docs wheel-test fuzz connects interruptions chart-test test-deepspeed \
 	test-clients test-oldest test-newest constraints clean
 .DELETE_ON_ERROR:
 
@@ -86,6 +87,9 @@ fuzz: $(VENV)/.test
 
 connects: $(VENV)/.test
 	$(BIN)/python -m pytest -s -k clients .ci/test_long_serving.py
+
+interruptions: $(VENV)/.test
+	$(BIN)/python -m pytest -s -k interrupt .ci/test_long_serving.py
 
 chart-test: $(VENV)/.test
 	command -v helm >/dev/null || $(BIN)/python .ci/helm.py build/bin

@@ -1,6 +1,7 @@
-"""A server for a long time: a million messages, ten thousand clients. `make fuzz`, `make connects`.
+"""A server for a long time: `make fuzz`, `make connects`, `make interruptions`.
 
-On this machine's own address, one server for each, of the embedded model.
+A million messages and ten thousand clients on this machine's own address, one server for each, of
+the embedded model; ten thousand interruptions of a tiny one, without a network.
 """
 
 import subprocess
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from omni.engine import Engine
+from tests.interrupting import interrupt_often
 from tests.paths import ROOT
 from tests.serving import KEY, running
+from tests.talk import model, processor
 
 pytestmark = pytest.mark.timeout(0)
 
@@ -30,3 +34,14 @@ def test_a_million_wrong_messages_end_no_session(tmp_path: Path) -> None:
 
 def test_ten_thousand_clients_leave_no_memory_behind(tmp_path: Path) -> None:
     bench(tmp_path, "connects", "--connects", "10000", "--most", "2")
+
+
+def test_nothing_of_an_answer_comes_after_ten_thousand_voices_that_interrupt_it() -> None:
+    seen = 0
+    with Engine(model(), processor(), max_sessions=4) as engine:
+        for seed in range(100):
+            watch = interrupt_often(engine, 100, seed)
+            assert watch.late == []
+            seen += watch.interruptions
+            print(f"{seen} interruptions")
+    assert seen >= 10_000
