@@ -83,10 +83,12 @@ class Started:
 
 @dataclass(frozen=True)
 class Stopped:
-    """The turn has ended, `at` samples into the stream, after so many samples without a voice."""
+    """The turn has ended, `at` samples into the stream, after so many samples without a voice;
+    voice: samples from its first to its last voice."""
 
     at: int
     silence: int
+    voice: int
 
 
 class TurnDetector:
@@ -98,7 +100,8 @@ class TurnDetector:
         self._rest = np.empty(0, np.float32)
         self._heard = 0  # samples
         self._voiced = 0  # frames with a voice, one after the other
-        self._last_voice = 0  # samples
+        self._first_voice = 0  # samples; of the turn
+        self._last_voice = 0
         self.speaking = False
 
     def hear(self, samples: np.ndarray) -> list[Started | Stopped]:
@@ -125,8 +128,10 @@ class TurnDetector:
             self._last_voice = self._heard
         if not self.speaking and self._voiced >= ONSET_FRAMES:
             self.speaking = True
-            return Started(self._heard - ONSET_FRAMES * FRAME)
+            self._first_voice = self._heard - ONSET_FRAMES * FRAME
+            return Started(self._first_voice)
         if self.speaking and self._heard - self._last_voice >= self.rules.silence and not voiced:
             self.end_turn()
-            return Stopped(self._heard, self._heard - self._last_voice)
+            silence = self._heard - self._last_voice
+            return Stopped(self._heard, silence, self._last_voice - self._first_voice)
         return None

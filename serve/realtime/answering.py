@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from json import dumps, loads
 from typing import Any
 
-from omni.engine import Begun, EngineEvent, EngineSession
+from omni.engine import Begun, EngineEvent, EngineSession, Recording
 from omni.session import AudioDelta, Done, SessionConfig, TextDelta
 from omni.vocoder import parse_schedule
 from serve.realtime.conversation import Asked, Conversation
@@ -19,7 +19,7 @@ from serve.realtime.live import LiveQuestion
 from serve.realtime.messages import ResponseParams
 from serve.realtime.metrics import FIRST_AUDIO, RESPONSES
 from serve.realtime.outbox import Outbox
-from serve.realtime.reply import Reason, Reply, ReplySettings
+from serve.realtime.reply import Heard, Reason, Reply, ReplySettings
 from serve.realtime.session_object import SessionObject
 from serve.realtime.timing import StageWatch
 from serve.realtime.wire import Refused
@@ -28,6 +28,17 @@ log = logging.getLogger(__name__)
 
 # What the engine calls on its own thread -> done on the connection's own, in order.
 Post = Callable[[Callable[[], None]], None]
+
+
+@dataclass(frozen=True)
+class _Given:
+    """An answer, what was asked for it, and how much of it had been heard when somebody spoke."""
+
+    reply: Reply
+    params: ResponseParams
+    asked: Asked
+    listener: Listener
+    heard_ms: float = 0.0
 
 
 class Answering:
@@ -50,7 +61,9 @@ class Answering:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._now = now
-        self._listener = Listener()  # of the active response
+        self._listener = Listener()  # of the latest response
+        self._latest: _Given | None = None
+        self._interrupted: _Given | None = None  # by the voice that was heard last
         outbox.sound_sent = self._sound_sent
         self._engine = engine
         self._live = live
@@ -76,10 +89,12 @@ class Answering:
         params: ResponseParams | None = None,
         *,
         silence_ms: int | None = None,
+        rest_of: _Given | None = None,
     ) -> None:
         """Answer now. Raises Refused where another response is active, or its input is bad.
 
-        silence_ms: by which the end of the question was known.
+        silence_ms: by which the end of the question was known. rest_of: an answer of which that is
+        said which was not heard.
         """
         params = params or ResponseParams()
         if self.active is not None:
@@ -88,11 +103,15 @@ class Answering:
                 f"Conversation already has an active response in progress: {self.active.id}. "
                 "Wait until it is done, or cancel it",
             )
-        asked = (
-            self._conversation.asked() if params.input is None else self._read_input(params.input)
-        )
-        reply = self.active = self._reply(session, params)
+        if rest_of is not None:
+            asked, heard = rest_of.asked, rest_of.reply.heard
+        elif params.input is None:
+            asked, heard = self._conversation.asked(), Heard()
+        else:
+            asked, heard = self._read_input(params.input), Heard()
+        reply = self.active = self._reply(session, params, heard)
         self._listener = Listener()
+        self._latest, self._interrupted = _Given(reply, params, asked, self._listener), None
         self._cut_ms, self._after = None, self._conversation.last_id
         reply.create()
         question = asked.question
@@ -132,9 +151,37 @@ class Answering:
         self.stop("client_cancelled")
 
     def mute(self) -> None:
-        """From here on nothing of the active response is heard; `stop` is to follow."""
+        """Somebody speaks: from here on nothing of the latest response is heard; `stop` is to
+        follow."""
+        self._interrupted = None
+        if (latest := self._latest) is not None:
+            now = self._now()
+            if latest.reply is self.active or latest.listener.left_s(now) > 0:
+                self._interrupted = replace(latest, heard_ms=latest.listener.heard_ms(now))
         if self.active is not None:
             self._outbox.drop_deltas(self.active.id)
+
+    def go_on(self, session: SessionObject) -> bool:
+        """It was no question: say what was not heard of the answer that it interrupted.
+
+        The model says it all again, since it would say the same, and what was heard is left out.
+        Whether there is such an answer.
+        """
+        given, self._interrupted = self._interrupted, None
+        if given is None or self.active is not None or not given.reply.settings.remembered:
+            return False
+        question = given.asked.question
+        if isinstance(question, Recording) and question.samples is None:
+            return False
+        if not given.reply.begun:  # nothing of it has come
+            self.create(session, given.params)
+        elif self._conversation.holds(given.reply.item.id):
+            if given.reply.said.words_end_ms is None:  # else the client has told what it heard
+                given.reply.cut(given.heard_ms)
+            self.create(session, given.params, rest_of=given)
+        else:  # the client has deleted it
+            return False
+        return True
 
     def stop(self, reason: Reason) -> None:
         """End the active response, if there is one: at once, whatever the engine is at."""
@@ -158,7 +205,7 @@ class Answering:
         self.active = self._wanted = None
         self._engine.close()
 
-    def _reply(self, session: SessionObject, params: ResponseParams) -> Reply:
+    def _reply(self, session: SessionObject, params: ResponseParams, heard: Heard) -> Reply:
         output = session.audio.output
         if params.audio is not None and params.audio.output is not None:
             given = params.audio.output
@@ -171,6 +218,7 @@ class Answering:
             max_output_tokens=params.max_output_tokens or session.max_output_tokens,
             metadata=params.metadata,
             remembered=params.conversation == "auto",
+            heard=heard,
         )
         reply_id: list[str] = []
 
@@ -260,8 +308,7 @@ class Answering:
         RESPONSES.labels(status=status).inc()
         reply.end(status, **details)
         if self._cut_ms is not None:
-            reply.said.cut(self._cut_ms)
-            reply.refresh()
+            reply.cut(self._cut_ms)
         if self._wanted is not None:
             (session, silence_ms), self._wanted = self._wanted, None
             self.create(session, silence_ms=silence_ms)

@@ -16,10 +16,14 @@ NOT_FOUND = "item_not_found"
 @dataclass
 class Said:
     """What the model said, as it came: each token with the text that it added, and for each chunk
-    of sound where it ends (ms) and how many tokens had been said by then."""
+    of sound where it ends (ms) and how many tokens had been said by then.
+
+    words_end_ms: once it was cut, where the last word that was kept ends, as far as chunks tell.
+    """
 
     tokens: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
     chunks: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
+    words_end_ms: float | None = None
 
     @property
     def audio_ms(self) -> float:
@@ -36,9 +40,18 @@ class Said:
         """Its tokens."""
         return tuple(token for token, _ in self.tokens)
 
+    def _begins_ms(self, token: int) -> float:
+        start_ms, start = 0.0, 0
+        for end_ms, end in self.chunks:
+            if token < end:
+                return start_ms + (end_ms - start_ms) * (token - start) / (end - start)
+            start_ms, start = end_ms, end
+        return start_ms
+
     def cut(self, audio_end_ms: float) -> None:
         """Keep what was heard by then, in whole words."""
         if audio_end_ms >= self.audio_ms:
+            self.words_end_ms = self.audio_ms
             return
         start_ms, start = 0.0, 0
         heard = 0
@@ -50,6 +63,7 @@ class Said:
             start_ms, start = end_ms, end
         while 0 < heard < len(self.tokens) and not self.tokens[heard][1][:1].isspace():
             heard -= 1
+        self.words_end_ms = self._begins_ms(heard)
         self.tokens = self.tokens[:heard]
         self.chunks = [(min(ms, audio_end_ms), min(n, heard)) for ms, n in self.chunks]
 
@@ -57,11 +71,12 @@ class Said:
 @dataclass
 class Entry:
     """An item. recordings: the sound of each of its parts, None for text; said: of an answer that
-    the model gave itself."""
+    the model gave itself. passing: a sound that was no question: the model is not told of it."""
 
     item: Item
     recordings: list[Recording | None] = field(default_factory=list[Recording | None])
     said: Said | None = None
+    passing: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,6 +158,8 @@ def asked_of(entries: list[Entry]) -> Asked:
     waiting: list[Recording | str] = []
     system: list[str] = []
     for entry in entries:
+        if entry.passing:
+            continue
         item = entry.item
         if isinstance(item, FunctionOutputItem):
             _wait(waiting, item.output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +14,15 @@ from serve.realtime.formats import WireDecoder, read_base64
 from serve.realtime.live import LiveQuestion
 from serve.realtime.session_object import AudioInput
 from serve.realtime.wire import Refused, new_id
+
+
+@dataclass(frozen=True)
+class TurnEnd:
+    """By what silence the end of a turn was known, and how long its voice had been, in ms."""
+
+    silence_ms: int
+    voice_ms: int
+
 
 SHORTEST = SAMPLE_RATE // 10  # of a turn that a client ends; in samples, 100 ms
 
@@ -25,8 +35,8 @@ def to_ms(samples: int) -> int:
 class Hearing:
     """Raises nothing but Refused, and is as before then.
 
-    speech_started: item id, ms; speech_stopped: the same; turn: item id, what was said, and the
-    silence (ms) by which its end was known, None where the client or the limit ended it.
+    speech_started: item id, ms; speech_stopped: the same; turn: item id, what was said, and how it
+    ended, None where the client or the limit ended it.
     make_voice: called once, when turns are first detected. longest: samples of one turn.
     """
 
@@ -39,7 +49,7 @@ class Hearing:
         longest: int,
         speech_started: Callable[[str, int], None],
         speech_stopped: Callable[[str, int], None],
-        turn: Callable[[str, Recording, int | None], None],
+        turn: Callable[[str, Recording, TurnEnd | None], None],
     ) -> None:
         self._live = live
         self._make_voice = make_voice
@@ -130,18 +140,18 @@ class Hearing:
                 self._live.push(self._before[start - self._position :])
                 self._before = np.empty(0, np.float32)
             else:
-                self._stop(at, to_ms(change.silence))
+                self._stop(at, TurnEnd(to_ms(change.silence), to_ms(change.voice)))
         if detector.speaking and self._live.samples >= self._longest:
             detector.end_turn()
             self._stop(self._position)
 
-    def _stop(self, at: int, silence_ms: int | None = None) -> None:
+    def _stop(self, at: int, end: TurnEnd | None = None) -> None:
         self._speech_stopped(self._item_id, to_ms(at))
-        self._end(silence_ms)
+        self._end(end)
 
-    def _end(self, silence_ms: int | None = None) -> None:
+    def _end(self, end: TurnEnd | None = None) -> None:
         item_id, self._item_id = self._item_id, new_id("item")
-        self._turn(item_id, self._live.end(), silence_ms)
+        self._turn(item_id, self._live.end(), end)
 
     def _rest(self) -> np.ndarray:
         """What the resampler has held back."""

@@ -21,3 +21,11 @@ class Listener:
         self.sent_s += seconds
         self._ends = max(self._ends, now) + seconds
         return self._ends - now
+
+    def left_s(self, now: float) -> float:
+        """How much of it has still to be played."""
+        return max(0.0, self._ends - now)
+
+    def heard_ms(self, now: float) -> float:
+        """How much of it has been played."""
+        return 1e3 * (self.sent_s - self.left_s(now))

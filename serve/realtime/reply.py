@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -41,9 +41,19 @@ Reason = Literal["turn_detected", "client_cancelled", "max_output_tokens"]
 Status = Literal["completed", "cancelled", "failed", "incomplete"]
 
 
+@dataclass(frozen=True)
+class Heard:
+    """The beginning of an answer: so many tokens, and samples at 16 kHz."""
+
+    tokens: int = 0
+    samples: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReplySettings:
-    """What one response is made by. remembered: whether it becomes part of the conversation."""
+    """What one response is made by. remembered: whether it becomes part of the conversation.
+    heard: what the model will say again and the client has heard already, of an answer that goes
+    on: it is left out."""
 
     conversation_id: str
     modality: Literal["text", "audio"]
@@ -51,6 +61,7 @@ class ReplySettings:
     max_output_tokens: int | Literal["inf"]
     metadata: dict[str, str] | None
     remembered: bool
+    heard: Heard = Heard()
 
 
 class Reply:
@@ -65,6 +76,7 @@ class Reply:
         self.units = 0
         self._emit = emit
         self._begun: Begun | None = None
+        self._again = settings.heard  # what is left of it
         self._encoder = WireEncoder(settings.output.format.type)
         self._speaks = settings.modality == "audio"
         part = Part(type="output_audio" if self._speaks else "output_text")
@@ -92,6 +104,9 @@ class Reply:
 
     def text(self, event: TextDelta) -> None:
         """A token more."""
+        if self._again.tokens:
+            self._again = replace(self._again, tokens=self._again.tokens - 1)
+            return
         self.said.tokens.append((event.token_id, event.text))
         if event.text:
             kind = TranscriptDelta if self._speaks else TextDeltaEvent
@@ -100,10 +115,15 @@ class Reply:
     def audio(self, event: AudioDelta) -> None:
         """A chunk of sound more."""
         self.units += event.units
-        end_ms = self.said.audio_ms + 1e3 * len(event.waveform) / SAMPLE_RATE
+        waveform = event.waveform[self._again.samples :]
+        left = self._again.samples - (len(event.waveform) - len(waveform))
+        self._again = replace(self._again, samples=left)
+        if not len(waveform):
+            return
+        end_ms = self.said.audio_ms + 1e3 * len(waveform) / SAMPLE_RATE
         self.said.chunks.append((end_ms, len(self.said.tokens)))
-        for start in range(0, len(event.waveform), DELTA_SAMPLES):
-            self._sound(event.waveform[start : start + DELTA_SAMPLES])
+        for start in range(0, len(waveform), DELTA_SAMPLES):
+            self._sound(waveform[start : start + DELTA_SAMPLES])
 
     def end(
         self, status: Status, *, reason: Reason | None = None, error: dict[str, Any] | None = None
@@ -120,6 +140,18 @@ class Reply:
         if error is not None:
             details["error"] = error
         self._send(ResponseDone(response=self._response(status, output, details)))
+
+    def cut(self, heard_ms: float) -> None:
+        """It was heard so far and no further."""
+        self.said.cut(heard_ms)
+        self.refresh()
+
+    @property
+    def heard(self) -> Heard:
+        """What is left of it after it was cut: a word that was broken off is to be said again."""
+        before, ends_ms = self.settings.heard, self.said.words_end_ms or 0.0
+        samples = round(ends_ms * SAMPLE_RATE / 1e3)
+        return Heard(before.tokens + len(self.said.tokens), before.samples + samples)
 
     def refresh(self) -> None:
         """Bring the item's words to what was said, or heard."""

@@ -128,15 +128,22 @@ class NamedTool(Wire):
     name: str
 
 
+# The shortest words ("hey", "no") are a voice for 256 ms and more, as Silero hears them.
+FALSE_INTERRUPTION_MS = 250
+
+
 class Omni(Wire):
     """What this server offers beside the protocol, to sessions that ask for it.
 
     chunk_size: units of speech per chunk of sound, as `omni ask --chunk-units` takes them; null is
     the checkpoint's own. timings: whether `omni.timings` is sent after each answer.
+    false_interruption_ms: a voice that is shorter stops an answer, and when it is over, what was
+    not heard of the answer is said after all. 0: every voice is a turn.
     """
 
     chunk_size: Annotated[str, Field(max_length=100)] | None = None
     timings: bool = False
+    false_interruption_ms: int = Field(default=FALSE_INTERRUPTION_MS, ge=0, le=2_000)
 
     @field_validator("chunk_size", mode="before")
     @classmethod

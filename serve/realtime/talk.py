@@ -27,14 +27,14 @@ from serve.realtime.events import (
     SpeechStarted,
     SpeechStopped,
 )
-from serve.realtime.hearing import Hearing
+from serve.realtime.hearing import Hearing, TurnEnd
 from serve.realtime.items import MessageItem, Part
 from serve.realtime.limits import Limits
 from serve.realtime.live import LiveQuestion
 from serve.realtime.metrics import REFUSALS
 from serve.realtime.outbox import Outbox
 from serve.realtime.served import Model
-from serve.realtime.session_object import SessionObject, updated
+from serve.realtime.session_object import Omni, SessionObject, updated
 from serve.realtime.transcribing import Transcribing
 from serve.realtime.wire import Refused, new_id
 
@@ -172,7 +172,7 @@ class Talk:
     def _speech_stopped(self, item_id: str, at_ms: int) -> None:
         self._emit(SpeechStopped(item_id=item_id, audio_end_ms=at_ms))
 
-    def _turn(self, item_id: str, recording: Recording, silence_ms: int | None) -> None:
+    def _turn(self, item_id: str, recording: Recording, end: TurnEnd | None) -> None:
         item = MessageItem(id=item_id, role="user", content=[Part(type="input_audio")])
         entry = Entry(item, [recording])
         detection = self.session.audio.input.turn_detection
@@ -181,8 +181,14 @@ class Talk:
         self._editing.add(entry)
         if self.session.audio.input.transcription is not None and recording.samples is not None:
             self._transcribing.transcribe(item, recording.samples)
-        if detection is not None and detection.create_response:
-            self._answering.want(self.session, silence_ms)
+        if detection is None or not detection.create_response:
+            return
+        if end is not None and end.voice_ms < (self.session.omni or Omni()).false_interruption_ms:
+            entry.passing = True
+            if self._answering.go_on(self.session):
+                return
+            entry.passing = False  # there is nothing that it has interrupted
+        self._answering.want(self.session, end and end.silence_ms)
 
     def _emit(self, event: ServerEvent) -> None:
         self._outbox.put(event)

@@ -1,4 +1,4 @@
-"""Whenever somebody speaks up: nothing of the old answer follows."""
+"""Whenever somebody speaks up, nothing of the old answer follows."""
 
 from collections.abc import Iterator
 
