@@ -107,3 +107,42 @@ def test_a_reset_cancels_and_forgets_the_reply_that_runs() -> None:
     assert end_of(list(events)).reason == "cancelled"
     assert talk.history == []
     assert answer(talk, SECOND)[1].token_ids == alone(SECOND).token_ids
+
+
+def test_cancelling_stops_within_a_token_and_what_was_said_stays_said() -> None:
+    talk = session()
+    events: list[Event] = []
+    for event in talk.ask(question()):
+        events.append(event)
+        if sum(isinstance(one, TextDelta) for one in events) == 3:
+            talk.cancel()
+    done = events[-1]
+    assert isinstance(done, Done) and done.reason == "cancelled"
+    assert len(done.token_ids) == 3
+    assert talk.history[-1].text == done.text
+
+
+def test_a_cancel_before_the_first_event_counts() -> None:
+    talk = session()
+    events = talk.ask(question())
+    talk.cancel()
+    (done,) = events
+    assert isinstance(done, Done) and (done.reason, done.token_ids) == ("cancelled", [])
+
+
+def test_a_cancel_of_the_last_reply_does_not_touch_the_next() -> None:
+    talk = session()
+    answer(talk, "Tell me")
+    talk.cancel()
+    assert answer(talk, question())[1].reason == "length"
+
+
+def test_a_listener_who_goes_away_cancels_and_the_conversation_goes_on() -> None:
+    talk = session()
+    events = talk.ask(question())
+    for _ in range(3):
+        next(events)
+    events.close()  # type: ignore[attr-defined]
+    assert [message.role for message in talk.history] == ["user", "assistant"]
+    expected = fresh_second_turn(talk, "Tell me")
+    assert answer(talk, "Tell me")[1].token_ids == expected.token_ids

@@ -6,8 +6,18 @@ import pytest
 import torch
 
 from omni.session import SpeechSession
-from tests.talk import FIRST, SECOND, SHORT, Counted, answer, processor, session, step
-from tests.tiny import question
+from tests.talk import (
+    FIRST,
+    SECOND,
+    SHORT,
+    Counted,
+    answer,
+    fresh_second_turn,
+    processor,
+    session,
+    step,
+)
+from tests.tiny import question, tiny_model
 from train.bases.lm import ASSISTANT, END
 
 torch.set_num_threads(1)
@@ -88,3 +98,45 @@ def test_a_cancel_before_the_first_event_keeps_what_earlier_turns_computed(
     turn = talk.begin()
     step(turn)
     assert sum(counted.fed) == len(turn.prompt_ids) - cached
+
+
+@pytest.mark.parametrize("cancel_after", [None, 0, 2])
+def test_a_later_turn_is_what_it_would_be_without_the_cache(cancel_after: int | None) -> None:
+    talk = session()
+    for turn, asked in enumerate([question(0.7), "How warm is it?", question(1.1, seed=2)]):
+        expected = fresh_second_turn(talk, asked)
+        _, done = answer(talk, asked)
+        assert (done.token_ids, done.units) == (expected.token_ids, expected.units)
+        if turn == 0 and cancel_after is not None:
+            stopping = talk.ask("Well")
+            if cancel_after == 0:
+                talk.cancel()
+            for place, _ in enumerate(stopping, 1):
+                if place == cancel_after:
+                    talk.cancel()
+    assert len(talk.history) == (6 if cancel_after is None else 8)
+
+
+def test_each_position_is_fed_once_within_a_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = tiny_model()  # of which nothing is known yet
+    counted = Counted(monkeypatch, fresh)
+    answer(SpeechSession(fresh, processor(), SHORT), question())
+    prompt = processor()(audio=question())["input_ids"].shape[1]
+    assert counted.fed == [prompt] + [1] * 9
+
+
+def test_a_second_turn_feeds_only_what_the_cache_does_not_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Answers whose text is spelled by the same tokens again, as those of a trained model are.
+    words = processor().tokenizer.encode("It is quite warm today", add_special_tokens=False)
+    script = iter([*words, processor().tokenizer.eos_token_id] * 2)
+    monkeypatch.setattr("omni.session.reply.choose", lambda *_: next(script))
+    talk = session()
+    first = processor()(audio=question())["input_ids"].shape[1]
+    answer(talk, question())
+    counted = Counted(monkeypatch)
+    answer(talk, "Tell me")
+    whole = len(talk._prefill.memory.labels) - len(words)
+    # All but the first turn's prompt and the words that were fed: end token, question, header.
+    assert counted.fed == [whole - first - len(words)] + [1] * len(words)
