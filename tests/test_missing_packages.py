@@ -6,12 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import data_tools.cli
-import serve.cli
-import train.cli
 from data_tools.manifest import Manifest
 from omni.files.errors import UserError
 from omni.files.optional import need
+from tests.commands import APPS
 
 
 def test_what_is_installed_is_not_complained_of() -> None:
@@ -24,13 +22,6 @@ def test_what_is_missing_is_named_with_its_remedy() -> None:
     assert str(caught.value) == (
         "no_such_package: not installed, and hearing needs it; run: pip install 'omni-speech[eval]'"
     )
-
-
-COMMANDS = {
-    "omni-data": data_tools.cli.app,
-    "omni-train": train.cli.app,
-    "omni-serve": serve.cli.app,
-}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +38,7 @@ def test_a_command_says_it_before_it_reads_anything(
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.chdir(tmp_path)
     name, *arguments = command.split()
-    result = CliRunner().invoke(COMMANDS[name], arguments)
+    result = CliRunner().invoke(APPS[name], arguments)
     assert result.exit_code == 2, result.output
     assert f"{missing}: not installed" in result.stderr
     assert f"pip install 'omni-speech[{extra}]'" in result.stderr
