@@ -1,7 +1,8 @@
 """What clients that others have made say to a served nano, and how it reaches their microphones.
 
-For `make test-clients`, whose environment has the clients and none of the project's packages.
-Everybody speaks in real time, as a microphone does.
+For `make test-clients`, whose environment has the clients and none of the project's packages. It
+lies here and not in tests/: what others install may have a `tests` of its own. Everybody speaks in
+real time, as a microphone does.
 """
 
 import asyncio

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from omni.loading import NANO, load
+from omni.loading import load
 from tests.tiny import tiny_bases, tiny_model, tiny_processor
 
 
@@ -40,8 +40,3 @@ def carried(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("carried") / "checkpoint"
     tiny_model().save_pretrained(folder, processor=tiny_processor())
     return folder
-
-
-@pytest.fixture(params=["stage1", "stage2", "carried", "nano"])
-def source(request) -> Path:
-    return NANO if request.param == "nano" else request.getfixturevalue(request.param)

@@ -16,6 +16,11 @@ from tests.tiny import tiny_model
 torch.set_num_threads(1)
 
 
+@pytest.fixture(params=["stage1", "stage2", "carried", "nano"])
+def source(request) -> Path:
+    return NANO if request.param == "nano" else request.getfixturevalue(request.param)
+
+
 def test_a_checkpoint_read_and_saved_is_the_same_checkpoint(source: Path, tmp_path: Path) -> None:
     read(source).save_pretrained(tmp_path / "a")
     again, processor = load(tmp_path / "a")
