@@ -100,7 +100,7 @@ test-deepspeed: $(DEEPSPEED)/.installed
 
 # The clients alone are there: some want other versions of what the server runs with.
 test-clients: $(VENV)/.test $(CLIENTS)/.installed
-	OMNI_SERVE="$(abspath $(BIN))/omni-serve" $(CLIENTS)/bin/python -m pytest $(TEST_ARGS) .ci/test_clients.py
+	OMNI_SERVE="$(abspath $(BIN))/omni-serve" $(CLIENTS)/bin/python -m pytest $(TEST_ARGS) .ci/clients
 
 test-oldest: $(OLDEST)/.installed | speech-packages browser-packages
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python $(ENDS_PYTEST)

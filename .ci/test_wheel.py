@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from tests.test_extras import ROOMS_OF_EXTRAS
+from tests.extras import ROOMS_OF_EXTRAS
 
 pytestmark = pytest.mark.timeout(1200)  # the first test waits for the installation
 

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ window.speak = (samples, rate) => {
 LOUD, QUIET = 0.02, 1e-4
 WAIT_MS = 30_000
 expect.set_options(timeout=WAIT_MS)
+WRITTEN = "What is the opposite of heavy?"
 
 
 def microphone_file(path: Path, recording: Path, *, before_s: float, after_s: float) -> Path:
@@ -153,3 +154,7 @@ class Visit:
         """How much of an answer was played."""
         element = self.page.locator(".turn").nth(turn)
         return float(element.get_attribute("data-played-ms") or 0)
+
+
+# How the tests call for a visit, with options of the browser.
+Look = Callable[..., Visit]

@@ -24,6 +24,7 @@ QUESTIONS = {
 }
 HUBERT = DATA / "hubert"
 VOCODER = DATA / "vocoder"
+KMEANS = HUBERT / "base_L3_km100.bin"
 
 
 @cache

@@ -1,17 +1,24 @@
 """Sessions over one tiny model, and how they answer: shared by the tests of conversations."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
+import torch
 
+from omni.language_model import run_language_model
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
 from omni.session import SessionConfig, SpeechSession
 from omni.session.events import Done, Event
+from omni.session.turn import Turn
+from omni.vocoder.chunking import parse_schedule
 from tests.tiny import question, tiny_config, tiny_model, tiny_processor
 
 SHORT = SessionConfig(max_new_tokens=10)
+CHOPPED = replace(SHORT, schedule=parse_schedule("1"), right_context_frames=0)
+FIRST, SECOND = "What is two and two?", "How warm is it?"
 
 
 def model(vocoder: str = "nsf", block_frames: int | None = None) -> OmniForConditionalGeneration:
@@ -84,3 +91,31 @@ BAD = {
     "control token": ("say <speech>", "holds <speech>"),
     "too much text": ("word " * 600, "the language model has 512; ask"),
 }
+
+
+@cache
+def alone(asked: str) -> Done:
+    """What a session that is asked nothing else answers."""
+    return answer(session(), asked)[1]
+
+
+def texts(talk: SpeechSession) -> list[str]:
+    return [message.text for message in talk.history]
+
+
+def end_of(events: list[Event]) -> Done:
+    done = events[-1]
+    assert isinstance(done, Done)
+    return done
+
+
+def step(turn: Turn) -> list[Event]:
+    """One forward, as an engine makes it; no events when the reply has ended."""
+    inputs = turn.reply.next_step_inputs()
+    if inputs is None:
+        return []
+    with torch.inference_mode():
+        output = run_language_model(
+            model().language_model, inputs.embeddings, cache=inputs.cache, use_cache=True
+        )
+        return list(turn.reply.accept(output))

@@ -1,6 +1,5 @@
-"""Foreign data sets become records, joined by id, and what is wrong with a row is named."""
+"""Foreign data sets become records, each format known by its fields, wherever the set lies."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,28 +7,9 @@ import pytest
 
 from data_tools.manifest import RecordTurn
 from data_tools.manifest.record import Record, read_manifest, write_manifest
-from data_tools.sources.reading import ImportConfig, import_records
-from data_tools.sources.rows import file_rows
+from tests.foreign_rows import ANSWER, QUESTION, SHARED, read, texts, write
 
-QUESTION, ANSWER = "How are you?", "Fine."
 CHAT = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
-SHARED = [{"from": "human", "value": QUESTION}, {"from": "gpt", "value": ANSWER}]
-
-
-def write(path: Path, *rows: Any) -> str:
-    """A JSON list or JSON lines, by the suffix."""
-    lines = [json.dumps(row) for row in rows]
-    text = "[\n" + ",\n".join(lines) + "\n]" if path.suffix == ".json" else "\n".join(lines)
-    path.write_text(text + "\n")
-    return str(path)
-
-
-def read(source: str, **options: Any) -> list[Record]:
-    return import_records(source, ImportConfig(**options)).records
-
-
-def texts(record: Record) -> list[str]:
-    return [turn.text for turn in record.turns]
 
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
@@ -106,122 +86,6 @@ def test_a_dialogue_is_cut_to_its_first_questions_with_their_answers(tmp_path: P
     source = write(tmp_path / "u.jsonl", {"id": "u", "data": ["a", "b", "c", "d", "e", "f"]})
     assert texts(read(source, max_turns=2)[0]) == ["a", "b", "c", "d"]
     assert len(read(source, max_turns=9)[0].turns) == 6
-
-
-def test_a_share_of_the_questions_is_held_out_and_equal_questions_stay_together(
-    tmp_path: Path,
-) -> None:
-    rows = [
-        {"id": f"{voice}-{number}", "question": f"What is {number}?", "answer": f"{number}."}
-        for voice in ("a", "b")
-        for number in range(200)
-    ]
-    records = read(write(tmp_path / "s.jsonl", *rows), validation=0.25, split="own")
-    split = {record.id: record.split for record in records}
-    assert {split[f"a-{n}"] == split[f"b-{n}"] for n in range(200)} == {True}
-    assert set(split.values()) == {"own", "validation"}
-    assert 70 <= list(split.values()).count("validation") <= 130
-
-
-def test_questions_without_words_are_held_out_by_their_ids(tmp_path: Path) -> None:
-    asked = {"from": "human", "value": "<speech>"}
-    rows = [
-        {"id": str(n), "speech": "q.wav", "conversations": [asked, SHARED[1]]} for n in range(60)
-    ]
-    records = read(write(tmp_path / "q.jsonl", *rows), validation=0.5)
-    assert {record.split for record in records} == {"train", "validation"}
-
-
-def test_a_split_that_came_along_is_kept(tmp_path: Path) -> None:
-    turns = [{"role": "user", "text": QUESTION}, {"role": "assistant", "text": ANSWER}]
-    rows = [{"id": str(n), "turns": turns, "split": "test"} for n in range(9)]
-    records = read(write(tmp_path / "r.jsonl", *rows), validation=0.9)
-    assert {record.split for record in records} == {"test"}
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.0])
-def test_a_share_that_leaves_nothing_to_train_on_is_refused(share: float) -> None:
-    with pytest.raises(ValueError, match=f"validation={share}: a share, at least 0 and below 1"):
-        ImportConfig(validation=share)
-
-
-BAD_ROWS = [
-    ({"id": "b", "conversations": SHARED[::-1]}, ["turn 1", "start with 'user'"]),
-    ({"id": "b", "conversations": [{"from": "tool", "value": "x"}]}, ["'tool'", "must be one of"]),
-    ({"id": "b", "conversations": "x"}, ["conversations", "list of objects"]),
-    ({"id": "b", "conversations": [{"from": "human", "value": 3}]}, ["value 3", "text"]),
-    ({"id": "b", "conversations": [{"from": "human", "value": " "}]}, ["turn 1", "empty"]),
-    ({"id": "b", "instruction": "x"}, ["sharegpt row without conversations"]),
-    ("x", ["row 'x'", "object"]),
-]
-
-
-@pytest.mark.parametrize(("bad", "words"), BAD_ROWS)
-@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
-def test_a_bad_row_is_named_by_its_line_and_may_be_left_out(
-    tmp_path: Path, bad: Any, words: list[str], suffix: str
-) -> None:
-    good = {"id": "a", "conversations": SHARED}
-    source = write(tmp_path / f"s{suffix}", good, bad, good | {"id": "c"})
-    line = 3 if suffix == ".json" else 2
-    with pytest.raises(ValueError) as raised:
-        read(source)
-    assert all(word in str(raised.value) for word in [f"s{suffix}:{line}", *words]), raised.value
-    found = import_records(source, ImportConfig(skip_bad=True))
-    assert [record.id for record in found.records] == ["a", "c"]
-    assert len(found.bad) == 1 and f"s{suffix}:{line}" in found.bad[0]
-
-
-def test_equal_rows_count_once_and_one_id_for_two_is_refused(tmp_path: Path) -> None:
-    row = {"id": "a", "data": ["x", "y"]}
-    found = import_records(write(tmp_path / "u.jsonl", row, row))
-    assert (len(found.records), found.repeated) == (1, 1)
-    with pytest.raises(ValueError, match=r"u\.jsonl:2: id 'a' is already that of .*u\.jsonl:1"):
-        read(write(tmp_path / "u.jsonl", row, row | {"data": ["x", "z"]}))
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ('[\n{"a": 1},\n{"a": }\n]', ["x.json:3", "not JSON", "line 3"]),
-        ('[\n{"a": 1}\n{"a": 2}]', ["x.json:3", "',' or ']'"]),
-        ('[{"a": 1},', ["x.json:1", "not JSON"]),
-        ('{"a": 1}\n{"a": ', ["x.json:2", "not JSON"]),
-    ],
-)
-def test_torn_json_is_named_by_its_line(tmp_path: Path, text: str, words: list[str]) -> None:
-    (tmp_path / "x.json").write_text(text)
-    with pytest.raises(ValueError) as raised:
-        list(file_rows(tmp_path / "x.json"))
-    assert all(word in str(raised.value) for word in words), raised.value
-
-
-@pytest.mark.parametrize("text", ["[]", "[ ]\n", "", '\ufeff[{"a": 1} , {"a": 2}\n]', '[{"a":1}]'])
-def test_json_lists_are_read_as_json_reads_them(tmp_path: Path, text: str) -> None:
-    (tmp_path / "x.json").write_text(text)
-    rows = [row for _, row in file_rows(tmp_path / "x.json")]
-    assert rows == (json.loads(text.removeprefix("\ufeff")) if text else [])
-
-
-@pytest.mark.parametrize(
-    ("source", "options", "words"),
-    [
-        ("x.csv", {}, ["x.csv", ".parquet"]),
-        ("missing.csv", {}, ["missing.csv", "no such file or folder"]),
-        ("u.jsonl", {"format": "csv"}, ["'csv'", "alpaca"]),
-        ("u.jsonl", {"limit": 0}, ["limit=0"]),
-        ("odd.jsonl", {}, ["odd.jsonl:1", "['colour']", "fit no format"]),
-    ],
-)
-def test_what_can_not_be_read_is_refused_with_what_can(
-    tmp_path: Path, source: str, options: dict[str, Any], words: list[str]
-) -> None:
-    write(tmp_path / "u.jsonl", {"id": "a", "data": ["x", "y"]})
-    write(tmp_path / "odd.jsonl", {"colour": "red"})
-    (tmp_path / "x.csv").touch()
-    with pytest.raises(ValueError) as raised:
-        read(str(tmp_path / source), **options)
-    assert all(word in str(raised.value) for word in words), raised.value
 
 
 def test_a_folder_of_recordings_is_a_source_too(tmp_path: Path) -> None:

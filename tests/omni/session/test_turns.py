@@ -1,52 +1,28 @@
-"""Turns never mix: whose answer is whose, who wins, and what a cancel or a failure leaves."""
+"""Turns never mix: whose answer is whose, who wins, and what a failure leaves."""
 
 from dataclasses import FrozenInstanceError, replace
-from functools import cache
-from itertools import count
 
 import pytest
 import torch
 
-from omni.language_model import run_language_model
-from omni.session import SpeechSession
-from omni.session.events import AudioDelta, Done, Event, TextDelta
+from omni.session.events import Done, Event, TextDelta
 from omni.session.turn import Turn
-from omni.vocoder.chunking import parse_schedule
-from tests.talk import BAD, SHORT, Counted, answer, fresh_second_turn, model, processor, session
+from tests.talk import (
+    BAD,
+    CHOPPED,
+    FIRST,
+    SECOND,
+    alone,
+    answer,
+    end_of,
+    fresh_second_turn,
+    session,
+    step,
+    texts,
+)
 from tests.tiny import question
-from train.bases.lm import ASSISTANT, END
 
 torch.set_num_threads(1)
-CHOPPED = replace(SHORT, schedule=parse_schedule("1"), right_context_frames=0)
-FIRST, SECOND = "What is two and two?", "How warm is it?"
-
-
-@cache
-def alone(asked: str) -> Done:
-    """What a session that is asked nothing else answers."""
-    return answer(session(), asked)[1]
-
-
-def texts(talk: SpeechSession) -> list[str]:
-    return [message.text for message in talk.history]
-
-
-def end_of(events: list[Event]) -> Done:
-    done = events[-1]
-    assert isinstance(done, Done)
-    return done
-
-
-def step(turn: Turn) -> list[Event]:
-    """One forward, as an engine makes it; no events when the reply has ended."""
-    inputs = turn.reply.next_step_inputs()
-    if inputs is None:
-        return []
-    with torch.inference_mode():
-        output = run_language_model(
-            model().language_model, inputs.embeddings, cache=inputs.cache, use_cache=True
-        )
-        return list(turn.reply.accept(output))
 
 
 def hear_out(turn: Turn) -> Done:
@@ -187,94 +163,6 @@ def test_two_sessions_over_one_model_share_nothing() -> None:
     assert answer(talks[SECOND], FIRST)[1].reason == "length"
 
 
-# When a cancel counts
-
-
-@cache
-def uncut() -> tuple[Event, ...]:
-    return tuple(session(CHOPPED).ask(FIRST))
-
-
-def test_what_is_cut_below_has_chunks_before_and_after_its_last_token() -> None:
-    kinds = [type(event) for event in uncut()]
-    last_text = len(kinds) - 1 - kinds[::-1].index(TextDelta)
-    assert AudioDelta in kinds[:last_text] and kinds[last_text:].count(AudioDelta) > 1
-
-
-@pytest.mark.parametrize("heard", range(len(uncut())))
-def test_after_a_cancel_the_next_event_is_done_whichever_was_the_last(heard: int) -> None:
-    talk = session(CHOPPED)
-    events = talk.ask(FIRST)
-    before = [next(events) for _ in range(heard)]
-    talk.cancel()
-    (done,) = events
-    assert isinstance(done, Done) and done.reason == "cancelled"
-    tokens = [event.token_id for event in before if isinstance(event, TextDelta)]
-    chunks = [event for event in before if isinstance(event, AudioDelta)]
-    assert done.token_ids == tokens and len(done.chunks) == len(chunks)
-    assert texts(talk)[1] == done.text
-    expected = fresh_second_turn(talk, SECOND)
-    assert answer(talk, SECOND)[1].token_ids == expected.token_ids
-
-
-@pytest.mark.parametrize("place", [0, 2, 9])
-def test_a_cancel_during_a_forward_says_nothing_of_its_token(
-    place: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    talk, calls = session(), count()
-    forward = model().language_model.forward
-
-    def cancelling(*args, **kwargs):
-        if next(calls) == place:
-            talk.cancel()  # as another thread would
-        return forward(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(model().language_model, "forward", cancelling)
-        _, done = answer(talk, FIRST)
-    assert (done.reason, done.token_ids) == ("cancelled", alone(FIRST).token_ids[:place])
-    # The forward's position is in the cache, and the next turn knows it.
-    expected = fresh_second_turn(talk, SECOND)
-    assert answer(talk, SECOND)[1].token_ids == expected.token_ids
-
-
-def test_a_cancel_while_the_question_is_encoded_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    talk = session()
-    encode = model().encode_speech
-
-    def cancelling(**batch):
-        talk.cancel()
-        return encode(**batch)
-
-    monkeypatch.setattr(model(), "encode_speech", cancelling)
-    (done,) = talk.ask(question())
-    assert isinstance(done, Done) and (done.reason, done.token_ids) == ("cancelled", [])
-
-
-def test_a_cancel_before_anything_runs_does_nothing() -> None:
-    talk = session()
-    talk.cancel()
-    talk.push_text(FIRST)
-    talk.cancel()
-    assert end_of(list(talk.run())).reason == "length"
-
-
-def test_an_iterator_that_is_closed_before_its_first_event_was_a_question() -> None:
-    talk = session()
-    talk.ask(FIRST).close()
-    assert texts(talk) == [FIRST, ""]
-
-
-def test_a_reset_cancels_and_forgets_the_reply_that_runs() -> None:
-    talk = session()
-    events = talk.ask(FIRST)
-    next(events)
-    talk.reset()
-    assert end_of(list(events)).reason == "cancelled"
-    assert talk.history == []
-    assert answer(talk, SECOND)[1].token_ids == alone(SECOND).token_ids
-
-
 # What a failure leaves
 
 
@@ -370,83 +258,3 @@ def test_a_turn_cannot_be_changed() -> None:
     assert (turn.question.text, turn.speech) == (FIRST, None)
     with pytest.raises(FrozenInstanceError):
         turn.question = replace(turn.question, text=SECOND)  # type: ignore[misc]
-
-
-# What was said, said again
-
-
-def spelled(text: str) -> list[int]:
-    """A text in the tokens of its characters, as no tokenizer would spell it."""
-    encode = processor().tokenizer.encode
-    return [token for letter in text for token in encode(letter, add_special_tokens=False)]
-
-
-def say(monkeypatch: pytest.MonkeyPatch, tokens: list[int]) -> None:
-    script = iter(tokens)
-    monkeypatch.setattr("omni.session.reply.choose", lambda *_: next(script))
-
-
-def fed(talk: SpeechSession, asked: str) -> list[int]:
-    talk.push_text(asked)
-    return list(talk.begin().prompt_ids)
-
-
-@pytest.mark.parametrize("token", [END, ASSISTANT, "<speech>"])
-def test_an_answer_may_spell_a_control_token_and_stays_words(
-    token: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    talk, plain = session(replace(SHORT, max_new_tokens=60)), session()
-    tokenizer = processor().tokenizer
-    said = spelled(f"so {token} it")
-    with monkeypatch.context() as patch:
-        say(patch, [*said, tokenizer.eos_token_id])
-        _, done = answer(talk, FIRST)
-    assert done.text == talk.history[1].text == f"so {token} it"
-    answer(plain, FIRST)
-    prompt = fed(talk, SECOND)
-    control = tokenizer.convert_tokens_to_ids(token)
-    assert prompt.count(control) == fed(plain, SECOND).count(control)
-    assert any(prompt[at : at + len(said)] == said for at in range(len(prompt)))
-
-
-def test_a_control_token_that_was_said_is_not_said_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    talk = session()
-    tokenizer = processor().tokenizer
-    header = int(tokenizer.convert_tokens_to_ids(ASSISTANT))
-    words = spelled("so it")
-    say(monkeypatch, [words[0], header, *words[1:], tokenizer.eos_token_id])
-    answer(talk, FIRST)
-    assert talk.history[1].ids == tuple(words)
-    assert fed(talk, SECOND).count(header) == 2  # of the two answers
-
-
-def test_an_answer_that_is_spelled_unusually_is_not_computed_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    talk = session()
-    words = spelled("it is")
-    end = processor().tokenizer.eos_token_id
-    say(monkeypatch, [*words, end, end])  # the second is of the second turn
-    answer(talk, FIRST)
-    cached = len(talk._prefill.memory.labels)
-    counted = Counted(monkeypatch)
-    talk.push_text(SECOND)
-    turn = talk.begin()
-    step(turn)
-    assert counted.fed == [len(turn.prompt_ids) - cached]
-
-
-def test_a_cancel_before_the_first_event_keeps_what_earlier_turns_computed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    talk = session()
-    with monkeypatch.context() as patch:
-        say(patch, [*spelled("it is"), processor().tokenizer.eos_token_id])
-        answer(talk, FIRST)
-    cached = len(talk._prefill.memory.labels)
-    talk.ask(FIRST).close()
-    counted = Counted(monkeypatch)
-    talk.push_audio(question())
-    turn = talk.begin()
-    step(turn)
-    assert sum(counted.fed) == len(turn.prompt_ids) - cached

@@ -1,77 +1,22 @@
-"""The page in a real browser, talking to the nano: by voice, by key, on a phone, in trouble."""
+"""The page in a real browser, talking to the nano: by voice, by key, on a phone."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import closing
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from playwright.sync_api import Browser, Playwright, expect, sync_playwright
+from playwright.sync_api import expect
 
-from omni.engine import Engine, EngineFull
-from omni.loading import NANO, load
-from serve.realtime import Model
-from serve.web.app import create_app
-from serve.web.running import model_of
-from serve.web.settings import ServeSettings
-from tests.browser import MOUTH, Visit, chromium, microphone_file, needs_chromium
-from tests.realtime import served
+from omni.loading import NANO
+from tests.browser import MOUTH, WRITTEN, Look, needs_chromium
 
 pytestmark = needs_chromium
 torch.set_num_threads(1)
-QUESTION = NANO.parent / "questions" / "1-capital-of-france.wav"
 JOKE = NANO.parent / "questions" / "6-joke-about-trees.wav"
 ANSWER = "The capital of France is Paris."
-WRITTEN = "What is the opposite of heavy?"
-KEY = "correct horse/battery="  # as no subprotocol may be spelt
 FOCUSED = "document.activeElement.id || document.activeElement.dataset.action"
 STAGES = ["VAD", "Queue", "Encode", "Prefill", "First unit", "Vocoder", "Network", "Playout"]
-
-
-@pytest.fixture(scope="module")
-def served_model() -> Iterator[tuple[Engine, Model]]:
-    model, processor = load()
-    with Engine(model, processor, max_sessions=3) as engine:
-        yield engine, model_of(ServeSettings(), model, processor)
-
-
-@pytest.fixture(scope="module")
-def port(served_model: tuple[Engine, Model]) -> Iterator[int]:
-    with served(create_app(ServeSettings(), *served_model)) as port:
-        yield port
-
-
-@pytest.fixture(scope="module")
-def playwright() -> Iterator[Playwright]:
-    with sync_playwright() as playwright:
-        yield playwright
-
-
-@pytest.fixture(scope="module")
-def browser(playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    heard = tmp_path_factory.mktemp("heard") / "question.wav"
-    with chromium(playwright, microphone_file(heard, QUESTION, before_s=0.8, after_s=3)) as browser:
-        yield browser
-
-
-Look = Callable[..., Visit]
-
-
-@pytest.fixture
-def look(browser: Browser, port: int) -> Iterator[Look]:
-    """Visits that went without an error and without a request to elsewhere."""
-    visits: list[Visit] = []
-
-    def look(**context: object) -> Visit:
-        visits.append(Visit(browser, f"http://127.0.0.1:{port}/", **context))
-        return visits[-1]
-
-    yield look
-    for visit in visits:
-        assert visit.errors == []
-        assert all(url.startswith((visit.address, "blob:")) for url in visit.requests)
 
 
 def test_a_spoken_question_is_answered_in_words_and_in_sound(look: Look) -> None:
@@ -143,11 +88,7 @@ def test_the_keyboard_alone_suffices(look: Look) -> None:
         order = []
         for _ in range(20):
             keyboard.press("Tab")
-            order.append(
-                visit.page.evaluate(
-                    "document.activeElement.id || document.activeElement.dataset.action"
-                )
-            )
+            order.append(visit.page.evaluate(FOCUSED))
             if order[-1] == "replay":
                 keyboard.press("Enter")
                 visit.sounds()
@@ -225,161 +166,3 @@ def test_the_chunk_size_goes_with_the_session(look: Look) -> None:
         visit.phase("answering")
         (update, *_) = [json.loads(text) for text in visit.sent if "session.update" in text]
         assert update["session"]["omni"] == {"chunk_size": "all", "timings": True}
-
-
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [("NotAllowedError", "Allow it"), ("NotFoundError", "No microphone was found")],
-)
-def test_without_a_microphone_one_is_told_why_and_can_write(
-    look: Look, error: str, told: str
-) -> None:
-    visit = look()
-    visit.page.add_init_script(
-        "navigator.mediaDevices.getUserMedia = () => "
-        f"Promise.reject(new DOMException('refused', '{error}'));"
-    )
-    with visit:
-        visit.page.click("#talk")
-        expect(visit.page.locator("#problem")).to_contain_text(told)
-        visit.write(WRITTEN)
-        visit.phase("answering")
-
-
-def test_by_plain_http_from_elsewhere_one_can_still_write(
-    browser: Browser, served_model: tuple[Engine, Model]
-) -> None:
-    app = create_app(ServeSettings(allowed_hosts=("omni.test",)), *served_model)
-    with served(app) as port, Visit(browser, f"http://omni.test:{port}/") as visit:
-        expect(visit.page.locator("#problem")).to_contain_text("https")
-        assert visit.page.is_disabled("#talk")
-        visit.write(WRITTEN)
-        expect(visit.page.locator('[data-part="answer"]')).to_contain_text("light")
-        assert visit.errors == []
-
-
-def test_a_key_is_asked_for_and_a_wrong_one_is_told(
-    browser: Browser, served_model: tuple[Engine, Model]
-) -> None:
-    app = create_app(ServeSettings(api_keys=(KEY,)), *served_model)
-    with served(app) as port, Visit(browser, f"http://127.0.0.1:{port}/") as visit:
-        expect(visit.page.locator("#problem")).to_contain_text("wants an API key")
-        assert visit.errors == []
-        for key, told in (("wrong", "does not know this key"), (KEY, "")):
-            visit.page.fill("#key", key)
-            visit.page.press("#key", "Enter")
-            expect(visit.page.locator("#problem")).to_have_text(told and f"The server {told}.")
-        expect(visit.page.locator("#key-form")).to_be_hidden()
-        visit.write(WRITTEN)
-        visit.phase("answering")
-        assert not any(KEY in url for url in visit.requests)
-
-
-def test_a_full_server_is_told_and_waited_for(
-    browser: Browser, port: int, served_model: tuple[Engine, Model]
-) -> None:
-    engine, _ = served_model
-    taken = []
-    while True:
-        try:
-            taken.append(engine.open())
-        except EngineFull:
-            break
-    with Visit(browser, f"http://127.0.0.1:{port}/") as visit:
-        visit.write(WRITTEN)
-        expect(visit.page.locator("#problem")).to_contain_text("are taken")
-        for session in taken:
-            session.close()
-        expect(visit.page.locator("body")).to_have_attribute("data-connection", "open")
-        expect(visit.page.locator("#problem")).to_be_empty()
-        assert visit.page.input_value("#question") == WRITTEN  # nothing has to be typed again
-
-
-def test_what_was_said_stays_and_is_told_again_when_the_server_comes_back(
-    browser: Browser, served_model: tuple[Engine, Model]
-) -> None:
-    app = create_app(ServeSettings(), *served_model)
-    with served(app) as port:
-        visit = Visit(browser, f"http://127.0.0.1:{port}/")
-        visit.open()
-        visit.write(WRITTEN)
-        visit.phase("answering")
-        visit.phase("ready")
-    expect(visit.page.locator("#problem")).to_contain_text("out of reach")
-    (said,) = visit.answers()
-    before = len(visit.sent)
-    with served(create_app(ServeSettings(), *served_model), port=port), closing(visit):
-        expect(visit.page.locator("body")).to_have_attribute("data-connection", "open")
-        assert visit.answers() == [said]
-        told = [json.loads(text) for text in visit.sent[before:]]
-        items = [event["item"] for event in told if event["type"] == "conversation.item.create"]
-        assert [item["content"][0]["text"] for item in items] == [WRITTEN, said]
-
-
-# The parts of the page that count samples
-
-RESAMPLED = """
-async ([from, to, pieces]) => {
-  const { Resampler } = await import("/page/resampler.js");
-  const tone = (rate, count) =>
-    Float32Array.from({ length: count }, (_, n) => Math.sin((2 * Math.PI * 440 * n) / rate));
-  const resampler = new Resampler(from, to);
-  const whole = tone(from, from); // one second
-  const made = [];
-  for (let start = 0, place = 0; start < whole.length; place += 1) {
-    const end = start + pieces[place % pieces.length];
-    made.push(...resampler.push(whole.slice(start, end)));
-    start = end;
-  }
-  made.push(...resampler.flush());
-  const wanted = tone(to, to);
-  let worst = 0;
-  for (let n = 100; n < to - 100; n += 1) worst = Math.max(worst, Math.abs(made[n] - wanted[n]));
-  return [made.length, worst];
-}
-"""
-
-
-def test_a_tone_is_the_same_at_another_rate_however_it_is_cut(look: Look) -> None:
-    with look() as visit:
-        for rates in ((48_000, 24_000), (44_100, 24_000), (24_000, 48_000)):
-            for pieces in ([128], [1, 333, 17, 0]):
-                count, worst = visit.page.evaluate(RESAMPLED, [*rates, pieces])
-                assert count == pytest.approx(rates[1], abs=2) and worst < 2e-3, (rates, pieces)
-
-
-BUFFERED = """
-async () => {
-  const { JitterBuffer } = await import("/page/jitter-buffer.js");
-  const rate = 1000;
-  const buffer = new JitterBuffer(rate); // waits for 60 samples
-  const heard = [];
-  const read = (times) => {
-    for (let i = 0; i < times; i += 1) {
-      const block = new Float32Array(10);
-      const count = buffer.read(block);
-      heard.push(...block.slice(0, count));
-    }
-  };
-  buffer.push(new Float32Array(50).fill(1));
-  read(3);
-  const early = heard.length;
-  buffer.push(new Float32Array(50).fill(1));
-  read(12);
-  const { gaps, target } = buffer;
-  buffer.push(new Float32Array(200).fill(1));
-  buffer.end();
-  read(30);
-  return { early, gaps, target, heard, done: buffer.done };
-}
-"""
-
-
-def test_sound_that_comes_too_late_is_waited_for_and_none_is_lost(look: Look) -> None:
-    with look() as visit:
-        found = visit.page.evaluate(BUFFERED)
-        assert found["early"] == 0 and found["gaps"] == 1 and found["done"]
-        assert found["target"] == pytest.approx(0.06 * 1.6)
-        assert len(found["heard"]) == 300
-        assert found["heard"][99] == 0 and found["heard"][100] == 0  # faded out, faded in
-        assert found["heard"][50] == found["heard"][200] == 1

@@ -17,7 +17,7 @@ from omni.live_speech import LiveSpeech
 from omni.loading import load
 from omni.session import Done, SessionConfig, SpeechSession
 from omni.vocoder import NsfConfig
-from tests.data_tools.nano.test_nano_data import Tones
+from tests.nano_data import Tones
 from train.bases import SmallLlama
 from train.loop import LoopConfig
 from train.nano import measuring
