@@ -74,14 +74,14 @@ class Row:
             failed=sum(turn.failure is not None for turn in turns),
             refused=sum(session.end == "refused" for session in sessions),
             dropped=sum(session.end == "dropped" for session in sessions),
-            first_audio_ms=_percentiles(
+            first_audio_ms=percentiles(
                 [1e3 * turn.first_audio_s for turn in turns if turn.first_audio_s is not None]
             ),
             underruns=sum(turn.underruns for turn in turns),
             silent_ms=1e3 * sum(turn.silent_s for turn in turns),
             compared=len(pairs),
             unlike=sum(one != other for one, other in pairs),
-            late_ms=_percentiles([1e3 * turn.late_s for turn in turns]),
+            late_ms=percentiles([1e3 * turn.late_s for turn in turns]),
             reasons=reasons,
             before=before,
             after=after,
@@ -130,8 +130,8 @@ def _mib(watched: Watched) -> str:
     return "-" if watched.memory is None else f"{watched.memory / MIB:.0f}"
 
 
-def _percentiles(values: Sequence[float]) -> dict[str, float]:
-    """Empty if nothing was measured."""
+def percentiles(values: Sequence[float]) -> dict[str, float]:
+    """ "p50" and so on; empty if nothing was measured."""
     if not values:
         return {}
     return {f"p{percent}": float(np.percentile(values, percent)) for percent in PERCENTILES}
