@@ -9,6 +9,7 @@ from omni.files import UserError
 
 ANSWER_S = 60.0
 MEMORY = "process_resident_memory_bytes"
+CHUNKS, SOUND = "omni_chunks_total", "omni_sound_seconds_total"
 CPU = "process_cpu_seconds_total"
 
 

@@ -4,18 +4,17 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from omni.files import UserError, need
+from serve.bench.table import print_table
 
 if TYPE_CHECKING:
     from serve.bench.protocol.report import ProtocolReport
 
-FILE_WIDTH = 180
 INCOMPLETE = 1  # exit code; 2 is bad input
 SERVER = "serve.bench.protocol.serving"
 
@@ -89,18 +88,7 @@ def protocol_command(
 
 
 def _print(report: ProtocolReport) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    heading, *rows = report.cells()
-    table = Table(box=SIMPLE_HEAD, title="the protocol without a model", title_justify="left")
-    for name in heading:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(*row)
-    # A file or a pipe has no width of its own.
-    Console(width=None if sys.stdout.isatty() else FILE_WIDTH).print(table)
+    print_table("the protocol without a model", report.cells())
     for row in report.rows:
         for why in row.reasons:
             typer.echo(f"{row.sessions} sessions: {why}")
