@@ -29,7 +29,7 @@ from tests.tiny import question, tiny_config, tiny_vocoder
 torch.set_num_threads(1)
 FLOAT32 = 4
 TOKENS = 40
-TURNS = 240  # of an hour
+TURNS = 180  # of an hour
 
 
 def sizes(config: OmniConfig, vocoder: Vocoder | None = None) -> dict[str, StateSize]:
@@ -137,7 +137,7 @@ def held(talk: SpeechSession) -> int:
 def hour() -> Iterator[list[tuple[int, int, int]]]:
     """After each turn of an hour with the nano: bytes held, messages, memory of the process.
 
-    Four turns a minute. Answers are cut short and made without sound: what a reply keeps goes with
+    Three turns a minute. Answers are cut short and made without sound: what a reply keeps goes with
     it, and what is looked at is what stays.
     """
     nano, its_processor = load(None)
