@@ -231,9 +231,7 @@ class _Cache:
         self.longest = int((state.lengths + new).max())
         slots = torch.arange(self.longest, device=positions.device)
         self.allowed = (slots <= positions[:, :, None])[:, None]  # [B, 1, s, longest]
-        capacity = state.keys.shape[3]
-        if self.longest > capacity:
-            capacity = max(self.longest, 2 * capacity, CACHE_BLOCK)
+        capacity = grown_capacity(state.keys.shape[3], self.longest)
         self.keys = _enlarged(state.keys, capacity)
         self.values = _enlarged(state.values, capacity)
         self._rows, self._columns = lengths_to_mask(new, positions.shape[1]).nonzero(as_tuple=True)
@@ -244,6 +242,11 @@ class _Cache:
         for stored, fresh in ((self.keys[layer], keys), (self.values[layer], values)):
             stored[self._rows, :, self._slots] = fresh[self._rows, :, self._columns]
         return self.keys[layer, :, :, : self.longest], self.values[layer, :, :, : self.longest]
+
+
+def grown_capacity(capacity: int, steps: int) -> int:
+    """The slots of a cache that held `capacity` and has to hold so many steps."""
+    return capacity if steps <= capacity else max(steps, 2 * capacity, CACHE_BLOCK)
 
 
 def _enlarged(cache: Tensor, capacity: int) -> Tensor:

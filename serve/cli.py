@@ -20,6 +20,8 @@ from serve.bench import (
     latency_command,
     load_command,
     load_robustness_command,
+    memory_command,
+    protocol_command,
     sessions_command,
     true_length_command,
     vocoder_command,
@@ -42,6 +44,8 @@ benches.command("load")(friendly(load_command))
 benches.command("load-robustness")(friendly(load_robustness_command))
 benches.command("fuzz")(friendly(fuzz_command))
 benches.command("connects")(friendly(connects_command))
+benches.command("memory")(friendly(memory_command))
+benches.command("protocol")(friendly(protocol_command))
 benches.command("sessions")(friendly(sessions_command))
 benches.command("true-length")(friendly(true_length_command))
 benches.command("vocoder")(friendly(vocoder_command))

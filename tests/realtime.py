@@ -19,12 +19,25 @@ from websockets.sync.client import ClientConnection, connect
 from omni.audio import SAMPLE_RATE
 from omni.engine import Engine
 from omni.session import SessionConfig
+from omni.session.events import Done
 from serve.realtime import Limits, Model
 from serve.realtime.events import StageTimings
 from serve.realtime.outbox import Outbox
 from serve.realtime.talk import Talk
+from tests.talk import SHORT, answer, session
+from tests.tiny import question
 
 WAIT_S = 60
+ASKED, ALSO = "What is two and two?", "How warm is it?"
+ANSWERED = [
+    "response.created", "response.output_item.added", "conversation.item.added",
+    "response.content_part.added",
+]  # fmt: skip
+ENDED = [
+    "response.output_audio.done", "response.output_audio_transcript.done",
+    "response.content_part.done", "response.output_item.done", "conversation.item.done",
+    "response.done",
+]  # fmt: skip
 # The official client's own types, by the event's name.
 OFFICIAL = {
     get_args(kind.model_fields["type"].annotation)[0]: kind
@@ -159,6 +172,21 @@ def types(events: list[Event]) -> list[str]:
     """Names, repeated deltas once."""
     names = [event["type"] for event in events]
     return [name for place, name in enumerate(names) if not place or name != names[place - 1]]
+
+
+def deltas_left_out(events: list[Event]) -> list[str]:
+    """Names of all other events."""
+    return [name for name in types(events) if not name.endswith(".delta")]
+
+
+def alone(asked: np.ndarray | str, config: SessionConfig = SHORT) -> Done:
+    """What a session of its own answers."""
+    return answer(session(config), asked)[1]
+
+
+def spoken_turn(seed: int = 0) -> np.ndarray:
+    """A question with silence on both sides, by which its end is heard."""
+    return np.concatenate([silence(0.5), question(seed=seed), silence(0.7)])
 
 
 def of(events: list[Event], type: str) -> list[Event]:

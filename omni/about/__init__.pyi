@@ -5,3 +5,8 @@ from .card import write_card as write_card
 from .parts import LORA_BASE as LORA_BASE
 from .parts import CheckpointInfo as CheckpointInfo
 from .parts import describe as describe
+from .state_sizes import MINUTE as MINUTE
+from .state_sizes import TOKENS_PER_S as TOKENS_PER_S
+from .state_sizes import StateSize as StateSize
+from .state_sizes import bytes_of as bytes_of
+from .state_sizes import state_sizes as state_sizes

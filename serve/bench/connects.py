@@ -6,7 +6,6 @@ from __future__ import annotations
 import base64
 import json
 import random
-import re
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from omni.files import UserError, need
+from omni.files import need
+from serve.bench.metrics_page import MEMORY, metrics_at
 
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
@@ -24,7 +24,6 @@ ANSWER_S = 60.0
 ASKS_EVERY = 20  # who also asks a question, and leaves during the answer
 SOUND_BYTES = 9_600  # 0.2 s
 WARM_UP_SHARE = 0.2  # of the connects: threads, arenas and caches have found their size then
-MEMORY = re.compile(r"^process_resident_memory_bytes (\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -78,21 +77,8 @@ def _await(socket: ClientConnection, type: str) -> None:
 
 def memory_at(address: str, api_key: str | None) -> Callable[[], float]:
     """Asks the /metrics of the server whose WebSocket is at this address."""
-    import httpx
-
-    metrics = address.replace("ws", "http", 1).partition("/v1/")[0] + "/metrics"
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-
-    def memory() -> float:
-        found = MEMORY.search(httpx.get(metrics, headers=headers, timeout=ANSWER_S).text)
-        if found is None:
-            raise UserError(
-                f"{metrics}: tells no process_resident_memory_bytes; give a server on Linux that "
-                "runs without --replicas"
-            )
-        return float(found[1])
-
-    return memory
+    read = metrics_at(address, api_key)
+    return lambda: read(MEMORY)[0]
 
 
 def connects_command(

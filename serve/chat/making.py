@@ -16,13 +16,13 @@ from serve.chat.completion import CompletionDetails, FinishReason, PromptDetails
 from serve.chat.errors import ApiError
 from serve.chat.request import ChatRequest
 from serve.realtime import (
-    FIRST_AUDIO,
     REJECTED,
     SESSIONS,
     Asked,
     Model,
     Outbox,
     Said,
+    count_answer,
 )
 
 log = logging.getLogger(__name__)
@@ -151,8 +151,7 @@ async def answer(
             yield event
         if event.reason == "cancelled":  # nobody but the server itself has
             raise ApiError(503, "server_closing", "The server is being stopped")
-        if event.timings.first_audio_ms is not None:
-            FIRST_AUDIO.observe(event.timings.first_audio_ms / 1e3)
+        count_answer(event)
         made.finish_reason = "length" if event.reason == "length" else "stop"
 
 

@@ -21,13 +21,13 @@ from .items import Part as Part
 from .limits import Limits as Limits
 from .messages import CLIENT_EVENTS as CLIENT_EVENTS
 from .messages import read_object as read_object
-from .metrics import FIRST_AUDIO as FIRST_AUDIO
 from .metrics import REJECTED as REJECTED
 from .metrics import RESPONSES as RESPONSES
 from .metrics import SESSION_LIMIT as SESSION_LIMIT
 from .metrics import SESSIONS as SESSIONS
 from .metrics import SHARED as SHARED
 from .metrics import STARTS as STARTS
+from .metrics import count_answer as count_answer
 from .metrics import exposition as exposition
 from .outbox import Outbox as Outbox
 from .served import Model as Model

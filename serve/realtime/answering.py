@@ -17,7 +17,7 @@ from serve.realtime.events import ServerEvent
 from serve.realtime.listener import Listener
 from serve.realtime.live import LiveQuestion
 from serve.realtime.messages import ResponseParams
-from serve.realtime.metrics import FIRST_AUDIO, RESPONSES
+from serve.realtime.metrics import RESPONSES, count_answer
 from serve.realtime.outbox import Outbox
 from serve.realtime.reply import Heard, Reason, Reply, ReplySettings
 from serve.realtime.session_object import SessionObject
@@ -266,8 +266,7 @@ class Answering:
         elif isinstance(event, AudioDelta):
             reply.audio(event)
         elif isinstance(event, Done):
-            if (first_audio_ms := event.timings.first_audio_ms) is not None:
-                FIRST_AUDIO.observe(first_audio_ms / 1e3)
+            count_answer(event)
             if event.reason == "length":
                 self._end(reply, "incomplete", reason="max_output_tokens")
             elif event.reason == "end":

@@ -7,6 +7,8 @@ import os
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from omni.session import Done
+
 # Where it names a folder when this module is imported, each process keeps its numbers there.
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -23,6 +25,16 @@ FIRST_AUDIO = Histogram(
     "From the question's end to the first sound of its answer",
     buckets=(0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10),
 )
+CHUNKS = Counter("omni_chunks", "Chunks of sound in answers, each made by a call of the vocoder")
+SOUND = Counter("omni_sound_seconds", "How long the answers sound that were made")
+
+
+def count_answer(done: Done) -> None:
+    """An answer has come to its end."""
+    if (first_audio_ms := done.timings.first_audio_ms) is not None:
+        FIRST_AUDIO.observe(first_audio_ms / 1e3)
+    CHUNKS.inc(len(done.chunks))
+    SOUND.inc(done.timings.audio_ms / 1e3)
 
 
 def exposition() -> bytes:

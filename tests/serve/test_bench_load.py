@@ -1,7 +1,7 @@
 """Many clients at once: what they hear, what they are refused, and what of it is told."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
 
 import pytest
@@ -12,8 +12,9 @@ from omni.files import UserError
 from serve.bench.load.client import Client, Session, Spoken, Turn
 from serve.bench.load.own_server import own_server
 from serve.bench.load.playout import Playout
-from serve.bench.load.report import Report, Row, Watched
+from serve.bench.load.report import Report, Row, Run, Watched
 from serve.bench.load.running import Load
+from serve.bench.metrics_page import metrics_at
 from serve.web import ServeSettings
 from serve.web.app import create_app
 from tests.realtime import loud, model_info, served
@@ -23,7 +24,7 @@ from tests.tiny import question
 torch.set_num_threads(1)
 PLACES = 3
 QUESTIONS = [question(0.4, seed) for seed in range(2)]
-NOW = Watched(load=0.5, memory=None)
+NOW = Watched(load=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -116,16 +117,56 @@ def turn(text: str, failure: str | None = None) -> Turn:
 def test_answers_in_other_words_are_counted_and_failed_ones_are_not_compared() -> None:
     beside = Session([turn("one"), turn("three"), turn("", "response_failed")])
     alone = Session([turn("one"), turn("two"), turn("three")])
-    row = Row.of([beside], [alone], NOW, NOW)
+    row = Row.of([Run(sessions=[beside], alone=[alone], before=NOW, after=NOW)])
     assert (row.compared, row.unlike, row.failed) == (2, 1, 1)
     assert (row.underruns, row.silent_ms) == (3, pytest.approx(600))
     report = Report(
-        url="", turns=3, jitter_ms=0, buffer_ms=0, manual=True, seed=0, cores=1, rows=[row]
-    )
+        url="", turns=3, jitter_ms=0, buffer_ms=0, manual=True, seed=0, rounds=1, cores=1,
+        rows=[row],
+    )  # fmt: skip
     heading, line = report.cells()
     assert len(heading) == len(line)
     assert dict(zip(heading, line, strict=True))["unlike"] == "1 of 2"
     assert report.as_json()["rows"][0]["reasons"] == {"response_failed": 1}
+
+
+def test_schedules_take_turns_and_a_row_tells_what_each_cost(url: str) -> None:
+    orders: list[str | None] = []
+
+    class Watching(Load):
+        async def _run(self, client: Client, spoken: Sequence[Spoken], count: int) -> Run:
+            orders.append(client.chunk_units)
+            return await super()._run(client, spoken, count)
+
+    measured = Watching(
+        url=url, questions=QUESTIONS, turns=2, jitter_ms=0.0, buffer_ms=60.0, manual=True,
+        schedules=["2", "all"], rounds=2, read=metrics_at(url),
+    ).measure([2])  # fmt: skip
+    assert orders == ["2", "all", "2", "all"]
+    small, whole = measured.rows
+    assert (small.chunk_units, whole.chunk_units) == ("2", "all")
+    assert (small.turns, whole.turns, small.unlike, whole.unlike) == (8, 8, 0, 0)
+    assert small.vocoder_calls_per_s is not None and whole.vocoder_calls_per_s is not None
+    assert small.vocoder_calls_per_s > 2 * whole.vocoder_calls_per_s > 0
+    assert small.real_time_factor["p50"] > 0
+    heading, line, _ = measured.cells()
+    assert dict(zip(heading, line, strict=True))["chunks"] == "2"
+
+
+def test_who_asks_for_no_chunks_sends_nothing_beside_the_protocol(url: str) -> None:
+    (row,) = load(url).measure([1]).rows
+    assert row.chunk_units is None and row.vocoder_calls_per_s is None and not row.real_time_factor
+    assert "chunks" not in load(url).measure([1]).cells()[0]
+
+
+def test_calls_are_counted_per_second_of_the_sound_of_all_runs() -> None:
+    def run(chunks: float, sound_s: float) -> Run:
+        after = Watched(load=0.5, chunks=5 + chunks, sound_s=7 + sound_s)
+        before = Watched(load=0.5, chunks=5.0, sound_s=7.0)
+        return Run(sessions=[Session()], alone=[Session()], before=before, after=after)
+
+    assert Row.of([run(4, 2), run(2, 1)]).vocoder_calls_per_s == pytest.approx(2)
+    assert Row.of([run(0, 0)]).vocoder_calls_per_s is None
 
 
 def test_a_server_that_does_not_start_says_why() -> None:

@@ -8,5 +8,7 @@ from .report import Machine as Machine
 from .sizes import SIZES as SIZES
 from .sizes import Subject as Subject
 from .sizes import build as build
+from .sizes import omni_config as omni_config
 from .sizes import parameter_counts as parameter_counts
 from .sizes import variant as variant
+from .sizes import word_tokenizer as word_tokenizer

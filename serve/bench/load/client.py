@@ -55,7 +55,8 @@ class Spoken:
 class Turn:
     """One answer. first_audio_s: from the question's last sample; None: it had no sound, or came
     not at all. late_s: of the question's last frame, which tells whether this client kept up.
-    failure: what the server said where the answer is not whole."""
+    failure: what the server said where the answer is not whole. real_time_factor: how long the
+    answer took over how long it sounds, where the server was asked to tell."""
 
     text: str
     first_audio_s: float | None
@@ -63,6 +64,7 @@ class Turn:
     silent_s: float
     late_s: float
     failure: str | None
+    real_time_factor: float | None = None
 
 
 @dataclass
@@ -80,6 +82,7 @@ class _Heard:
     first: float | None = None  # when the first sound came
     words: list[str] = field(default_factory=list[str])
     failure: str | None = None
+    real_time_factor: float | None = None
 
 
 class _Failed(Exception):
@@ -90,13 +93,15 @@ class _Failed(Exception):
 class Client:
     """manual: turns end by a message of ours, not by the server's hearing. playout: made anew for
     each answer. in_real_time: else questions are sent at once, and nobody listens to the end.
-    answer_s: after which a session without an answer is given up."""
+    chunk_units: asked of the server, which then tells its timings too; None asks for nothing that
+    is beside the protocol. answer_s: after which a session without an answer is given up."""
 
     url: str
     api_key: str | None
     manual: bool
     playout: Callable[[], Playout]
     in_real_time: bool = True
+    chunk_units: str | None = None
     answer_s: float = ANSWER_S
 
     async def converse(self, questions: Sequence[Spoken], wait_s: float = 0.0) -> Session:
@@ -123,7 +128,12 @@ class Client:
 
     async def _begin(self, socket: ClientConnection) -> None:
         detection = None if self.manual else DETECTION
-        settings = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}
+        settings: dict[str, Any] = {
+            "type": "realtime",
+            "audio": {"input": {"turn_detection": detection}},
+        }
+        if self.chunk_units is not None:
+            settings["omni"] = {"chunk_size": self.chunk_units, "timings": True}
         async with asyncio.timeout(self.answer_s):
             # The server speaks first, if only to refuse; then it may have closed, so read before.
             kind = None
@@ -159,6 +169,7 @@ class Client:
             silent_s=heard.playout.silent_s,
             late_s=late_s,
             failure=heard.failure,
+            real_time_factor=heard.real_time_factor,
         )
 
     async def _listen(self, socket: ClientConnection) -> _Heard:
@@ -172,6 +183,8 @@ class Client:
                     heard.playout.arrive(now(), len(event["delta"]) * 3 / 4 / 2 / WIRE_RATE)
                 case "response.output_audio_transcript.delta":
                     heard.words.append(event["delta"])
+                case "omni.timings" if event["audio_ms"]:
+                    heard.real_time_factor = event["total_ms"] / event["audio_ms"]
                 case "error" if event["error"]["code"] not in NOT_WRONG:
                     raise _Failed(event["error"]["code"])
                 case "response.done":

@@ -3,7 +3,6 @@
 # Heavy imports stand inside the function: `omni-serve --help` must not wait for torch.
 from __future__ import annotations
 
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from omni.files import UserError, need
+from serve.bench.table import print_table
 
 if TYPE_CHECKING:
     from serve.bench.load.report import Report
 
-FILE_WIDTH = 180
 INCOMPLETE = 1  # exit code; 2 is bad input
 
 
@@ -44,6 +43,17 @@ def load_command(
         int | None, typer.Option(min=1, help="CPU threads of the server of its own.")
     ] = None,
     turns: Annotated[int, typer.Option(min=1, help="Questions of each client.")] = 3,
+    chunk_units: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="N|N,N,..|all|auto",
+            help="Units of speech per chunk, as clients ask for them; may be repeated, and takes "
+            "turns then. Default: the server's own.",
+        ),
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Times that each number of clients is measured.")
+    ] = 1,
     jitter_ms: Annotated[
         float, typer.Option(min=0, help="By up to so much each piece of sound comes late.")
     ] = 20.0,
@@ -79,10 +89,12 @@ def load_command(
 
     from omni.audio import load_audio
     from omni.loading import NANO
-    from serve.bench.connects import memory_at
+    from omni.vocoder import parse_schedule
     from serve.bench.load.own_server import own_server
     from serve.bench.load.running import Load
+    from serve.bench.metrics_page import metrics_at
 
+    schedules = [str(parse_schedule(text)) for text in chunk_units or []] or [None]
     files = questions or sorted((NANO.parent / "questions").glob("*.wav"))
     recordings = [load_audio(file) for file in files]
     options = ["--max-sessions", str(max(counts) + 1)]  # one more: who left may be leaving still
@@ -96,9 +108,11 @@ def load_command(
         load = Load(
             url=address, questions=recordings, turns=turns, jitter_ms=jitter_ms,
             buffer_ms=buffer_ms, manual=manual, seed=seed, api_key=key,
-            memory=memory_at(address, key) if url is None else None, done=bar.update,
+            schedules=schedules, rounds=rounds,
+            read=metrics_at(address) if url is None else None, done=bar.update,
         )  # fmt: skip
-        bar.total = load.conversations(max(counts)) + sum(counts)
+        runs = rounds * len(schedules)
+        bar.total = load.conversations(max(counts)) + runs * sum(counts)
         report = load.measure(counts)
     if json is not None:
         write_json(json, report.as_json())
@@ -108,23 +122,13 @@ def load_command(
 
 
 def _print(report: Report) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    heading, *rows = report.cells()
-    table = Table(box=SIMPLE_HEAD, title="clients at once", title_justify="left")
-    for name in heading:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(*row)
-    # A file or a pipe has no width of its own.
-    Console(width=None if sys.stdout.isatty() else FILE_WIDTH).print(table)
+    print_table("clients at once", report.cells())
     for row in report.rows:
         for why, count in row.reasons.items():
             typer.echo(f"{row.sessions} sessions: {count} x {why}")
     typer.echo(
         f"{report.url}: {report.turns} turns each, ended by "
-        f"{'the client' if report.manual else 'the server'}; jitter up to {report.jitter_ms:g} ms, "
-        f"buffer {report.buffer_ms:g} ms, seed {report.seed}; {report.cores} cores"
+        f"{'the client' if report.manual else 'the server'}, {report.rounds} rounds; jitter "
+        f"up to {report.jitter_ms:g} ms, buffer {report.buffer_ms:g} ms, seed {report.seed}; "
+        f"{report.cores} cores"
     )

@@ -15,20 +15,22 @@ from omni.files import UserError
 
 ADDRESS = re.compile(r"^address: (ws://\S+/v1/realtime)", re.MULTILINE)
 END_S = 20.0
+RUN = ("serve.cli", "run", "--port", "0")
 
 
 @contextmanager
-def own_server(options: Sequence[str]) -> Generator[str]:
-    """Its address. options: of `omni-serve run`. Raises UserError with what it said if it ends
+def own_server(options: Sequence[str], program: Sequence[str] = RUN) -> Generator[str]:
+    """Its address. program: the module that serves and tells its address as `omni-serve run` does,
+    with what it is always given; options: more of it. Raises UserError with what it said if it ends
     before it listens."""
-    command = [sys.executable, "-m", "serve.cli", "run", "--port", "0", *options]
+    command = [sys.executable, "-m", *program, *options]
     without_key = {name: value for name, value in os.environ.items() if name != "OMNI_API_KEY"}
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             command, text=True, stdout=subprocess.PIPE, stderr=errors, env=without_key
         )
         try:
-            yield _address(process, lambda: _all_of(cast(TextIO, errors)))
+            yield _address(process, program[0], lambda: _all_of(cast(TextIO, errors)))
         finally:
             process.terminate()
             try:
@@ -43,9 +45,9 @@ def _all_of(stream: TextIO) -> str:
     return stream.read()
 
 
-def _address(process: subprocess.Popen[str], errors: Callable[[], str]) -> str:
+def _address(process: subprocess.Popen[str], name: str, errors: Callable[[], str]) -> str:
     assert process.stdout is not None
     for line in process.stdout:
         if (found := ADDRESS.match(line)) is not None:
             return found[1]
-    raise UserError(errors().strip().removeprefix("error: ") or "omni-serve run: ended early")
+    raise UserError(errors().strip().removeprefix("error: ") or f"{name}: ended early")

@@ -13,17 +13,20 @@ import numpy as np
 from omni.files import UserError
 from serve.bench.load.client import Client, Session, Spoken
 from serve.bench.load.playout import Playout
-from serve.bench.load.report import Report, Row, Watched
+from serve.bench.load.report import Report, Row, Run, Watched
+from serve.bench.metrics_page import CHUNKS, MEMORY, SOUND
 
 SPREAD_S = 1.0  # clients begin at random within it: people do not start at one beat
 
 
 @dataclass(kw_only=True)
 class Load:
-    """memory: asks for the server's, in bytes; None: nobody tells.
+    """read: metrics of the server by their names; None: nobody tells them.
 
-    A client asks `turns` of the questions, one after the other; the next client begins with the
-    next question. jitter_ms, buffer_ms: see Playout. done: called after each conversation.
+    schedules: of chunks, each asked of the server in runs of its own; None: whatever it has.
+    rounds: how often each is measured. A client asks `turns` of the questions, one after the
+    other; the next client begins with the next question. jitter_ms, buffer_ms: see Playout. done:
+    called after each conversation.
     """
 
     url: str
@@ -34,7 +37,9 @@ class Load:
     manual: bool
     seed: int = 0
     api_key: str | None = None
-    memory: Callable[[], float] | None = None
+    schedules: Sequence[str | None] = (None,)
+    rounds: int = 1
+    read: Callable[..., list[float]] | None = None
     done: Callable[[], object] = lambda: None
     _alone: dict[int, Session] = field(default_factory=dict[int, Session], init=False)
 
@@ -49,6 +54,7 @@ class Load:
             buffer_ms=self.buffer_ms,
             manual=self.manual,
             seed=self.seed,
+            rounds=self.rounds,
             cores=len(os.sched_getaffinity(0)),
             rows=rows,
         )
@@ -67,10 +73,19 @@ class Load:
                 raise UserError(f"{self.url}: a client alone is {lone.end} ({lone.why})")
             self._alone[first] = lone
             self.done()
-        return [await self._row(client, spoken, count) for count in counts]
+        return [row for count in counts for row in await self._by_turns(client, spoken, count)]
 
-    async def _row(self, client: Client, spoken: Sequence[Spoken], count: int) -> Row:
-        before = self._watch()
+    async def _by_turns(self, client: Client, spoken: Sequence[Spoken], count: int) -> list[Row]:
+        """A row of each schedule. They take turns, so that a passing load hits them all."""
+        runs: dict[str | None, list[Run]] = {schedule: [] for schedule in self.schedules}
+        for _ in range(self.rounds):
+            for schedule, found in runs.items():
+                asking = replace(client, chunk_units=schedule)
+                found.append(await self._run(asking, spoken, count))
+        return [Row.of(found, schedule) for schedule, found in runs.items()]
+
+    async def _run(self, client: Client, spoken: Sequence[Spoken], count: int) -> Run:
+        before = await self._watch()
         random = Random(self.seed)
 
         async def one(number: int) -> Session:
@@ -82,7 +97,7 @@ class Load:
         waits = [random.uniform(0.0, SPREAD_S) for _ in range(count)]
         sessions = await asyncio.gather(*map(one, range(count)))
         alone = [self._alone[number % len(spoken)] for number in range(count)]
-        return Row.of(sessions, alone, before, self._watch())
+        return Run(sessions=sessions, alone=alone, before=before, after=await self._watch())
 
     def _asked(self, spoken: Sequence[Spoken], first: int) -> list[Spoken]:
         return [spoken[(first + turn) % len(spoken)] for turn in range(self.turns)]
@@ -91,6 +106,9 @@ class Load:
         random = Random(f"{self.seed} {number}")
         return lambda: Playout(self.buffer_ms / 1e3, self.jitter_ms / 1e3, random)
 
-    def _watch(self) -> Watched:
-        memory = None if self.memory is None else self.memory()
-        return Watched(load=os.getloadavg()[0], memory=memory)
+    async def _watch(self) -> Watched:
+        load = os.getloadavg()[0]
+        if self.read is None:
+            return Watched(load=load)
+        memory, chunks, sound_s = await asyncio.to_thread(self.read, MEMORY, CHUNKS, SOUND)
+        return Watched(load=load, memory=memory, chunks=chunks, sound_s=sound_s)

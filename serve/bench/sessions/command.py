@@ -3,7 +3,6 @@
 # Heavy imports stand inside the function: `omni-serve --help` must not wait for torch.
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,11 +10,11 @@ import typer
 
 from omni.commands import DTYPE_NAMES, Device
 from omni.files import UserError
+from serve.bench.table import print_table
 
 if TYPE_CHECKING:
     from serve.bench.sessions.report import Report
 
-FILE_WIDTH = 120
 TOKENS = 32
 
 
@@ -79,18 +78,7 @@ def counts_of(text: str) -> list[int]:
 
 
 def _print(report: Report) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    heading, *rows = report.cells()
-    table = Table(box=SIMPLE_HEAD, title="tokens per second of all sessions", title_justify="left")
-    for name in heading:
-        table.add_column(name.replace("_", " "), justify="right")
-    for row in rows:
-        table.add_row(*row)
-    # A file or a pipe has no width of its own.
-    Console(width=None if sys.stdout.isatty() else FILE_WIDTH).print(table)
+    print_table("tokens per second of all sessions", report.cells())
     machine = report.machine
     if report.one_by_one is not None:
         typer.echo(f"not together: {report.one_by_one}")

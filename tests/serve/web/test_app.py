@@ -1,5 +1,6 @@
 """What is served over HTTP, and who gets a session of the WebSocket."""
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from serve.realtime import Limits
 from serve.web.app import create_app
 from serve.web.draining import Draining
 from serve.web.settings import ServeSettings
-from tests.realtime import checked, loud, model_info
+from tests.realtime import checked, loud, model_info, sound
 from tests.talk import SHORT, model, processor
 
 torch.set_num_threads(1)
@@ -88,6 +89,27 @@ def test_metrics_count_what_happens(engine: Engine) -> None:
     with web.websocket_connect(SOCKET) as socket:
         socket.receive_text()
         assert sessions() == "omni_sessions 1.0"
+
+
+def test_metrics_count_the_chunks_of_answers_and_how_long_they_sound(engine: Engine) -> None:
+    web = client(engine)
+
+    def counted(name: str) -> float:
+        (line,) = (ln for ln in web.get("/metrics").text.splitlines() if ln.startswith(name + " "))
+        return float(line.split()[1])
+
+    before = counted("omni_chunks_total"), counted("omni_sound_seconds_total")
+    with web.websocket_connect(SOCKET) as socket:
+        part = {"type": "input_text", "text": "What is two and two?"}
+        item = {"type": "message", "role": "user", "content": [part]}
+        socket.send_text(json.dumps({"type": "conversation.item.create", "item": item}))
+        socket.send_text(json.dumps({"type": "response.create"}))
+        told = [checked(socket.receive_text())]
+        while told[-1]["type"] != "response.done":
+            told.append(checked(socket.receive_text()))
+    seconds = len(sound(told)) / 2 / 24_000
+    assert counted("omni_chunks_total") > before[0]
+    assert counted("omni_sound_seconds_total") - before[1] == pytest.approx(seconds, abs=0.01)
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/v1/models", "/v1/voices"])

@@ -1,0 +1,1 @@
+from .command import protocol_command as protocol_command
