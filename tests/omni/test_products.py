@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
     return shapes
 
 
-def quick(wide: int, high: int, **kwargs: object) -> QuickLinear:
+def quick(wide: int, high: int, **kwargs: Any) -> QuickLinear:
     layer = nn.Linear(wide, high, **kwargs)
     quicken(layer)
     assert isinstance(layer, QuickLinear)
@@ -136,7 +137,9 @@ def test_steps_of_a_quickened_unit_decoder_give_what_its_plain_whole_gives(
     taken: list[torch.Size],
 ) -> None:
     torch.manual_seed(0)
-    sizes = dict(input_width=8, width=16, layers=2, heads=2, ffn=24, num_units=11, upsample=5)
+    sizes: dict[str, Any] = dict(
+        input_width=8, width=16, layers=2, heads=2, ffn=24, num_units=11, upsample=5
+    )
     decoder = UnitDecoder(UnitDecoderConfig(**sizes)).eval()
     values = torch.randn(2, 6, 8)
     with torch.no_grad():
