@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from omni.files import UserError, cache_folder, recall, remember, this_machine
+from omni.files import UserError, cache_folder, measured_once, this_machine
 
 log = logging.getLogger(__name__)
 
@@ -114,12 +114,8 @@ def _gpu(name: str) -> int:
 
 
 def _found_fast(device: torch.device, memory: Path) -> bool:
-    known = recall(memory)
     what = f"{this_machine()}, {device.type}, {torch.get_num_threads()} threads"
-    if not isinstance(known.get(what), bool):
-        known[what] = is_fast_in_bfloat16(product(device))
-        remember(memory, known)
-    return known[what]
+    return measured_once(memory, what, lambda: is_fast_in_bfloat16(product(device)))
 
 
 def product(device: torch.device) -> Callable[[torch.dtype], float]:

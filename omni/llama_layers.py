@@ -18,7 +18,7 @@ from torch.nn import functional as F
 class KeyValueCache(Protocol):
     """Where a layer's attention keeps the keys and values of the steps before."""
 
-    allowed: Tensor  # [B, 1, s, all] bool: what each new step may look at
+    mask: Tensor  # [B, 1, s, all], added to scores: 0 where a new step may look, else -infinity
 
     def update(self, keys: Tensor, values: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """Store [B, heads, s, head_dim] of the new steps; give back those of all steps."""
@@ -79,7 +79,7 @@ class CausalSelfAttention(nn.Module):
             seen = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
         else:
             keys, values = cache.update(keys, values, layer)
-            seen = F.scaled_dot_product_attention(queries, keys, values, attn_mask=cache.allowed)
+            seen = F.scaled_dot_product_attention(queries, keys, values, attn_mask=cache.mask)
         return self.o_proj(seen.transpose(1, 2).flatten(2))
 
 

@@ -26,6 +26,7 @@ from omni.language_model import (
     response_tokens,
     run_language_model,
 )
+from omni.products import quicken
 from omni.prompt import IGNORE
 from omni.speech_adapter import SpeechAdapter, splice
 from omni.speech_encoder import SpeechEncoder
@@ -79,6 +80,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.vocoder: Vocoder | None = None
         self.read_from: ReadFrom | None = None
         self.speech_encoder.requires_grad_(False)
+        quicken(self)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Every part has initialised itself; transformers must not do it again."""

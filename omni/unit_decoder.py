@@ -7,6 +7,7 @@ steps, and a linear layer scores K units and the blank. Parameter names are thos
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from omni.llama_layers import LlamaLayer, RotaryPositions, rotary_frequencies
-from omni.values import Frames, lengths_to_mask
+from omni.values import Frames
 
 CACHE_BLOCK = 512  # steps; a cache grows by at least this much, and at least doubles
 
@@ -188,13 +189,13 @@ class UnitDecoder(nn.Module):
         x = self._steps_of(states)  # [B, s, width]
         if x.shape[1] == 0:
             return self._scores(x, states.lengths), state
-        new = states.lengths * self.upsample  # [B]
         positions = state.lengths[:, None] + torch.arange(x.shape[1], device=x.device)  # [B, s]
-        cache = _Cache(state, new, positions)
+        cache = _Cache(state, positions)
         rotation = self._rotary(positions, x.dtype)
         for index, layer in enumerate(self.layers):
             x = layer(x, rotation, cache, index)
-        after = UnitDecoderState(cache.keys, cache.values, state.lengths + new)
+        lengths = state.lengths + states.lengths * self.upsample
+        after = UnitDecoderState(cache.keys, cache.values, lengths)
         return self._scores(x, states.lengths), after
 
     def _steps_of(self, states: Frames) -> Tensor:
@@ -226,21 +227,26 @@ class UnitDecoder(nn.Module):
 class _Cache:
     """The state, open for one step: a `KeyValueCache` of the layers."""
 
-    def __init__(self, state: UnitDecoderState, new: Tensor, positions: Tensor) -> None:
-        """new: [B] real steps of each row; positions: [B, s] of the steps, with padding."""
-        self.longest = int((state.lengths + new).max())
+    def __init__(self, state: UnitDecoderState, positions: Tensor) -> None:
+        """positions: [B, s] of the steps, with padding.
+
+        Padding is stored like a real step, into slots that are free: no real step looks that far,
+        and the row's next one overwrites it. Which steps are real need not be known here.
+        """
+        self.longest = int(state.lengths.max()) + positions.shape[1]
         slots = torch.arange(self.longest, device=positions.device)
-        self.allowed = (slots <= positions[:, :, None])[:, None]  # [B, 1, s, longest]
+        ahead = (slots > positions[:, :, None])[:, None]
+        self.mask = state.keys.new_zeros(ahead.shape).masked_fill_(ahead, -math.inf)
         capacity = grown_capacity(state.keys.shape[3], self.longest)
         self.keys = _enlarged(state.keys, capacity)
         self.values = _enlarged(state.values, capacity)
-        self._rows, self._columns = lengths_to_mask(new, positions.shape[1]).nonzero(as_tuple=True)
-        self._slots = state.lengths[self._rows] + self._columns
+        self._rows = torch.arange(len(positions), device=positions.device)[:, None]
+        self._slots = positions
 
     def update(self, keys: Tensor, values: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """Store each row's [heads, s, head_dim] behind its own past; give back all of it."""
         for stored, fresh in ((self.keys[layer], keys), (self.values[layer], values)):
-            stored[self._rows, :, self._slots] = fresh[self._rows, :, self._columns]
+            stored[self._rows, :, self._slots] = fresh.transpose(1, 2)
         return self.keys[layer, :, :, : self.longest], self.values[layer, :, :, : self.longest]
 
 

@@ -43,6 +43,7 @@ OVERRIDDEN = {
 # Attributes that begin with "_" of objects that others made.
 ATTRIBUTES = {
     "_from_model_config",  # a mark by which generation settings would lose the chunk schedule
+    "_linear_pointwise",  # torch's: oneDNN's products, which its linear layers don't take
     "_modules",  # torch's: a copy of an encoder with fewer layers
     "_n_gpu",  # transformers': above one, the Trainer would share a batch out by DataParallel
     "_scaled_dot_product_flash_attention_for_cpu",  # torch's: its operations are counted

@@ -26,6 +26,7 @@ from .lines import line_of as line_of
 from .lines import read_lines as read_lines
 from .lines import write_lines as write_lines
 from .memory import cache_folder as cache_folder
+from .memory import measured_once as measured_once
 from .memory import recall as recall
 from .memory import remember as remember
 from .memory import this_machine as this_machine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,3 +39,12 @@ def remember(memory: Path, known: dict[str, Any]) -> None:
         write_json(memory, known)
     except OSError:
         return
+
+
+def measured_once(memory: Path, what: str, measure: Callable[[], bool]) -> bool:
+    """What the file knows of `what`; measured and written down where it does not."""
+    known = recall(memory)
+    if not isinstance(known.get(what), bool):
+        known[what] = measure()
+        remember(memory, known)
+    return known[what]

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from omni.products import one_dnn
 from omni.values import Frames
 from omni.vocoder import parse_schedule, vocode
 from serve.bench.latency.agreement import check_same, may_spell
@@ -214,6 +215,9 @@ def test_operations_of_products_and_attention_are_counted_and_embeddings_not_rea
     with torch.inference_mode(), flop_counter() as counter:
         F.scaled_dot_product_attention(heads, heads, heads)
     assert counter.get_total_flops() == 2 * (2 * 2 * 5 * 5 * 8)
+    with torch.inference_mode(), flop_counter() as counter:
+        one_dnn(heads, torch.randn(3, 8), None)
+    assert counter.get_total_flops() == 2 * (2 * 5) * 8 * 3
 
 
 def test_a_table_says_how_many_times_as_fast_each_way_is() -> None:

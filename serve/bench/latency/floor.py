@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from omni.products import quicken
 from serve.bench.latency.answer import Clock
 
 TRIES = 7  # the best counts: another program's load makes a try slower, never faster
@@ -34,16 +35,25 @@ class Speed:
 
 
 def probe(device: torch.device, dtype: torch.dtype, clock: Clock) -> Speed:
-    """Two small products, timed."""
+    """Two small products, timed, by the quickest library that a model's layers use here."""
     (rows, columns), width = CPU_PROBE if device.type == "cpu" else GPU_PROBE
-    matrix = torch.ones(rows, columns, device=device, dtype=dtype)
-    vector = torch.ones(columns, device=device, dtype=dtype)
+    reading = _layer(columns, rows, device, dtype)
+    summing = _layer(width, width, device, dtype)
+    vector = torch.ones(1, columns, device=device, dtype=dtype)
     square = torch.ones(width, width, device=device, dtype=dtype)
-    reading_ms = _best_ms(clock, lambda: matrix @ vector)
-    summing_ms = _best_ms(clock, lambda: square @ square)
+    with torch.inference_mode():
+        reading_ms = _best_ms(clock, lambda: reading(vector))
+        summing_ms = _best_ms(clock, lambda: summing(square))
     return Speed(
-        gb_per_s=matrix.nbytes / reading_ms / 1e6, gflop_per_s=2 * width**3 / summing_ms / 1e6
+        gb_per_s=reading.weight.nbytes / reading_ms / 1e6,
+        gflop_per_s=2 * width**3 / summing_ms / 1e6,
     )
+
+
+def _layer(wide: int, high: int, device: torch.device, dtype: torch.dtype) -> nn.Linear:
+    layer = nn.Linear(wide, high, bias=False, device=device, dtype=dtype)
+    quicken(layer)
+    return layer
 
 
 def _best_ms(clock: Clock, product: Callable[[], object]) -> float:
@@ -63,9 +73,12 @@ def weight_bytes(part: nn.Module) -> int:
 
 def flop_counter() -> FlopCounterMode:
     """Counts the operations of products, convolutions and attention within its block."""
-    # torch counts the attention of a GPU alone.
-    on_cpu: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    return FlopCounterMode(display=False, custom_mapping={on_cpu: _attention_flop})
+    # torch counts the attention of a GPU alone, and of the products those of its BLAS.
+    mapping: dict[Any, Callable[..., int]] = {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flop,
+        torch.ops.mkldnn._linear_pointwise: _linear_flop,
+    }
+    return FlopCounterMode(display=False, custom_mapping=mapping)
 
 
 def _attention_flop(
@@ -74,3 +87,8 @@ def _attention_flop(
     """Shapes [B, heads, n, head_dim] -> operations of both products."""
     batch, heads, asking, width = queries
     return 2 * batch * heads * asking * keys[2] * (width + values[3])
+
+
+def _linear_flop(x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
+    """Shapes [..., K] and [N, K] -> operations."""
+    return 2 * math.prod(x) * weight[0]
