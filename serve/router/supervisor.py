@@ -10,6 +10,7 @@ import asyncio
 import logging
 import multiprocessing
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -23,6 +24,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from omni.files import UserError
 from serve.realtime import SHARED
+from serve.router.farewell import close_restarting
 from serve.router.handing import Replica
 from serve.router.replica import serve_what_is_handed
 from serve.web import ServeSettings
@@ -33,6 +35,7 @@ GRACE_S = 15.0  # beyond the time for draining; who has not ended then is killed
 WAITS_S = (1.0, 2.0, 5.0, 10.0, 30.0)  # before one that failed while it loaded is started again
 LOOK_S = 0.1  # how often it is looked whether a replica serves
 ACCEPT_AGAIN_S = 1.0  # after an error such as too many open files
+SPARE_FILES = 256  # beside those of sessions: pipes, processes, what is just arriving
 
 
 def supervise(
@@ -43,11 +46,26 @@ def supervise(
 
     Raises UserError if one ends before it has ever served: so would the next.
     """
+    allow_files(settings.replicas * settings.max_sessions + SPARE_FILES)
     secret = settings.key_secret or secrets.token_urlsafe()
     with TemporaryDirectory(prefix="omni-serve-") as folder:
         os.environ[SHARED] = folder
         supervisor = Supervisor(replace(settings, key_secret=secret), door, folder, started)
         asyncio.run(supervisor.run())
+
+
+def allow_files(number: int) -> None:
+    """Let this process, and those that it starts, have so many files open, if it may.
+
+    The supervisor holds each open session's connection too, beside its replica.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= number:
+        return
+    allowed = number if hard == resource.RLIM_INFINITY else min(number, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < number:
+        log.warning("open files: %d allowed, %d wanted for all sessions; see ulimit", hard, number)
 
 
 class Supervisor:
@@ -82,7 +100,7 @@ class Supervisor:
         try:
             async with asyncio.TaskGroup() as group:
                 for number in range(self._settings.replicas):
-                    group.create_task(self._keep(number))
+                    group.create_task(self._keep(number, group))
         except* UserError as failed:
             raise failed.exceptions[0] from None
         finally:
@@ -116,11 +134,13 @@ class Supervisor:
 
     # The replicas
 
-    async def _keep(self, number: int) -> None:
+    async def _keep(self, number: int, group: asyncio.TaskGroup) -> None:
         failures = 0
         while self._ending is None:
             replica, process = self._start(number)
             await replica.ended.wait()
+            for connection in replica.bereaved():
+                group.create_task(close_restarting(connection))
             await asyncio.to_thread(process.join)
             served = bool(replica.report.told)
             mark_process_dead(process.pid, self._folder)

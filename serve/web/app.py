@@ -42,6 +42,7 @@ from serve.web.errors import shape_errors
 from serve.web.guard import Guard
 from serve.web.keys import SUBPROTOCOL, Grant, Keys, offers_subprotocol
 from serve.web.settings import ServeSettings
+from serve.web.sockets import transport_of
 from serve.web.static import page_routes
 
 SECONDS = (10, 7_200)  # that a short-lived key may live
@@ -211,7 +212,7 @@ def create_app(
             await turn_away(socket, Refused("server_full", FULL), TRY_AGAIN)
             return
         connection = Connection(socket, model, session, settings.limits, make_voice)
-        with SESSIONS.track_inprogress(), leave.among(connection):
+        with SESSIONS.track_inprogress(), leave.among(connection, transport_of(socket)):
             await connection.run(grant.session)
 
     return app

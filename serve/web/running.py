@@ -23,6 +23,7 @@ from serve.web.app import create_app
 from serve.web.draining import Draining
 from serve.web.server import Server, Source
 from serve.web.settings import ServeSettings
+from serve.web.sockets import SessionSocket
 
 # Above every limit that can be set: what is too large is told, and the connection stays.
 LARGEST_MESSAGE = 32 << 20
@@ -115,7 +116,7 @@ def serve(
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != REFUSED)
     config = uvicorn.Config(
         app, log_config=None, log_level="warning", access_log=False,
-        ws="websockets-sansio", ws_max_size=LARGEST_MESSAGE, ws_per_message_deflate=False,
+        ws=SessionSocket, ws_max_size=LARGEST_MESSAGE, ws_per_message_deflate=False,
         ws_ping_interval=PING_S, ws_ping_timeout=PONG_S, server_header=False,
         ssl_certfile=settings.ssl_certificate, ssl_keyfile=settings.ssl_key,
         timeout_graceful_shutdown=5,
