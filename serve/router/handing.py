@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import count
 from typing import Any
 
+log = logging.getLogger(__name__)
+
 MOST_AT_ONCE = 16  # file descriptors in one read
 CONNECTION = b"c"  # each travels with a byte
+ACCEPT_AGAIN_S = 1.0  # after an error such as too many open files
 # What a replica says, each in a line.
 REPORT, HOLD, RELEASE = "report", "hold", "release"
 
@@ -36,6 +40,18 @@ class Report:
     open: int = 0
     sessions: int = 0
     told: list[str] = field(default_factory=list[str])
+
+
+async def accepted(door: socket.socket) -> AsyncGenerator[socket.socket]:
+    """Who connects at an address that is listened at."""
+    while True:
+        try:
+            connection, _ = await asyncio.get_running_loop().sock_accept(door)
+        except OSError as error:
+            log.error("no connection can be accepted: %s", error)
+            await asyncio.sleep(ACCEPT_AGAIN_S)
+        else:
+            yield connection
 
 
 class Handed:

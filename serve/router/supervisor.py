@@ -25,8 +25,8 @@ from prometheus_client.multiprocess import mark_process_dead
 from omni.files import UserError
 from serve.realtime import SHARED
 from serve.router.farewell import close_restarting
-from serve.router.handing import Replica
-from serve.router.replica import serve_what_is_handed
+from serve.router.handing import Replica, accepted
+from serve.router.replica import begin
 from serve.web import ServeSettings
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 GRACE_S = 15.0  # beyond the time for draining; who has not ended then is killed
 WAITS_S = (1.0, 2.0, 5.0, 10.0, 30.0)  # before one that failed while it loaded is started again
 LOOK_S = 0.1  # how often it is looked whether a replica serves
-ACCEPT_AGAIN_S = 1.0  # after an error such as too many open files
 SPARE_FILES = 256  # beside those of sessions: pipes, processes, what is just arriving
 
 
@@ -111,15 +110,8 @@ class Supervisor:
     # The address
 
     async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
         await self._listening.wait()
-        while True:
-            try:
-                connection, _ = await loop.sock_accept(self._door)
-            except OSError as error:
-                log.error("no connection can be accepted: %s", error)
-                await asyncio.sleep(ACCEPT_AGAIN_S)
-                continue
+        async for connection in accepted(self._door):
             with connection:  # closed here, open there
                 self._hand(connection)
 
@@ -159,12 +151,8 @@ class Supervisor:
 
     def _start(self, number: int) -> tuple[Replica, BaseProcess]:
         ours, theirs = socket.socketpair()
-        process = self._processes.Process(
-            target=serve_what_is_handed, name=f"omni-replica-{number}",
-            args=(self._settings, number, theirs, self._port),
-        )  # fmt: skip
         with theirs:
-            process.start()
+            process = begin(self._processes, self._settings, number, theirs, self._port)
         self._running[number] = Replica(ours, self._notice), process
         return self._running[number]
 

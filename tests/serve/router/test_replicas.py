@@ -15,10 +15,10 @@ from websockets.exceptions import ConnectionClosed
 from serve.router.replica import device_of
 from tests.processes import PARENT
 from tests.processes import running as processes
-from tests.realtime import Client, Event, of, silence, transcript
+from tests.realtime import Client, of, silence
 from tests.serving import BEARER, Served, running
+from tests.talking import ask, end_of, until, write
 
-DONE = "response.done"
 SESSION = {"additional_headers": BEARER}
 
 
@@ -35,18 +35,6 @@ def session(served: Served, **options: object) -> Client:
     return client
 
 
-def write(client: Client, role: str, text: str) -> None:
-    kind = "input_text" if role == "user" else "output_text"
-    item = {"type": "message", "role": role, "content": [{"type": kind, "text": text}]}
-    client.send("conversation.item.create", item=item)
-
-
-def ask(client: Client, text: str) -> str:
-    write(client, "user", text)
-    client.send("response.create")
-    return transcript(client.until(DONE))
-
-
 def say_on(client: Client) -> None:
     """Silence, 20 ms at a time, for as long as the connection lasts, or two seconds."""
     ends = time.monotonic() + 2
@@ -57,19 +45,7 @@ def say_on(client: Client) -> None:
 
 
 def until_ready(served: Served) -> None:
-    ends = time.monotonic() + 120
-    while served.get("/ready").status_code != 200:
-        assert time.monotonic() < ends
-        time.sleep(0.1)
-
-
-def end_of(client: Client) -> tuple[list[Event], int]:
-    """What still comes, and the code with which the connection ends."""
-    events = []
-    with pytest.raises(ConnectionClosed) as caught:
-        while True:
-            events.append(client.next())
-    return events, 1006 if caught.value.rcvd is None else caught.value.rcvd.code
+    until(lambda: served.get("/ready").status_code == 200, 120)
 
 
 def replicas(served: Served) -> set[int]:
