@@ -112,6 +112,8 @@ def run_command(
             "dtype": dtype,
         },
     )  # fmt: skip
+    if settings.engine == "ray":
+        need("ray", "cluster", "--engine ray")
     door = bind(settings)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("serve").setLevel(logging.INFO)

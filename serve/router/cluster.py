@@ -7,6 +7,7 @@ out where (session_router.py). Ray Serve's own proxies would stand between, and 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
 import secrets
@@ -17,7 +18,7 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any, Protocol
 
-from omni.files import UserError, need
+from omni.files import UserError
 from serve.router.placed import GRACE_S, PlacedServer
 from serve.router.places import Place, Registry
 from serve.router.session_router import create_router
@@ -52,8 +53,7 @@ def serve_on_cluster(settings: ServeSettings, door: socket.socket, *, started: A
 
     Raises UserError if the cluster is out of reach or has no such room, or a replica can't start.
     """
-    need("ray", "cluster", "--engine ray")
-    need("aiohttp", "cluster", "--engine ray")  # of Ray Serve, which Ray without its extra lacks
+    check_ray_serve()
     connect(settings.ray_address)
     settings = replace(settings, key_secret=settings.key_secret or secrets.token_urlsafe())
     application = RayApplication(settings, door.getsockname()[1])
@@ -179,6 +179,17 @@ class RayApplication:
             return await asyncio.wait_for(self._registry.places.remote(), ASK_S)
         except (TimeoutError, RayError):
             return []
+
+
+def check_ray_serve() -> None:
+    """Raise UserError where Ray is there for other work, without what Ray Serve imports."""
+    try:
+        importlib.import_module("ray.serve")
+    except ImportError as error:
+        raise UserError(
+            f"ray.serve: can't be imported ({error}), and --engine ray needs it; run: "
+            "pip install 'omni-speech[cluster]'"
+        ) from None
 
 
 def connect(address: str | None) -> None:
