@@ -13,13 +13,16 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import FrameType
 from typing import Any, Protocol
 
+import uvicorn
+
 from omni.files import UserError
-from serve.router.placed import GRACE_S, PlacedServer
+from serve.router.placed import GRACE_S, LOOK_S, PlacedServer
 from serve.router.places import Place, Registry
 from serve.router.session_router import create_router
 from serve.web import Draining, Server, ServeSettings, configuration
@@ -47,7 +50,9 @@ class Application(Protocol):
         ...
 
 
-def serve_on_cluster(settings: ServeSettings, door: socket.socket, *, started: Any) -> None:
+def serve_on_cluster(
+    settings: ServeSettings, door: socket.socket, *, started: Callable[[list[str]], None]
+) -> None:
     """Place the replicas, and hand out their addresses until SIGTERM (they drain) or SIGINT (at
     once); SIGHUP restarts one after the other. started: told what is served.
 
@@ -62,10 +67,11 @@ def serve_on_cluster(settings: ServeSettings, door: socket.socket, *, started: A
         application.deploy()
         draining = Draining()
         app = create_router(settings, application.places, draining)
-        (first, *_) = asyncio.run(application.places())
+        while not (found := asyncio.run(application.places())):  # what they tell is on its way
+            time.sleep(LOOK_S)
         server = RouterServer(
             configuration(settings, app), draining, application, settings.drain_s,
-            lambda: started(list(first.told)),
+            lambda: started(list(found[0].told)),
         )  # fmt: skip
         server.run(sockets=[door])
     finally:
@@ -81,9 +87,13 @@ class RouterServer(Server):
     """`run` it, as a replica's own. What it waits for when it drains are the replicas."""
 
     def __init__(
-        self, config: Any, draining: Draining, application: Application, drain_s: float,
-        started: Any,
-    ) -> None:  # fmt: skip
+        self,
+        config: uvicorn.Config,
+        draining: Draining,
+        application: Application,
+        drain_s: float,
+        started: Callable[[], None],
+    ) -> None:
         super().__init__(
             config, draining, drain_s=drain_s + 2 * GRACE_S, alive=lambda: True, started=started
         )

@@ -29,8 +29,8 @@ class ServeSettings:
     are each one's, and threads of None divide the cores. engine: where they run; ray: on the nodes
     of a cluster, where Ray Serve places them, each with `threads` cores (one where it is None) and
     a GPU where there are any. ray_address: of the cluster, or "auto" on one of its nodes; None
-    takes RAY_ADDRESS, and starts one of this machine alone if there is none. drain_s: how long what
-    runs may go on once the server is told to end.
+    takes RAY_ADDRESS, then a cluster that runs on this machine, and starts one of this machine
+    alone if there is none. drain_s: how long what runs may go on once the server is told to end.
     """
 
     checkpoint: str | None = None
