@@ -6,6 +6,7 @@
 # make lint         ruff and pyright alone
 # make wheel-test   build the wheel, install it into an empty environment, use it there
 # make test-deepspeed  every stage under DeepSpeed ZeRO-2 and ZeRO-3, on CPUs
+# make test-cluster  replicas that Ray Serve has placed: killed, drained, gone on with
 # make test-clients  clients of others talk to a served nano: pipecat, livekit, openai-agents
 # make fuzz         a million wrong messages to a server on this machine (long)
 # make connects     ten thousand clients come and go; its memory may grow by 2 %
@@ -27,6 +28,7 @@ VENV ?= .venv
 OLDEST := .venv-oldest
 NEWEST := .venv-newest
 DEEPSPEED := .venv-deepspeed
+CLUSTER := .venv-cluster
 CLIENTS := .venv-clients
 NANO_DIR ?= runs/nano
 MINI_DIR ?= runs/mini
@@ -46,7 +48,7 @@ BROWSER_PACKAGES := chromium
 SPEECH_PACKAGES := flite espeak-ng festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts
 
 .PHONY: demo mini-demo test nano mini lint docs wheel-test fuzz connects interruptions chart-test test-deepspeed \
-	test-clients test-oldest test-newest constraints clean
+	test-cluster test-clients test-oldest test-newest constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.core
@@ -98,6 +100,9 @@ chart-test: $(VENV)/.test
 test-deepspeed: $(DEEPSPEED)/.installed
 	OMP_NUM_THREADS=1 $(DEEPSPEED)/bin/python -m pytest $(TEST_ARGS) .ci/test_deepspeed.py
 
+test-cluster: $(CLUSTER)/.installed
+	OMP_NUM_THREADS=1 $(CLUSTER)/bin/python -m pytest $(TEST_ARGS) tests/serve/router
+
 # The clients alone are there: some want other versions of what the server runs with.
 test-clients: $(VENV)/.test $(CLIENTS)/.installed
 	OMNI_SERVE="$(abspath $(BIN))/omni-serve" $(CLIENTS)/bin/python -m pytest $(TEST_ARGS) .ci/clients
@@ -121,7 +126,7 @@ constraints: test-newest
 	@mv $(NEWEST)/constraints.txt constraints.txt
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(NEWEST) $(DEEPSPEED) $(CLIENTS) demo build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) $(NEWEST) $(DEEPSPEED) $(CLUSTER) $(CLIENTS) demo build dist .pytest_cache .ruff_cache .hypothesis
 
 # Stamps: an environment is up to date when its stamp is younger than the files that it depends on.
 $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
@@ -146,6 +151,12 @@ $(DEEPSPEED)/.installed: pyproject.toml constraints.txt | $(DEEPSPEED)/bin/pytho
 	@echo "Installing omni and DeepSpeed into $(DEEPSPEED) (a few minutes, about 2 GB) ..."
 	$(DEEPSPEED)/bin/python $(PIP_INSTALL) $(PIP_ARGS) \
 	    --constraint constraints.txt --editable ".[test,deepspeed]"
+	@touch $@
+
+$(CLUSTER)/.installed: pyproject.toml constraints.txt | $(CLUSTER)/bin/python
+	@echo "Installing omni and Ray Serve into $(CLUSTER) (a few minutes, about 2 GB) ..."
+	$(CLUSTER)/bin/python $(PIP_INSTALL) $(PIP_ARGS) \
+	    --constraint constraints.txt --editable ".[test,cluster]"
 	@touch $@
 
 $(CLIENTS)/.installed: .ci/clients.txt | $(CLIENTS)/bin/python

@@ -58,6 +58,17 @@ def run_command(
         int | None,
         typer.Option(help="Processes behind the address, each with a model of its own; default 1."),
     ] = None,
+    engine: Annotated[
+        Literal["local", "ray"] | None,
+        typer.Option(help="Where replicas run: on this machine, or where Ray Serve places them."),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Of the cluster, or auto. Default: RAY_ADDRESS, or one of this machine alone.",
+        ),
+    ] = None,
     drain_seconds: Annotated[
         float | None,
         typer.Option(
@@ -95,26 +106,30 @@ def run_command(
             "checkpoint": checkpoint, "host": host, "port": port,
             "api_keys": api_key or None, "key_secret": key_secret, "insecure": insecure or None,
             "ssl_certificate": ssl_certificate, "ssl_key": ssl_key,
-            "max_sessions": max_sessions, "replicas": replicas, "drain_s": drain_seconds,
+            "max_sessions": max_sessions, "replicas": replicas,
+            "engine": engine, "ray_address": ray_address, "drain_s": drain_seconds,
             "instructions": instructions, "threads": threads, "device": device,
             "dtype": dtype,
         },
     )  # fmt: skip
+    if settings.engine == "ray":
+        need("ray", "cluster", "--engine ray")
     door = bind(settings)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("serve").setLevel(logging.INFO)
     console = Console(stderr=True)
     loading = f"loading {settings.checkpoint or 'nano'} ..."
-    if settings.replicas > 1:
-        from serve.router import supervise
+    if settings.replicas > 1 or settings.engine == "ray":
+        from serve.router import serve_on_cluster, supervise
 
         console.print(loading)
-        supervise(settings, door, started=lambda told: typer.echo("\n".join(told)))
+        run = serve_on_cluster if settings.engine == "ray" else supervise
+        run(settings, door, started=lambda told: typer.echo("\n".join(told)))
         return
     with console.status(loading):
         with without_garbage_collection():
             from serve.web import describe, load, serve
-        engine, known = load(settings)
+        model_engine, known = load(settings)
     told = "\n".join(describe(settings, known, door.getsockname()[1]))
-    with engine:
-        serve(settings, engine, known, door, started=lambda: typer.echo(told))
+    with model_engine:
+        serve(settings, model_engine, known, door, started=lambda: typer.echo(told))

@@ -30,6 +30,7 @@ def test_what_is_missing_is_named_with_its_remedy() -> None:
         ("matplotlib", "serve", "omni-serve tune --checkpoint nowhere"),
         ("sklearn", "train", "omni-train units nowhere.jsonl --speech-encoder nowhere -o out"),
         ("ray", "ray", "omni-data speak nowhere.jsonl -o out.jsonl --executor ray"),
+        ("ray", "cluster", "omni-serve run --engine ray --port 0"),
     ],
 )
 def test_a_command_says_it_before_it_reads_anything(

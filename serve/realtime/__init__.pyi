@@ -1,7 +1,5 @@
 from .activity import Voice as Voice
 from .activity import silero as silero
-from .connection import RESTARTING as RESTARTING
-from .connection import TRY_AGAIN as TRY_AGAIN
 from .connection import Connection as Connection
 from .connection import close as close
 from .conversation import Asked as Asked
@@ -38,6 +36,8 @@ from .session_object import MAX_OUTPUT_TOKENS as MAX_OUTPUT_TOKENS
 from .session_object import FunctionTool as FunctionTool
 from .session_object import SessionObject as SessionObject
 from .session_object import updated as updated
+from .wire import RESTARTING as RESTARTING
+from .wire import TRY_AGAIN as TRY_AGAIN
 from .wire import Refused as Refused
 from .wire import Wire as Wire
 from .wire import new_id as new_id

@@ -17,15 +17,13 @@ from serve.realtime.limits import Limits
 from serve.realtime.outbox import Outbox
 from serve.realtime.served import Model
 from serve.realtime.talk import Talk
-from serve.realtime.wire import Refused
+from serve.realtime.wire import NORMAL, TRY_AGAIN, Refused
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.25  # how exactly the limits of time are kept
 BURST_S = 5.0  # of messages at the allowed rate that may come at once
 LAST_WORDS_S = 1.0  # for what is still to be sent when a session ends
-# Close codes; clients come back after the last two.
-NORMAL, RESTARTING, TRY_AGAIN = 1000, 1012, 1013
 MIB = 1 << 20
 
 

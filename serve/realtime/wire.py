@@ -9,6 +9,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, model_validator
 
 ID_BYTES = 12
+# Close codes of the WebSocket; clients come back after the last two.
+NORMAL, RESTARTING, TRY_AGAIN = 1000, 1012, 1013
 
 
 class Wire(BaseModel):

@@ -6,10 +6,23 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import replace
+from multiprocessing.context import SpawnContext, SpawnProcess
 
 from omni.files import ending_well
 from serve.router.handing import Handed
 from serve.web import ServeSettings
+
+
+def begin(
+    processes: SpawnContext, settings: ServeSettings, number: int, pipe: socket.socket, port: int
+) -> SpawnProcess:
+    """Start one; see serve_what_is_handed."""
+    process = processes.Process(
+        target=serve_what_is_handed, name=f"omni-replica-{number}",
+        args=(settings, number, pipe, port),
+    )  # fmt: skip
+    process.start()
+    return process
 
 
 def serve_what_is_handed(

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import multiprocessing
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -23,8 +24,9 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from omni.files import UserError
 from serve.realtime import SHARED
-from serve.router.handing import Replica
-from serve.router.replica import serve_what_is_handed
+from serve.router.farewell import close_restarting
+from serve.router.handing import Replica, accepted
+from serve.router.replica import begin
 from serve.web import ServeSettings
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ log = logging.getLogger(__name__)
 GRACE_S = 15.0  # beyond the time for draining; who has not ended then is killed
 WAITS_S = (1.0, 2.0, 5.0, 10.0, 30.0)  # before one that failed while it loaded is started again
 LOOK_S = 0.1  # how often it is looked whether a replica serves
-ACCEPT_AGAIN_S = 1.0  # after an error such as too many open files
+SPARE_FILES = 256  # beside those of sessions: pipes, processes, what is just arriving
 
 
 def supervise(
@@ -43,11 +45,26 @@ def supervise(
 
     Raises UserError if one ends before it has ever served: so would the next.
     """
+    allow_files(settings.replicas * settings.max_sessions + SPARE_FILES)
     secret = settings.key_secret or secrets.token_urlsafe()
     with TemporaryDirectory(prefix="omni-serve-") as folder:
         os.environ[SHARED] = folder
         supervisor = Supervisor(replace(settings, key_secret=secret), door, folder, started)
         asyncio.run(supervisor.run())
+
+
+def allow_files(number: int) -> None:
+    """Let this process, and those that it starts, have so many files open, if it may.
+
+    The supervisor holds each open session's connection too, beside its replica.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= number:
+        return
+    allowed = number if hard == resource.RLIM_INFINITY else min(number, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < number:
+        log.warning("open files: %d allowed, %d wanted for all sessions; see ulimit", hard, number)
 
 
 class Supervisor:
@@ -82,7 +99,7 @@ class Supervisor:
         try:
             async with asyncio.TaskGroup() as group:
                 for number in range(self._settings.replicas):
-                    group.create_task(self._keep(number))
+                    group.create_task(self._keep(number, group))
         except* UserError as failed:
             raise failed.exceptions[0] from None
         finally:
@@ -93,15 +110,8 @@ class Supervisor:
     # The address
 
     async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
         await self._listening.wait()
-        while True:
-            try:
-                connection, _ = await loop.sock_accept(self._door)
-            except OSError as error:
-                log.error("no connection can be accepted: %s", error)
-                await asyncio.sleep(ACCEPT_AGAIN_S)
-                continue
+        async for connection in accepted(self._door):
             with connection:  # closed here, open there
                 self._hand(connection)
 
@@ -116,11 +126,13 @@ class Supervisor:
 
     # The replicas
 
-    async def _keep(self, number: int) -> None:
+    async def _keep(self, number: int, group: asyncio.TaskGroup) -> None:
         failures = 0
         while self._ending is None:
             replica, process = self._start(number)
             await replica.ended.wait()
+            for connection in replica.bereaved():
+                group.create_task(close_restarting(connection))
             await asyncio.to_thread(process.join)
             served = bool(replica.report.told)
             mark_process_dead(process.pid, self._folder)
@@ -139,12 +151,8 @@ class Supervisor:
 
     def _start(self, number: int) -> tuple[Replica, BaseProcess]:
         ours, theirs = socket.socketpair()
-        process = self._processes.Process(
-            target=serve_what_is_handed, name=f"omni-replica-{number}",
-            args=(self._settings, number, theirs, self._port),
-        )  # fmt: skip
         with theirs:
-            process.start()
+            process = begin(self._processes, self._settings, number, theirs, self._port)
         self._running[number] = Replica(ours, self._notice), process
         return self._running[number]
 

@@ -42,6 +42,7 @@ from serve.web.errors import shape_errors
 from serve.web.guard import Guard
 from serve.web.keys import SUBPROTOCOL, Grant, Keys, offers_subprotocol
 from serve.web.settings import ServeSettings
+from serve.web.sockets import transport_of
 from serve.web.static import page_routes
 
 SECONDS = (10, 7_200)  # that a short-lived key may live
@@ -191,11 +192,7 @@ def create_app(
 
     @app.websocket("/v1/realtime")
     async def realtime(socket: WebSocket) -> None:
-        if (grant := keys.grant(socket.headers)) is None:
-            REJECTED.labels(reason="key").inc()
-            tell_of_stranger(socket)
-            denial = ApiError(401, "invalid_api_key", KEY_NEEDED).response()
-            await socket.send_denial_response(denial)
+        if (grant := await admitted(socket, keys)) is None:
             return
         if (asked := socket.query_params.get("model", model.name)) != model.name:
             log.info("%s: %r was asked for; %r answers", socket.url.path, asked[:100], model.name)
@@ -211,10 +208,21 @@ def create_app(
             await turn_away(socket, Refused("server_full", FULL), TRY_AGAIN)
             return
         connection = Connection(socket, model, session, settings.limits, make_voice)
-        with SESSIONS.track_inprogress(), leave.among(connection):
+        with SESSIONS.track_inprogress(), leave.among(connection, transport_of(socket)):
             await connection.run(grant.session)
 
     return app
+
+
+async def admitted(socket: WebSocket, keys: Keys) -> Grant | None:
+    """What the key of who connects allows; None: nothing, and this has been told."""
+    grant = keys.grant(socket.headers)
+    if grant is None:
+        REJECTED.labels(reason="key").inc()
+        tell_of_stranger(socket)
+        denial = ApiError(401, "invalid_api_key", KEY_NEEDED).response()
+        await socket.send_denial_response(denial)
+    return grant
 
 
 async def turn_away(socket: WebSocket, refused: Refused, code: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import BaseTransport
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
@@ -11,11 +12,14 @@ CODE = "server_draining"  # of the error event, and the reason of the close
 
 
 class Draining:
-    """begun: whether new sessions are sent elsewhere. changed: called when one opens or ends."""
+    """begun: whether new sessions are sent elsewhere. changed: called when one opens or ends.
+    hold: called with the connection of one that opens; what it returns is called when that ends.
+    """
 
     def __init__(self) -> None:
         self.begun = False
         self.changed: Callable[[], None] = lambda: None
+        self.hold: Callable[[BaseTransport | None], Callable[[], None]] = lambda _: lambda: None
         self._open: set[Connection] = set()
 
     @property
@@ -28,13 +32,15 @@ class Draining:
         return Refused(CODE, "The server restarts; connect again, and send the history again")
 
     @contextmanager
-    def among(self, connection: Connection) -> Generator[None]:
-        """For as long as this session lasts."""
+    def among(self, connection: Connection, transport: BaseTransport | None) -> Generator[None]:
+        """For as long as this session lasts. transport: its connection, where that is known."""
+        release = self.hold(transport)
         self._open.add(connection)
         self.changed()
         try:
             yield
         finally:
+            release()
             self._open.discard(connection)
             self.changed()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
 from omni.commands import settle_threads, start, warm_up, without_garbage_collection
 from omni.engine import Engine
@@ -23,6 +24,7 @@ from serve.web.app import create_app
 from serve.web.draining import Draining
 from serve.web.server import Server, Source
 from serve.web.settings import ServeSettings
+from serve.web.sockets import SessionSocket
 
 # Above every limit that can be set: what is too large is told, and the connection stays.
 LARGEST_MESSAGE = 32 << 20
@@ -97,6 +99,18 @@ def load(settings: ServeSettings) -> tuple[Engine, Model]:
     return Engine(model, processor, max_sessions=settings.max_sessions), known
 
 
+def configuration(settings: ServeSettings, app: FastAPI) -> uvicorn.Config:
+    """How uvicorn serves whatever stands at an address of ours."""
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != REFUSED)
+    return uvicorn.Config(
+        app, log_config=None, log_level="warning", access_log=False,
+        ws=SessionSocket, ws_max_size=LARGEST_MESSAGE, ws_per_message_deflate=False,
+        ws_ping_interval=PING_S, ws_ping_timeout=PONG_S, server_header=False,
+        ssl_certfile=settings.ssl_certificate, ssl_keyfile=settings.ssl_key,
+        timeout_graceful_shutdown=5,
+    )  # fmt: skip
+
+
 def serve(
     settings: ServeSettings,
     engine: Engine,
@@ -112,14 +126,7 @@ def serve(
     """
     draining = Draining()
     app = create_app(settings, engine, model, draining=draining)
-    logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != REFUSED)
-    config = uvicorn.Config(
-        app, log_config=None, log_level="warning", access_log=False,
-        ws="websockets-sansio", ws_max_size=LARGEST_MESSAGE, ws_per_message_deflate=False,
-        ws_ping_interval=PING_S, ws_ping_timeout=PONG_S, server_header=False,
-        ssl_certfile=settings.ssl_certificate, ssl_keyfile=settings.ssl_key,
-        timeout_graceful_shutdown=5,
-    )  # fmt: skip
+    config = configuration(settings, app)
     sockets, source = ([door], None) if isinstance(door, socket.socket) else ([], door)
     server = Server(
         config, draining, drain_s=settings.drain_s, alive=engine.alive, started=started,

@@ -33,6 +33,10 @@ class Source(Protocol):
         """How many are open now."""
         ...
 
+    def hold(self, descriptor: int) -> Callable[[], None]:
+        """A session is open on this connection, until what is returned is called."""
+        ...
+
     def close(self) -> None:
         """No more of them."""
         ...
@@ -71,6 +75,7 @@ class Server(uvicorn.Server):
         if self._source is not None:
             self._source.open(self._arrive, self.drain)
             self._draining.changed = self._report
+            self._draining.hold = self._hold
         self._tell()
 
     def drain(self) -> None:
@@ -115,6 +120,14 @@ class Server(uvicorn.Server):
         if self._source is not None:
             connections = len(self.server_state.connections) + len(self._arriving)
             self._source.report(connections, self._draining.open)
+
+    def _hold(self, transport: asyncio.BaseTransport | None) -> Callable[[], None]:
+        """What is encrypted nobody else can go on with: its keys are here."""
+        if self._source is None or transport is None:
+            return lambda: None
+        if transport.get_extra_info("sslcontext") is not None:
+            return lambda: None
+        return self._source.hold(transport.get_extra_info("socket").fileno())
 
     def _arrive(self, connection: socket.socket) -> None:
         task = asyncio.create_task(self._take(connection))

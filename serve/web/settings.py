@@ -26,8 +26,11 @@ class ServeSettings:
     told the session's; auto: if the checkpoint itself has a system message, and so was taught what
     one is. recogniser: "module:function" of a transcriber, [n] float32 at 16 kHz -> text.
     replicas: processes behind the address, each with a model of its own; max_sessions and threads
-    are each one's, and threads of None divide the cores. drain_s: how long what runs may go on
-    once the server is told to end.
+    are each one's, and threads of None divide the cores. engine: where they run; ray: on the nodes
+    of a cluster, where Ray Serve places them, each with `threads` cores (one where it is None) and
+    a GPU where there are any. ray_address: of the cluster, or "auto" on one of its nodes; None
+    takes RAY_ADDRESS, then a cluster that runs on this machine, and starts one of this machine
+    alone if there is none. drain_s: how long what runs may go on once the server is told to end.
     """
 
     checkpoint: str | None = None
@@ -42,6 +45,8 @@ class ServeSettings:
     ssl_key: str | None = None
     max_sessions: int = 8
     replicas: int = 1
+    engine: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
     drain_s: float = 30.0
     threads: int | None = None
     device: str = "auto"
@@ -59,6 +64,8 @@ class ServeSettings:
             raise UserError(f"replicas={self.replicas}: must be at least 1")
         if self.replicas > 1 and not hasattr(socket, "send_fds"):
             raise UserError(f"replicas={self.replicas}: only where Unix sockets are; use 1 here")
+        if self.ray_address is not None and self.engine != "ray":
+            raise UserError(f"ray_address={self.ray_address}: is for engine: ray")
         if not 0 <= self.drain_s < float("inf"):
             raise UserError(f"drain_s={self.drain_s:g}: must be seconds, 0 or more")
         if any(len(key) < 8 for key in self.api_keys):

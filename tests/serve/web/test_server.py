@@ -19,6 +19,7 @@ from serve.web.app import create_app
 from serve.web.draining import Draining
 from serve.web.server import Server
 from serve.web.settings import ServeSettings
+from serve.web.sockets import SessionSocket
 from tests.realtime import WAIT_S, checked, loud, model_info
 from tests.talk import SHORT, model, processor
 
@@ -45,7 +46,7 @@ class Handing:
             make_voice=lambda: loud,
             draining=self.draining,
         )
-        config = uvicorn.Config(app, log_level="error", ws="websockets-sansio")
+        config = uvicorn.Config(app, log_level="error", ws=SessionSocket)
         self.server = Server(
             config, self.draining, drain_s=WAIT_S, alive=lambda: self.lives, started=lambda: None,
             source=Handed(theirs, ["what is served"]),
@@ -68,6 +69,8 @@ class Handing:
         if self.leave.is_set():
             asyncio.get_running_loop().remove_reader(self._pipe)
             self._pipe.close()
+            for connection in self.replica.bereaved():  # as the system does for who has gone
+                connection.close()
 
 
 @pytest.fixture
@@ -104,6 +107,33 @@ def test_what_is_handed_over_is_served_and_counted(handing: Handing) -> None:
     wait_for(0, 0, handing.replica)
     assert handing.replica.report.taken == 3
     assert handing.replica.report.told == ["what is served"]
+
+
+def test_a_session_is_held_by_the_supervisor_as_long_as_it_lasts_and_no_longer(
+    handing: Handing,
+) -> None:
+    with httpx.Client() as other:  # whose connection stays open, and is no session
+        assert other.get(f"http://127.0.0.1:{handing.port}/health").status_code == 200
+        client = session(handing.port)
+        wait_for(1, 2, handing.replica)
+        assert handing.replica.held == 1
+        began = time.monotonic()
+        client.close()
+        # The server's end is closed too: the client has not waited for it in vain.
+        assert time.monotonic() - began < client.close_timeout / 2
+        wait_for(0, 1, handing.replica)
+        assert handing.replica.held == 0
+
+
+def test_a_server_that_ends_by_itself_leaves_no_session_to_the_supervisor(handing: Handing) -> None:
+    with session(handing.port):
+        wait_for(1, 1, handing.replica)
+        assert handing.replica.held == 1
+        handing.draining.end_all = lambda: None  # one that does not end in time
+        handing.server.should_exit = True
+        for thread in handing.threads:
+            thread.join(WAIT_S)
+    assert handing.replica.ended.is_set() and handing.replica.bereaved() == []
 
 
 def test_a_server_whose_model_has_died_ends_and_its_sessions_come_back(handing: Handing) -> None:

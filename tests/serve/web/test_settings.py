@@ -39,6 +39,8 @@ def test_without_a_file_there_are_the_defaults() -> None:
         ("max_sessions: 0", "at least 1"),
         ("api_keys: [short]", "fewer than 8"),
         ("ssl_key: a.pem", "both or none"),
+        ("ray_address: auto", "is for engine: ray"),
+        ("engine: slurm", "engine"),
         ("host: 0.0.0.0", "no API key is set"),
         ("host: example.org", "no API key is set"),
     ],
