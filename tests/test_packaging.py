@@ -14,7 +14,17 @@ from tests.paths import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # Installed by hand where they are wanted, so not among the versions that are tested together.
-ALONE = {"docs", "deepspeed", "cluster", "media", "fairseq", "metrics", "voices", "judge", "whisper"}
+ALONE = {
+    "docs",
+    "deepspeed",
+    "cluster",
+    "media",
+    "fairseq",
+    "metrics",
+    "voices",
+    "judge",
+    "whisper",
+}
 
 
 def requirements(lines: list[str]) -> Iterator[Requirement]:
