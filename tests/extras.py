@@ -24,7 +24,9 @@ EXTRAS = {
     if extra not in FOR_DEVELOPERS
 }
 # Rooms that are there for an extra as a whole: their modules import it at the top.
-ROOMS_OF_EXTRAS = ("serve.realtime.", "serve.chat.", "serve.web.", "serve.router.")
+ROOMS_OF_EXTRAS = (
+    "serve.realtime.", "serve.chat.", "serve.web.", "serve.router.", "serve.bench.protocol.",
+)  # fmt: skip
 # As they are imported, of every extra.
 OPTIONAL = {
     "tensorboard", "sklearn", "jiwer", "matplotlib", "pocketsphinx", "deepspeed", "ray", "av",

@@ -28,7 +28,7 @@ COMMANDS = {
     "omni-serve": serve.cli.app,
 }
 # Their options are not ours to check.
-FOREIGN_COMMANDS = ("cp", "pip", "apt-get", "python", "export", "docker", "helm")
+FOREIGN_COMMANDS = ("cp", "pip", "apt-get", "python", "export", "docker", "helm", "ray")
 
 
 def blocks(page: Path, language: str) -> list[str]:

@@ -48,7 +48,9 @@ def test_the_chunk_size_of_a_session_is_told_back(
     desk: Desk, given: object, told: str | None
 ) -> None:
     session = desk.update(omni={"chunk_size": given})["session"]
-    assert session["omni"] == {"chunk_size": told, "timings": False}
+    assert session["omni"] == {
+        "chunk_size": told, "timings": False, "false_interruption_ms": 250,
+    }  # fmt: skip
     assert desk.update(omni={"timings": True})["session"]["omni"]["chunk_size"] == told
     assert "omni" not in desk.update(omni=None)["session"]
 

@@ -50,7 +50,7 @@ def names(served: Served) -> set[str]:
 
 def actors(served: Served) -> dict[int, str]:
     """Ray's processes that stand for the replicas of this address: id -> name."""
-    return of_processes(rf"ray::SERVE_REPLICA::omni-{served.port}#replica#(\w+)")
+    return of_processes(rf"ray::ServeReplica:omni-{served.port}:replica")
 
 
 def models(served: Served) -> dict[int, int]:
@@ -70,7 +70,7 @@ def of_processes(pattern: str) -> dict[int, str]:
         except OSError:  # it has just ended
             continue
         if match := re.search(pattern, line):
-            found[int(folder.name)] = match[1]
+            found[int(folder.name)] = match[0]
     return found
 
 
