@@ -35,12 +35,12 @@ def mini_stage1() -> Stage1:
         prompt=PromptConfig(speech_line=SPEECH, system="You are Mini, a helpful assistant."),
         loop=LoopConfig(
             epochs=1,
-            max_steps=400,  # of 16: 6,400 questions
+            max_steps=1500,  # of 16: 24,000 questions
             batch_size=16,
             learning_rate=6e-4,
             bf16=True,
-            save_steps=80,
-            eval_steps=200,
+            save_steps=50,
+            eval_steps=250,
         ),
         language_model="lora",
         lora=Lora(rank=16, alpha=32),
@@ -80,7 +80,7 @@ def mini_stage2() -> Stage2:
         nano,
         hearing=mini_stage1(),
         units=mini_units().clusters,
-        loop=replace(nano.loop, epochs=5, max_steps=1200, learning_rate=1.5e-3),
+        loop=replace(nano.loop, epochs=9, max_steps=2200, learning_rate=1.5e-3),
         gate_fusion=True,
         answers=8_700,
         clean_alone=True,
