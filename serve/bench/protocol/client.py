@@ -85,7 +85,7 @@ class ProtocolClient:
         begins behind the others, 0..1. A connection that fails or ends is told in `found`.
         """
         from websockets.asyncio.client import connect
-        from websockets.exceptions import WebSocketException
+        from websockets.exceptions import ConnectionClosed, WebSocketException
 
         try:
             async with connect(self.url, max_size=None, open_timeout=OPEN_S) as socket:
@@ -102,7 +102,10 @@ class ProtocolClient:
         except asyncio.BrokenBarrierError:
             return  # another client failed before the start, and said why
         except (OSError, WebSocketException) as error:
-            self.found.failed.append(str(error) or type(error).__name__)
+            # Who was closed before it had read why is told by the reason that came with the end.
+            close = error.rcvd if isinstance(error, ConnectionClosed) else None
+            why = close.reason if close is not None else ""
+            self.found.failed.append(why or str(error) or type(error).__name__)
             await opened.abort()
 
     async def _begin(self, socket: ClientConnection) -> None:
