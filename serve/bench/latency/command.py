@@ -3,19 +3,18 @@
 # Heavy imports stand inside the function: `omni-serve --help` must not wait for torch.
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from omni.commands import DTYPE_NAMES, Device
+from serve.bench.table import print_table
 
 if TYPE_CHECKING:
     from serve.bench.latency.report import Report
 
 BLOCK_FRAMES = 10  # 200 ms
-FILE_WIDTH = 120
 
 
 def latency_command(
@@ -80,17 +79,11 @@ def latency_command(
 
 
 def _print(report: Report) -> None:
-    from rich.console import Console
-
     from serve.bench.latency.report import stage_cells
 
-    # A file or a pipe has no width of its own.
-    console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
     for table in report.tables.values():
-        console.print(_drawn(f"{table.title}, ms (times as fast as the reference)", table.cells()))
-    console.print(
-        _drawn("first audio by stages, beside their floor", stage_cells(report.waterfalls))
-    )
+        print_table(f"{table.title}, ms (times as fast as the reference)", table.cells())
+    print_table("first audio by stages, beside their floor", stage_cells(report.waterfalls))
     machine, agreement = report.machine, report.agreement
     ties = f", {agreement.ties} of them part at a tie" if agreement.ties else ""
     typer.echo(
@@ -106,16 +99,3 @@ def _print(report: Report) -> None:
         f"{machine.cores} cores, {machine.torch_threads} threads, {machine.device}, "
         f"{machine.dtype}, load {machine.load_before:.1f} to {machine.load_after:.1f}"
     )
-
-
-def _drawn(title: str, cells: list[list[str]]) -> object:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    heading, *rows = cells
-    drawing = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
-    for name in heading:
-        drawing.add_column(name.replace("_", "\n"), justify="right")
-    for row in rows:
-        drawing.add_row(*row)
-    return drawing

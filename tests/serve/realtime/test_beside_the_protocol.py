@@ -9,18 +9,11 @@ from omni.engine import Begun, Engine
 from omni.session import SessionConfig, Timings
 from serve.realtime.timing import StageWatch
 from tests.realtime import Desk, Event, of, only, silence, types
-from tests.talk import model, processor
 from tests.tiny import question
 
 torch.set_num_threads(1)
 ASKED = "What is two and two?"
 LONG = SessionConfig(max_new_tokens=80)
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with Engine(model(), processor(), max_sessions=50) as engine:
-        yield engine
 
 
 @pytest.fixture

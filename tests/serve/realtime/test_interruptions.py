@@ -1,22 +1,13 @@
 """Whenever somebody speaks up, nothing of the old answer follows."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
 from omni.engine import Engine
 from serve.realtime.answering import Answering
 from tests.interrupting import interrupt_often
-from tests.talk import model, processor
 
 torch.set_num_threads(1)
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    with Engine(model(), processor(), max_sessions=4) as engine:
-        yield engine
 
 
 def test_nothing_of_an_answer_comes_after_the_voice_that_interrupts_it(engine: Engine) -> None:
