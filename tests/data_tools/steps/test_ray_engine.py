@@ -4,6 +4,7 @@ import hashlib
 import os
 import signal
 import sys
+import time
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -52,6 +53,7 @@ def cluster() -> Iterator[str]:
     nodes.add_node(**NODE)
     yield nodes.address
     ray.shutdown()
+    time.sleep(3)  # threads of Ray's that still live when the nodes go end the whole process
     nodes.shutdown()
 
 
