@@ -4,8 +4,8 @@ import hashlib
 import os
 import signal
 import sys
-import time
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
