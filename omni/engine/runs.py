@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from omni.engine.past import RewritableSession
+from omni.engine.urgency import Standing
 from omni.session import (
     AudioDelta,
     Done,
@@ -41,13 +43,15 @@ Deliver = Callable[[EngineEvent], None]
 
 @dataclass(eq=False)
 class Run:
-    """One reply. paused: its listener has enough for now; cancelled: it wants no more."""
+    """One reply. paused: its listener has enough for now; cancelled: it wants no more; begun: when
+    it was asked for, by time.perf_counter."""
 
     deliver: Deliver
     session: RewritableSession | None = None
     turn: Turn | None = None
     paused: bool = False
     cancelled: threading.Event = field(default_factory=threading.Event)
+    begun: float = field(default_factory=time.perf_counter)
 
     def cancel(self) -> None:
         """From any thread: no further event but Done."""
@@ -62,6 +66,12 @@ class Run:
         except Exception:
             log.exception("a listener failed; its reply is cancelled")
             self.cancel()
+
+    def standing(self) -> Standing:
+        """How urgent its next step is."""
+        assert self.turn is not None
+        reply = self.turn.reply
+        return Standing(self.begun, len(reply.token_ids), reply.unplayed_seconds)
 
     def waits(self) -> bool:
         """Whether there is nothing to do for it now."""

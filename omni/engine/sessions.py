@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 from omni.audio import AudioError
 from omni.engine.past import Exchange, Recording, RewritableSession
 from omni.engine.runs import Begun, Deliver, Run, cancelled_early, step
+from omni.engine.urgency import StepCosts, most_urgent
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
 from omni.session import SessionConfig, SpeechSession, Stepper
@@ -48,6 +50,7 @@ class Engine:
         self._open: set[EngineSession] = set()
         self._runs: list[Run] = []
         self._stepper = Stepper(model)
+        self._costs = StepCosts()
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._closed = False
         self._lock = threading.Lock()
@@ -123,18 +126,33 @@ class Engine:
             if idle:
                 self._stepper.rest()
             self._do(wait=idle)
-            ended = step(self._stepper, [run for run in self._runs if not run.waits()])
+            ended = self._step([run for run in self._runs if not run.waits()])
             self._runs = [run for run in self._runs if run not in ended]
+
+    def _step(self, runs: Sequence[Run]) -> set[Run]:
+        """A token for those of them whose turn it is; which have ended."""
+        began = time.perf_counter()
+        places = most_urgent([run.standing() for run in runs], self._costs.most())
+        ended = step(self._stepper, [runs[place] for place in places])
+        if places:
+            self._costs.took(len(places), time.perf_counter() - began)
+        return ended
+
+    def _someone_runs_dry(self) -> bool:
+        return any(run.standing().runs_dry for run in self._runs if not run.waits())
 
     def _do(self, *, wait: bool) -> None:
         try:
             while True:
                 work = self._work.get(block=wait)
                 wait = False
+                running = len(self._runs)
                 try:
                     work()
                 except Exception:
                     log.exception("work of one session failed; the others go on")
+                if len(self._runs) > running > 0 and self._someone_runs_dry():
+                    return  # to begin a reply takes long: the rest after the next step
         except Empty:
             return
 

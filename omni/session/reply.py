@@ -85,6 +85,14 @@ class Reply:
         """Keys and values of the prompt and of what was said. They leave a batch they are in."""
         return by_itself(self._past)
 
+    @property
+    def unplayed_seconds(self) -> float | None:
+        """What its listener has left to play, less than 0 since it ran out; None before the first
+        chunk. By the clock, or as the listener said (`tell_buffered`)."""
+        if self._speaker is None or self._speaking is None:
+            return None
+        return self._speaker.unplayed_seconds(self._speaking)
+
     def next_step_inputs(self) -> StepInputs | None:
         """What the LLM must run next; None when the reply has ended or was cancelled."""
         return None if self._cancelled.is_set() else self._inputs

@@ -75,6 +75,12 @@ class Speaker:
         chunks, vocoder = self._vocoder.step(units, state.vocoder)
         return chunks, SpeakerState(state.decoder, state.collapse, vocoder)
 
+    def unplayed_seconds(self, state: SpeakerState) -> float | None:
+        """What the listener has left to play, less than 0 since it ran out; None before sound."""
+        if self._vocoder is None or state.vocoder is None:
+            return None
+        return self._vocoder.unplayed_seconds(state.vocoder)
+
     def heard(self, state: SpeakerState, buffered_seconds: float) -> SpeakerState:
         """What the listener has left to play now; schedules that pace themselves go by it."""
         if self._vocoder is None or state.vocoder is None:

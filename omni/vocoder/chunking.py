@@ -89,16 +89,19 @@ class Growing(ChunkSchedule):
 class Paced(ChunkSchedule):
     """A small first chunk; each later one as large as what the listener has left to play allows.
 
-    A chunk is made when as many units wait as could be made in 1 / RESERVE of what was left to
-    play when they began, at the speed of this reply of late: the rest of the time is there for
+    The first one is larger where the engine is busy, as its first units have shown: it holds
+    `first_units` up to a real-time factor of 1 / RESERVE, and half of `most_units` from twice that
+    on. What is made meanwhile for others keeps the second chunk waiting for a time that grows with
+    their number, and not with the first chunk.
+
+    A later chunk is made when as many units wait as could be made in 1 / RESERVE of what was left
+    to play when they began, at the speed of this reply of late: the rest of the time is there for
     making that takes longer. No chunk is smaller than `first_units` (but the last) or larger than
     `most_units`.
 
     The less of its time an engine needs, the smaller chunks stay: how far a reply is ahead of its
     listener does not depend on them, and what is interrupted was made for nothing. One that is busy
-    is spared calls of the vocoder: from a real-time factor of 1 / RESERVE on, chunks do not shrink,
-    and where making is slower than playing each is twice the last, for small ones would never catch
-    up.
+    is spared calls of the vocoder: from a real-time factor of 1 / RESERVE on, chunks do not shrink.
     """
 
     first_units: int = 10
@@ -112,9 +115,9 @@ class Paced(ChunkSchedule):
             )
 
     def size(self, index: int, progress: Progress = START) -> int | None:
-        """`first_units`, then by what is left to play."""
+        """By how busy the engine is, then by what is left to play."""
         if index == 0:
-            return self.first_units
+            return self._first(progress)
         if progress.seconds_per_unit is None:
             return self.most_units
         each, waiting = progress.seconds_per_unit, progress.waiting_units
@@ -125,6 +128,12 @@ class Paced(ChunkSchedule):
         # Where more wait already than are due, there is no reason to leave any behind.
         return min(max(min(covered, wanted), least, waiting), self.most_units)
 
+    def _first(self, progress: Progress) -> int:
+        """The more the busier; units that came all at once show nothing of that yet."""
+        busy = min(1.0, max(0.0, RESERVE * (progress.real_time_factor or 0.0) - 1))
+        most = max(self.first_units, self.most_units // 2)
+        return round(self.first_units + busy * (most - self.first_units))
+
     def _bounds(self, progress: Progress) -> tuple[int, int]:
         """The fewest and the most units that are good for an engine as busy as this."""
         factor = progress.real_time_factor
@@ -132,9 +141,7 @@ class Paced(ChunkSchedule):
             return self.first_units, self.most_units
         busy = min(1.0, RESERVE * factor)
         wanted = round(self.first_units + busy * (self.most_units - self.first_units))
-        if factor >= 1:
-            return 2 * progress.last_units, wanted
-        # What was sent last is played while as much is made, for that takes less time.
+        # What was sent last is played while as much is made, where that takes less time.
         return max(self.first_units, progress.last_units if busy == 1 else 0), wanted
 
     def __str__(self) -> str:

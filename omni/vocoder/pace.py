@@ -32,15 +32,14 @@ class Pace:
 
     since: from when its speed is measured, and how many units were there then: its first units,
     later the last chunk. chunk_speed: seconds that each unit took from the chunk before the last
-    to the last one, the vocoder's work on it included. units: how many came in all; sent_units: in
-    chunks; sent_seconds: of sound; last_units: of the last chunk; ends: when all that was sent will
-    have been played.
+    to the last one, the vocoder's work on it included. units: how many came in all; last_units: of
+    the last chunk; sent_seconds: of sound, in all chunks; ends: when all that was sent will have
+    been played.
     """
 
     since: tuple[float, int] | None = None
     chunk_speed: float | None = None
     units: int = 0
-    sent_units: int = 0
     last_units: int = 0
     sent_seconds: float = 0.0
     ends: float = -math.inf
@@ -57,25 +56,23 @@ class Pace:
             # Where nothing came since, this chunk's making counts with the next units.
             since=self.since if measured is None else (now, self.units),
             chunk_speed=self.chunk_speed if measured is None else measured,
-            sent_units=self.sent_units + units,
             last_units=units,
             sent_seconds=self.sent_seconds + seconds,
             ends=max(self.ends, now) + seconds,
         )
 
-    def progress(self, waiting_units: int, now: float) -> Progress:
-        """What a schedule is told."""
+    def progress(self, waiting_units: int, now: float, *, unit_seconds: float) -> Progress:
+        """What a schedule is told. unit_seconds: how long a unit of this reply sounds."""
         # What has come since the last chunk tells of a load that has just begun.
         speeds = [each for each in (self.chunk_speed, self._speed(now)) if each is not None]
         each = max(speeds, default=None)
-        sounds = self.sent_seconds / self.sent_units if self.sent_units else 0.0
         return Progress(
             waiting_units=waiting_units,
             sent_seconds=self.sent_seconds,
             last_units=self.last_units,
             buffered_seconds=max(0.0, self.ends - now),
             seconds_per_unit=each,
-            real_time_factor=each / sounds if each is not None and sounds else None,
+            real_time_factor=each / unit_seconds if each is not None and unit_seconds else None,
         )
 
     def _speed(self, now: float) -> float | None:

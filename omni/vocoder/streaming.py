@@ -119,6 +119,10 @@ class StreamingVocoder:
         chunks, _ = self._make(self._time(state, last=True), last=True)
         return chunks
 
+    def unplayed_seconds(self, state: StreamState) -> float | None:
+        """How long what was sent will still play, less than 0 since it ended; None before that."""
+        return state.pace.ends - self.clock() if state.chunk else None
+
     def heard(self, state: StreamState, *, played_until: float) -> StreamState:
         """The listener will have played all that was sent at this time of the clock.
 
@@ -157,7 +161,10 @@ class StreamingVocoder:
             right = self.context.of_chunk(state.chunk)
             until = state.known_frames - (0 if last else right)
             makeable = sum(end <= until for end in state.ends)
-            progress = state.pace.progress(makeable, self.clock())
+            seconds = state.known_frames * self.vocoder.samples_per_frame / self.vocoder.sample_rate
+            progress = state.pace.progress(
+                makeable, self.clock(), unit_seconds=seconds / state.timed
+            )
             size = self.schedule.size(state.chunk, progress)
             if not last and (size is None or makeable < size):
                 break

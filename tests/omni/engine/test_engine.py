@@ -3,6 +3,7 @@
 import random
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from queue import Queue
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from omni.audio import AudioError
 from omni.engine import Begun, Engine, EngineEvent, EngineFull, EngineSession, Exchange, Recording
+from omni.engine.urgency import StepCosts
 from omni.session import AudioDelta, Done, Reply, SessionConfig, TextDelta
 from tests.talk import SHORT, answer, model, processor, session
 from tests.tiny import question
@@ -18,6 +20,7 @@ from tests.tiny import question
 torch.set_num_threads(1)
 FIRST, SECOND = "What is two and two?", "How warm is it?"
 LONG = SessionConfig(max_new_tokens=60)
+WRITTEN = replace(SHORT, speak=False)  # nobody's player can run dry: all step together
 WAIT_S = 60
 
 
@@ -89,7 +92,7 @@ def test_replies_go_forward_by_turns(engine: Engine) -> None:
         if isinstance(event, Done):
             end.set()
 
-    talks = [engine.open(SHORT), engine.open(SHORT)]
+    talks = [engine.open(WRITTEN), engine.open(WRITTEN)]
     hold = threading.Event()
     engine.post(lambda: wait(hold))  # both begin before the first step
     for name, talk, end in zip("ab", talks, ends, strict=True):
@@ -241,7 +244,7 @@ def test_all_that_run_go_forward_in_one_forward(monkeypatch: pytest.MonkeyPatch)
         hold = threading.Event()
         many.post(lambda: wait(hold))  # all begin before the first step
         asked = [f"{FIRST} {number}" for number in range(16)]
-        heard = [ask(many.open(SHORT), text) for text in asked]
+        heard = [ask(many.open(WRITTEN), text) for text in asked]
         hold.set()
         said = [one.done().token_ids for one in heard]
         assert many.one_by_one is None
@@ -282,6 +285,20 @@ def test_whoever_pauses_cancels_or_goes_changes_nothing_for_the_others(seed: int
                     else:
                         assert done.token_ids == expected[text]
             threading.Event().wait(0.01)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_replies_that_take_turns_say_what_they_say_together(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(StepCosts, "most", lambda _: most)
+    asked = [f"{FIRST} {number}" for number in range(5)]
+    expected = [answer(session(), text)[1] for text in asked]
+    with Engine(model(), processor(), max_sessions=5) as many:
+        heard = [ask(many.open(SHORT), text) for text in asked]
+        said = [one.done() for one in heard]
+    assert [done.token_ids for done in said] == [done.token_ids for done in expected]
+    assert [done.units for done in said] == [done.units for done in expected]
 
 
 def test_places_are_counted_and_given_back(engine: Engine) -> None:

@@ -62,16 +62,35 @@ def test_later_chunks_of_auto_grow_as_long_as_what_was_sent_covers_their_making(
 def test_a_listener_who_waits_longer_to_play_lets_chunks_grow():
     schedule = parse_schedule("auto")
     pace = Pace().came(10, now=0.0).came(10, now=0.1).sent(10, 0.3, now=0.1)
-    assert schedule.size(1, pace.progress(0, now=0.1)) == 15
+    assert schedule.size(1, pace.progress(0, now=0.1, unit_seconds=0.03)) == 15
     told = replace(pace, ends=0.9)
-    assert schedule.size(1, told.progress(0, now=0.1)) == 40
+    assert schedule.size(1, told.progress(0, now=0.1, unit_seconds=0.03)) == 40
+
+
+def test_the_first_chunk_of_auto_grows_where_the_engine_is_busy():
+    schedule = parse_schedule("auto:10,80")
+
+    def first(factor: float | None) -> int | None:
+        return schedule.size(0, Progress(waiting_units=4, real_time_factor=factor))
+
+    assert first(None) == first(0.05) == first(0.5) == 10
+    assert first(0.75) == 25
+    assert first(1.0) == first(9.0) == 40
+    assert parse_schedule("auto:60,80").size(0, Progress(real_time_factor=9.0)) == 60
+
+
+def test_how_busy_the_engine_is_shows_before_the_first_chunk():
+    pace = Pace().came(4, now=1.0)
+    assert pace.progress(0, now=1.1, unit_seconds=0.04).real_time_factor is None
+    pace = pace.came(4, now=1.1)
+    assert pace.progress(0, now=1.1, unit_seconds=0.04).real_time_factor == pytest.approx(0.625)
 
 
 def test_what_is_left_to_play_runs_by_the_clock_and_stops_at_nothing():
     pace = Pace().came(4, now=1.0)
-    assert pace.progress(0, now=1.0) == Progress()
+    assert pace.progress(0, now=1.0, unit_seconds=0.05) == Progress()
     pace = pace.came(6, now=1.3).sent(10, 0.5, now=1.3)
-    assert pace.progress(2, now=1.3) == Progress(
+    assert pace.progress(2, now=1.3, unit_seconds=0.05) == Progress(
         waiting_units=2,
         sent_seconds=0.5,
         last_units=10,
@@ -79,10 +98,14 @@ def test_what_is_left_to_play_runs_by_the_clock_and_stops_at_nothing():
         seconds_per_unit=pytest.approx(0.05),
         real_time_factor=pytest.approx(1.0),
     )
-    assert pace.progress(0, now=1.7).buffered_seconds == pytest.approx(0.1)
-    assert pace.progress(0, now=3.0).buffered_seconds == 0.0
+
+    def left(pace: Pace, now: float) -> float:
+        return pace.progress(0, now=now, unit_seconds=0.05).buffered_seconds
+
+    assert left(pace, 1.7) == pytest.approx(0.1)
+    assert left(pace, 3.0) == 0.0
     # The player ran dry: the next chunk is played from when it comes.
-    assert pace.sent(4, 0.2, now=3.0).progress(0, now=3.0).buffered_seconds == pytest.approx(0.2)
+    assert left(pace.sent(4, 0.2, now=3.0), 3.0) == pytest.approx(0.2)
 
 
 sizes = st.integers(1, 500)
