@@ -16,6 +16,7 @@ from omni.commands import (
 from omni.files import UserError, check_file, check_folder, friendly, need
 from serve.bench import (
     connects_command,
+    failover_command,
     fuzz_command,
     latency_command,
     load_command,
@@ -42,6 +43,7 @@ benches = typer.Typer(no_args_is_help=True, help="Measure; some fail where a lim
 benches.command("latency")(friendly(latency_command))
 benches.command("load")(friendly(load_command))
 benches.command("load-robustness")(friendly(load_robustness_command))
+benches.command("failover")(friendly(failover_command))
 benches.command("fuzz")(friendly(fuzz_command))
 benches.command("connects")(friendly(connects_command))
 benches.command("memory")(friendly(memory_command))

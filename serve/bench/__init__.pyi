@@ -1,4 +1,5 @@
 from .connects import connects_command as connects_command
+from .failover import failover_command as failover_command
 from .fuzz import fuzz_command as fuzz_command
 from .latency import latency_command as latency_command
 from .lengths import true_length_command as true_length_command

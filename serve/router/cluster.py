@@ -213,10 +213,14 @@ def connect(address: str | None) -> None:
             address=address, namespace=NAMESPACE, include_dashboard=None if address else False,
             log_to_driver=False, logging_level=logging.WARNING,
         )  # fmt: skip
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    # A node of its own that is slow to start is told by a bare Exception.
+    except Exception as error:
         raise UserError(
             f"ray_address={address}: can't be reached ({error}); start the cluster with "
             "`ray start --head`, or correct the address"
+            if address
+            else f"ray: can't start on this machine ({error}); try again, or start a cluster with "
+            "`ray start --head` and name it by --ray-address"
         ) from None
 
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TextIO, cast
 
 from omni.files import UserError
@@ -23,6 +24,13 @@ def own_server(options: Sequence[str], program: Sequence[str] = RUN) -> Generato
     """Its address. program: the module that serves and tells its address as `omni-serve run` does,
     with what it is always given; options: more of it. Raises UserError with what it said if it ends
     before it listens."""
+    with own_process(options, program) as (address, _):
+        yield address
+
+
+@contextmanager
+def own_process(options: Sequence[str], program: Sequence[str] = RUN) -> Generator[tuple[str, int]]:
+    """Its address and its process, as `own_server`."""
     command = [sys.executable, "-m", *program, *options]
     without_key = {name: value for name, value in os.environ.items() if name != "OMNI_API_KEY"}
     with tempfile.TemporaryFile("w+") as errors:
@@ -30,7 +38,8 @@ def own_server(options: Sequence[str], program: Sequence[str] = RUN) -> Generato
             command, text=True, stdout=subprocess.PIPE, stderr=errors, env=without_key
         )
         try:
-            yield _address(process, program[0], lambda: _all_of(cast(TextIO, errors)))
+            said = partial(_all_of, cast(TextIO, errors))
+            yield _address(process, program[0], said), process.pid
         finally:
             process.terminate()
             try:
