@@ -20,7 +20,7 @@ from omni.files import UserError, need
 from serve.bench.table import print_table
 
 if TYPE_CHECKING:
-    from serve.bench.load.client import Client, Session, Spoken
+    from serve.bench.load import Client, Session, Spoken
 
 LOST = 1  # exit code; 2 is bad input
 RESTARTING = "close code 1012"
@@ -164,9 +164,7 @@ def failover_command(
 
     from omni.audio import load_audio
     from omni.loading import NANO
-    from serve.bench.load.client import Client, Spoken
-    from serve.bench.load.own_server import own_process
-    from serve.bench.load.playout import Playout
+    from serve.bench.load import Client, Playout, Spoken, own_process
     from serve.bench.metrics_page import metrics_at
 
     if not Path("/proc").is_dir():

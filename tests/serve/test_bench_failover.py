@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from omni.files import UserError
 from serve.bench.failover import Round, p95_of, summary
-from serve.bench.load.client import Session, Turn
+from serve.bench.load import Session, Turn
 from serve.cli import app
 
 

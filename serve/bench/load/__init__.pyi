@@ -1,5 +1,10 @@
 from .client import FRAME_S as FRAME_S
+from .client import Client as Client
+from .client import Session as Session
 from .client import Spoken as Spoken
+from .client import Turn as Turn
 from .command import load_command as load_command
+from .own_server import own_process as own_process
 from .own_server import own_server as own_server
+from .playout import Playout as Playout
 from .report import percentiles as percentiles
