@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from omni.audio import FRAME_RATE, encoder_frames, log_mel
 from omni.files import replace_folder, write_json, write_tensors
 from omni.values import Frames, lengths_to_mask
 from omni.whisper_layers import SpeechEncoderLayer
+
+if TYPE_CHECKING:
+    from omni.encoder_lora import EncoderLora
 
 # Our names of the sizes -> those of transformers' WhisperConfig.
 _WHISPER_NAMES = {
@@ -134,6 +137,7 @@ class SpeechEncoder(nn.Module):
 
     With blocks (`config.block_frames`) there is `initial_state`, `step` and `finish`, for encoding
     while the user still speaks; omni.live_speech feeds them from a microphone.
+    lora: what has been merged into the weights of its base, and is saved in their stead.
     """
 
     def __init__(self, config: SpeechEncoderConfig) -> None:
@@ -147,6 +151,7 @@ class SpeechEncoder(nn.Module):
             SpeechEncoderLayer(self.width, config.heads, config.ffn) for _ in range(config.layers)
         )
         self.layer_norm = nn.LayerNorm(self.width)
+        self.lora: EncoderLora | None = None
 
     def forward(self, input_features: Tensor, input_features_mask: Tensor) -> Frames:
         """Encode a padded batch; each row comes out as if it had been alone.

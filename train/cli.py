@@ -26,6 +26,7 @@ from train.commands import (
 )
 from train.commands import alignment as cli_alignment
 from train.commands import bases as cli_bases
+from train.commands import block_wise as cli_block_wise
 from train.commands import keeping as cli_keeping
 from train.commands import stages as cli_stages
 from train.commands import unit_layers as cli_unit_layers
@@ -118,6 +119,7 @@ def units(
 
 cli_alignment.register(app)
 cli_stages.register(app)
+cli_block_wise.register(app)
 
 
 @app.command()

@@ -20,12 +20,14 @@ from transformers import (
 )
 
 from omni.about import LORA_BASE
+from omni.checkpoint.encoder_lora_files import is_lora_folder, read_encoder_lora
 from omni.checkpoint.gguf_files import (
     is_gguf,
     read_gguf_config,
     read_gguf_model,
     read_gguf_tokenizer,
 )
+from omni.encoder_lora import merge_lora
 from omni.files import (
     CheckpointError,
     check_weights,
@@ -35,22 +37,30 @@ from omni.files import (
     on_this_machine,
     read_tensors,
 )
-from omni.foreign import EncoderWeights, read_encoder, read_hubert
+from omni.foreign import EncoderWeights, read_encoder, read_encoder_config, read_hubert
 from omni.language_model import wrap_in_lora
 from omni.speech_encoder import SpeechEncoder
 
 
 def load_speech_encoder(
-    source: str, *, blocks: Mapping[str, int] | None = None, **hub: Any
+    source: str, *, blocks: Mapping[str, int] | None = None, base: str | None = None, **hub: Any
 ) -> SpeechEncoder:
     """A Whisper encoder of any size, float32.
 
     source: openai-whisper's file (large-v3.pt) or name (large-v3), a transformers folder or hub
-    id (whole Whisper models and encoders alone alike), or a CTranslate2 folder.
+    id (whole Whisper models and encoders alone alike), a CTranslate2 folder, or the LoRA folder of
+    a checkpoint, which is merged into its base.
     blocks: attention in blocks (see SpeechEncoderConfig), in place of the source's own.
+    base: of a LoRA folder, by the name that its checkpoint has for it; the encoder then remembers
+    the LoRA. None takes the base that the folder names, for weights that are of one piece.
     hub: HUB_KEYWORDS. Raises CheckpointError for anything that is no Whisper encoder.
     """
-    weights = encoder_weights(source, **hub)
+    path = fetch(hub_name(source), **hub)
+    if is_lora_folder(path):
+        encoder = read_adapted_encoder(path, base, **hub)
+        encoder.config = replace(encoder.config, **(blocks or {}))
+        return encoder
+    weights = read_encoder(path)
     tensors = {name: tensor.float() for name, tensor in weights.tensors.items()}
     encoder = SpeechEncoder(replace(weights.config, **(blocks or {})))
     load_weights(encoder, tensors, where=source)
@@ -58,8 +68,25 @@ def load_speech_encoder(
 
 
 def encoder_weights(source: str, **hub: Any) -> EncoderWeights:
-    """What `load_speech_encoder` builds its encoder from, still in its files."""
-    return read_encoder(fetch(hub_name(source), **hub))
+    """What `load_speech_encoder` builds its encoder from, still in its files unless LoRA is
+    merged into it."""
+    path = fetch(hub_name(source), **hub)
+    if is_lora_folder(path):
+        encoder = read_adapted_encoder(path, None, **hub)
+        return EncoderWeights(encoder.config, encoder.state_dict())
+    return read_encoder(path)
+
+
+def read_adapted_encoder(folder: Path, base: str | None, **hub: Any) -> SpeechEncoder:
+    """What a LoRA folder makes of its base; see `load_speech_encoder`."""
+    lora, named = read_encoder_lora(folder)
+    below = base or named
+    if not below:
+        raise CheckpointError(f"{folder}: LoRA weights without the name of their base; give it")
+    encoder = load_speech_encoder(below, blocks=read_encoder_config(folder).blocks, **hub)
+    encoder = merge_lora(encoder, lora, where=str(folder))
+    encoder.lora = None if base is None else lora
+    return encoder
 
 
 def load_language_model(
@@ -75,7 +102,7 @@ def load_language_model(
     path = fetch(source, local_files_only=local_files_only)
     if is_gguf(path):
         return read_gguf_model(path, **kwargs)
-    if (path / "adapter_config.json").is_file():
+    if is_lora_folder(path):
         return _load_lora(path, base, local_files_only=local_files_only, **kwargs)
     kwargs = {name: value for name, value in kwargs.items() if value is not None}
     try:

@@ -69,7 +69,8 @@ def read_checkpoint(
     speech_encoder = _part(
         folder, config, "speech_encoder",
         lambda where: load_speech_encoder(
-            where, blocks=config.encoder.blocks, local_files_only=True
+            where, blocks=config.encoder.blocks, base=config.bases.get("speech_encoder"),
+            local_files_only=True,
         ),
     )  # fmt: skip
     for what, found, told in (

@@ -2,7 +2,8 @@
 
 config.json                  parts, sizes, bases by name
 speech_adapter.safetensors   unit_decoder.safetensors (after stage 2)
-speech_encoder/              if it has no base, is not its base any more, or all is to be carried
+speech_encoder/              if it has no base, is not its base any more, or all is to be carried;
+                             or LoRA of peft's on its base
 language_model/              likewise; or an adapter of peft's, with base/ below it where needed
 vocoder/  units/             what turns units into sound, and speech into units
 generation_config.json       sampling and chunk schedule
@@ -24,6 +25,7 @@ from torch import Tensor
 from omni.about import NAME as CARD
 from omni.about import is_generated, write_card
 from omni.checkpoint.adapters import below_adapters, save_language_model
+from omni.checkpoint.encoder_lora_files import save_encoder_lora
 from omni.checkpoint.named import base_digest
 from omni.checkpoint.touched import touched
 from omni.config import OmniConfig
@@ -118,10 +120,11 @@ def write_checkpoint(
     wrote among them.
 
     self_contained: carry all bases, LoRA merged. portable: carry those whose name is a folder of
-    this machine. dtype: of the stored weights, None keeps theirs. carry: a folder whose units/,
-    tokenizer and model card come along. metadata: of the model card, in the hub's words (license,
-    datasets, language, tags). title: the card's, default the folder's name. state_dict: the
-    weights, where a Trainer has gathered them; a part that it lacks is asked of the model.
+    this machine, an encoder with its LoRA merged. dtype: of the stored weights, None keeps theirs.
+    carry: a folder whose units/, tokenizer and model card come along. metadata: of the model card,
+    in the hub's words (license, datasets, language, tags). title: the card's, default the folder's
+    name. state_dict: the weights, where a Trainer has gathered them; a part that it lacks is asked
+    of the model.
     max_shard_size: of the LLM's files.
     Raises CheckpointError for a folder that holds something else.
     """
@@ -159,6 +162,11 @@ def write_checkpoint(
             save_speech_encoder(
                 model.speech_encoder, aside / "speech_encoder", dtype=dtype,
                 weights=parts["speech_encoder"],
+            )  # fmt: skip
+        elif model.speech_encoder.lora is not None:
+            save_encoder_lora(
+                model.speech_encoder, aside / "speech_encoder", dtype=dtype,
+                base=config.bases["speech_encoder"],
             )  # fmt: skip
         if own["language_model"] or is_lora(model.language_model):
             save_language_model(

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from omni.checkpoint.bases import encoder_weights, load_language_model
+from omni.checkpoint.bases import encoder_weights, load_language_model, load_speech_encoder
+from omni.encoder_lora import merge_lora
 from omni.files import CheckpointError, fetch
 from omni.foreign import read_folder
 
@@ -33,7 +34,7 @@ def touched(name: str, base: str, module: nn.Module, weights: Mapping[str, Tenso
     """
     try:
         if name == "speech_encoder":
-            stored = encoder_weights(base, local_files_only=True).tensors
+            stored = _encoder_tensors(base, module)
         else:
             stored = _language_model_tensors(base, module, weights)
     except (CheckpointError, ImportError) as error:
@@ -53,6 +54,14 @@ def touched(name: str, base: str, module: nn.Module, weights: Mapping[str, Tenso
 def is_quantised(module: nn.Module) -> bool:
     """Whether transformers has packed the weights of this model into fewer bits."""
     return getattr(module, "hf_quantizer", None) is not None
+
+
+def _encoder_tensors(base: str, module: Any) -> Mapping[str, Tensor]:
+    """As it was loaded: with the LoRA in it that it remembers."""
+    if module.lora is None:
+        return encoder_weights(base, local_files_only=True).tensors
+    plain = load_speech_encoder(base, local_files_only=True)
+    return merge_lora(plain, module.lora, where=base).state_dict()
 
 
 def _language_model_tensors(

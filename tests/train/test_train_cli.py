@@ -38,6 +38,7 @@ COMMANDS = (
     "align",
     "stage1",
     "stage2",
+    "blocks",
     "evaluate",
     "nano",
 )

@@ -1,5 +1,6 @@
 from . import alignment as alignment
 from . import bases as bases
+from . import block_wise as block_wise
 from . import stages as stages
 from . import unit_layers as unit_layers
 from .in_parts import Jobs as Jobs

@@ -23,7 +23,7 @@ from omni.files import UserError, hub_name, on_this_machine
 from omni.foreign import read_encoder_config
 from omni.language_model import add_lora
 from omni.model import OmniForConditionalGeneration
-from omni.speech_encoder import SpeechEncoderConfig
+from omni.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from omni.vocoder import VOCODERS
 from train.bases import (
     NANO_PROMPT,
@@ -35,10 +35,12 @@ from train.bases import (
     llama_config,
 )
 from train.commands.choose import count, meta_language_model
-from train.data import Example, examples
+from train.data import Example, examples, recordings_of
 from train.loop import Freeze, LoopConfig, process_count
 from train.stages import (
     Align,
+    Blocks,
+    HearsInBlocks,
     LearnsToListen,
     Stage1,
     Stage2,
@@ -237,6 +239,23 @@ def plan_align(
         examples=len(training),
         validation=len(validation),
         activations=positions * LOGIT * vocabulary,
+    )
+
+
+def plan_blocks(checkpoint: str | Path, manifest: Manifest, recipe: Blocks) -> Plan:
+    """Of `omni-train blocks`; of the checkpoint nothing but its configuration is read."""
+    whole = OmniConfig.from_pretrained(checkpoint).encoder
+    with torch.device("meta"):
+        module = HearsInBlocks(SpeechEncoder(whole), recipe.of(whole), recipe.lora)
+    recipe.freeze.apply(module)
+    training, validation = _examples(manifest)
+    frames = recipe.loop.batch_size * _longest(training, 1)
+    return Plan(
+        parts=_parts(whole=module.whole, speech_encoder=module.speech_encoder),
+        examples=len(recordings_of(training)),
+        validation=len(recordings_of(validation)),
+        loop=recipe.loop,
+        activations=frames * ACTIVATION * whole.width * whole.layers,
     )
 
 

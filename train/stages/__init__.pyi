@@ -2,6 +2,9 @@ from .align import Align as Align
 from .align import spoken as spoken
 from .align import train_align as train_align
 from .beginning import check_beginning as check_beginning
+from .block_wise import Blocks as Blocks
+from .block_wise import HearsInBlocks as HearsInBlocks
+from .block_wise import train_blocks as train_blocks
 from .named import BASES as BASES
 from .named import STAGE1 as STAGE1
 from .named import STAGE2 as STAGE2
@@ -10,6 +13,7 @@ from .named import VOCODER as VOCODER
 from .recipes import UnitsRecipe as UnitsRecipe
 from .recipes import VocoderRecipe as VocoderRecipe
 from .recipes import align_recipe as align_recipe
+from .recipes import blocks_recipe as blocks_recipe
 from .recipes import nano_bases as nano_bases
 from .recipes import nano_stage1 as nano_stage1
 from .recipes import nano_stage2 as nano_stage2
@@ -21,6 +25,7 @@ from .recipes_mini import mini_stage2 as mini_stage2
 from .recipes_mini import mini_units as mini_units
 from .recipes_mini import mini_vocoder as mini_vocoder
 from .stage1 import LearnsToListen as LearnsToListen
+from .stage1 import Lora as Lora
 from .stage1 import Stage1 as Stage1
 from .stage1 import train_stage1 as train_stage1
 from .stage2 import Stage2 as Stage2

@@ -15,6 +15,7 @@ from omni.vocoder import HifiGanConfig, NsfConfig
 from train.bases import NANO_PROMPT, SmallLlama
 from train.loop import LoopConfig
 from train.stages.align import Align
+from train.stages.block_wise import Blocks
 from train.stages.stage1 import Lora, Stage1
 from train.stages.stage2 import Stage2
 
@@ -224,6 +225,26 @@ def align_recipe(hearing: Stage1) -> Align:
             save_steps=500,
             eval_steps=500,
         ),
+    )
+
+
+def blocks_recipe() -> Blocks:
+    """An encoder that hears in blocks, from questions alone.
+
+    LoRA as on the LLM; five times its rate, for what is learnt is a small correction of each frame.
+    """
+    return Blocks(
+        loop=LoopConfig(
+            epochs=1,
+            max_steps=1500,
+            batch_size=8,
+            learning_rate=1e-3,
+            weight_decay=0.0,  # LoRA's zero is the encoder as it was
+            save_steps=100,
+            eval_steps=500,
+        ),
+        lora=Lora(rank=16, alpha=32),
+        augmentation=AugmentConfig(),
     )
 
 

@@ -1,0 +1,39 @@
+"""`omni-train blocks` as its user meets it."""
+
+from pathlib import Path
+
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from omni.checkpoint import load_speech_encoder
+from tests.tiny import tiny_bases, tiny_records
+from train.cli import app
+from train.stages.beginning import join_bases
+from train.stages.recipes import frozen_stage1
+
+
+def test_what_is_planned_is_what_is_learnt(tmp_path: Path) -> None:
+    model, processor = join_bases(*tiny_bases(tmp_path), frozen_stage1(), seed=1)
+    model.save_pretrained(tmp_path / "whole", processor=processor)
+    call = [
+        "blocks", str(tmp_path / "whole"), str(tiny_records(tmp_path / "data")),
+        "--output", str(tmp_path / "out"),
+        "--block-frames", "10", "--left-blocks", "3", "--rank", "2", "--max-steps", "2",
+    ]  # fmt: skip
+    plan = CliRunner().invoke(app, [*call, "--dry-run"])
+    assert plan.exit_code == 0, plan.output
+    assert not (tmp_path / "out").exists()
+    learnt = CliRunner().invoke(app, call)
+    assert learnt.exit_code == 0, learnt.output
+    folder = tmp_path / "out/checkpoint/speech_encoder"
+    added = sum(t.numel() for t in load_file(folder / "adapter_model.safetensors").values())
+    assert f"{added:,} of them train" in plan.output
+    assert "before: relative_rms" in learnt.output
+    encoder = load_speech_encoder(str(folder)).config
+    assert (encoder.block_frames, encoder.left_blocks) == (10, 3)
+
+
+def test_blocks_of_nothing_are_refused_before_anything_is_read(tmp_path: Path) -> None:
+    call = ["blocks", "none", "none.jsonl", "-o", str(tmp_path / "out"), "--block-frames", "0"]
+    refused = CliRunner().invoke(app, call)
+    assert refused.exit_code == 2 and "--block-frames" in refused.stderr
