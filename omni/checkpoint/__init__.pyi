@@ -2,6 +2,7 @@ from .bases import base_config as base_config
 from .bases import load_language_model as load_language_model
 from .bases import load_speech_encoder as load_speech_encoder
 from .bases import load_tokenizer as load_tokenizer
+from .encoder_lora_files import lora_base as lora_base
 from .extractors import load_units as load_units
 from .hub import push as push
 from .known import KNOWN as KNOWN

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from omni.encoder_lora import EncoderLora
-from omni.files import CheckpointError, read_tensors, write_tensors
+from omni.files import CheckpointError, read_json, read_tensors, write_tensors
 from omni.speech_encoder import SpeechEncoder, write_encoder_config
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -20,6 +20,11 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 def is_lora_folder(path: Path) -> bool:
     """Whether peft's weights lie there, of an encoder or of an LLM."""
     return (path / CONFIG).is_file()
+
+
+def lora_base(path: Path) -> str | None:
+    """The base that a LoRA folder names; None where there is none, and for any other folder."""
+    return read_json(path / CONFIG)["base_model_name_or_path"] if is_lora_folder(path) else None
 
 
 def save_encoder_lora(

@@ -231,7 +231,7 @@ def _parse_units(text: str) -> list[int]:
 def _load_extractor(folder: Path, layer: int | None) -> "UnitExtractor":
     from transformers.utils import logging
 
-    from omni.checkpoint import load_speech_encoder, load_units
+    from omni.checkpoint import load_speech_encoder, load_units, lora_base
     from omni.files import read_json
 
     logging.disable_progress_bar()
@@ -244,7 +244,9 @@ def _load_extractor(folder: Path, layer: int | None) -> "UnitExtractor":
     record = read_json(folder / "config.json")
     if record.get("kind") == "speech_encoder":
         beside = folder.parent / "speech_encoder"
-        encoder = load_speech_encoder(str(beside if beside.is_dir() else record.get("name")))
+        found = str(beside if beside.is_dir() else record.get("name"))
+        # Units were fitted on the encoder as it was before LoRA.
+        encoder = load_speech_encoder(lora_base(beside) or found)
     return load_units(folder, encoder=encoder, layer=layer)
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -12,7 +13,9 @@ from train.stages.beginning import join_bases
 from train.stages.recipes import frozen_stage1
 
 
-def test_what_is_planned_is_what_is_learnt(tmp_path: Path) -> None:
+def test_what_is_planned_is_what_is_learnt(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     model, processor = join_bases(*tiny_bases(tmp_path), frozen_stage1(), seed=1)
     model.save_pretrained(tmp_path / "whole", processor=processor)
     call = [
@@ -23,12 +26,13 @@ def test_what_is_planned_is_what_is_learnt(tmp_path: Path) -> None:
     plan = CliRunner().invoke(app, [*call, "--dry-run"])
     assert plan.exit_code == 0, plan.output
     assert not (tmp_path / "out").exists()
-    learnt = CliRunner().invoke(app, call)
+    with caplog.at_level("INFO"):
+        learnt = CliRunner().invoke(app, call)
     assert learnt.exit_code == 0, learnt.output
     folder = tmp_path / "out/checkpoint/speech_encoder"
     added = sum(t.numel() for t in load_file(folder / "adapter_model.safetensors").values())
     assert f"{added:,} of them train" in plan.output
-    assert "before: relative_rms" in learnt.output
+    assert "before: relative_rms" in caplog.text and "relative_rms" in learnt.output
     encoder = load_speech_encoder(str(folder)).config
     assert (encoder.block_frames, encoder.left_blocks) == (10, 3)
 

@@ -69,7 +69,6 @@ def blocks(
     set_up(threads)
     from data_tools.manifest import read_manifest
     from train.commands.plan import plan_blocks
-    from train.loop import numbers
     from train.stages import Lora, blocks_recipe, train_blocks
 
     recipe = blocks_recipe()
@@ -89,10 +88,4 @@ def blocks(
         tell_plan(plan_blocks(checkpoint, dialogues, recipe), output)
         return
     result = train_blocks(checkpoint, dialogues, recipe=recipe, output=output, restart=restart)
-    if before := {
-        name.removeprefix("before_"): value
-        for name, value in result.items()
-        if name.startswith("before_")
-    }:
-        typer.echo(f"before: {numbers(before)}")
     tell(result, output / "checkpoint")

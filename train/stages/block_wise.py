@@ -10,6 +10,7 @@ encoder's frames stays as it is.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,12 +41,15 @@ from train.loop import (
     begin_run,
     check_installed,
     from_first,
+    numbers,
     part_of,
     placement,
     train,
 )
 from train.stages.beginning import heard_by
 from train.stages.stage1 import Lora
+
+log = logging.getLogger(__name__)
 
 PART = "speech_encoder"
 
@@ -229,6 +233,7 @@ def train_blocks(
     before = {}
     if validation is not None:
         before = from_first(lambda: measure(module, validation, recipe.loop))
+        log.info("before: %s", numbers(before))
 
     def metrics(prediction: EvalPrediction) -> dict[str, float]:
         found: Any = prediction.predictions  # what the module gives beside its loss

@@ -9,14 +9,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 from omni.about import describe
+from omni.audio import load_audio, save_wav
 from omni.checkpoint import base_digest, load_speech_encoder
+from omni.cli import app
 from omni.encoder_lora import EncoderLora, lora_config, lora_of, merge_lora, wrap_encoder
 from omni.files import CheckpointError, file_digest
 from omni.live_speech import LiveSpeech
 from omni.model import OmniForConditionalGeneration
 from omni.speech_encoder import SpeechEncoder
+from omni.units import UnitExtractor, UnitsConfig
 from tests.saving import assert_same, read, train_by_hand
 from tests.tiny import question
 
@@ -134,6 +138,26 @@ def test_without_lora_a_checkpoint_is_what_it_was(stage1: Path, tmp_path: Path) 
     model.save_pretrained(tmp_path / "again")
     assert not (tmp_path / "again/speech_encoder").exists()
     assert_same(read(tmp_path / "again"), model)
+
+
+def test_units_are_those_of_the_base_that_they_were_fitted_on(
+    stage1: Path, adapted: Path, tmp_path: Path
+) -> None:
+    base = load_speech_encoder(read(stage1).config.bases["speech_encoder"])
+    config = UnitsConfig(kind="speech_encoder", name="speech_encoder", layer=2)
+    torch.manual_seed(1)
+    fitted = UnitExtractor(config, torch.randn(300, 32), base)
+    fitted.save(adapted / "units")
+    save_wav(tmp_path / "question.wav", question(1.5))
+    heard = load_audio(tmp_path / "question.wav")
+    said = CliRunner().invoke(
+        app, ["units", str(tmp_path / "question.wav"), "--extractor", str(adapted)]
+    )
+    assert said.exit_code == 0, said.output
+    units = json.loads(said.stdout.splitlines()[-1])["units"]
+    assert units == fitted.extract_merged(heard).tolist()
+    other = UnitExtractor(config, fitted.centroids, read(adapted).speech_encoder)
+    assert units != other.extract_merged(heard).tolist()
 
 
 def test_info_tells_of_the_lora_and_its_base(stage1: Path, adapted: Path) -> None:
