@@ -274,6 +274,10 @@ def mini(
         Path | None,
         typer.Option(metavar="FOLDER", help="Files of the open sets; default: from the hub."),
     ] = None,
+    prose: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Sentences to be said back, as `omni-data mini` has it."),
+    ] = None,
     piper: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Neural voices: NAME.onnx and its .json.")
     ] = None,
@@ -297,7 +301,7 @@ def mini(
         MINI, folder, part, jobs=jobs, threads=threads, restart=restart, dry_run=dry_run,
         device=device, dtype=dtype, seed=seed, speech_encoder=speech_encoder,
         language_model=language_model, source=source, questions=questions, texts=texts,
-        piper=piper,
+        prose=prose, piper=piper,
     )  # fmt: skip
 
 
