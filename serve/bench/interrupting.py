@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 QUESTION = "Tell me what the capital of France is, and what the capital of Italy is."
 DETECTION = {"type": "server_vad", "create_response": False}
 QUIET_FRAMES = 10  # before the voice
-LOUD = 0.1  # of a recording's peak, at which its voice begins
+LOUD = 0.02  # of a recording's peak, at which its voice begins
 ANSWER_S = 60.0
 
 
@@ -59,10 +59,11 @@ def onset_s(samples: np.ndarray, rate: int) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Interrupter:
-    """A client who interrupts answers, by voice and by message. voice: [n] float32, 16 kHz."""
+    """A client who interrupts answers, by voice and by message. voices: each [n] float32, 16 kHz;
+    they take turns."""
 
     url: str
-    voice: np.ndarray
+    voices: Sequence[np.ndarray]
     times: int
 
     async def interrupt(self, found: Interrupted) -> None:
@@ -72,29 +73,30 @@ class Interrupter:
         async with connect(self.url, max_size=None) as socket:
             session = {"type": "realtime", "audio": {"input": {"turn_detection": DETECTION}}}
             await _send(socket, "session.update", session=session)
-            for _ in range(self.times):
-                found.heard.append(await self._by_voice(socket))
+            for number in range(self.times):
+                voice = self.voices[number % len(self.voices)]
+                found.heard.append(await self._by_voice(socket, voice))
                 seconds = await self._by_message(socket)
                 if seconds is None:
                     found.too_late += 1
                 else:
                     found.cancelled.append(seconds)
 
-    async def _by_voice(self, socket: ClientConnection) -> float:
-        """Seconds from the voice's onset to `speech_started`."""
+    async def _by_voice(self, socket: ClientConnection, voice: np.ndarray) -> float:
+        """Seconds from the voice's onset to `speech_started`. It speaks to its end, and is silent
+        for a while, as people are: a detector's memory of a voice that was cut lasts."""
         from omni.audio import SAMPLE_RATE
 
         now = asyncio.get_running_loop().time
         quiet = np.zeros(round(QUIET_FRAMES * FRAME_S * SAMPLE_RATE), np.float32)
-        spoken = Spoken.of(np.concatenate([quiet, self.voice]), manual=True)
+        spoken = Spoken.of(np.concatenate([quiet, voice, quiet, quiet]), manual=True)
         await _ask(socket)
         await _until(socket, "response.output_audio.delta")
         began = now()
         speaking = asyncio.create_task(_speak(socket, spoken.messages, began))
         await _until(socket, "input_audio_buffer.speech_started")
-        seconds = now() - began - QUIET_FRAMES * FRAME_S - onset_s(self.voice, SAMPLE_RATE)
-        speaking.cancel()
-        await asyncio.wait([speaking])
+        seconds = now() - began - QUIET_FRAMES * FRAME_S - onset_s(voice, SAMPLE_RATE)
+        await speaking
         await _send(socket, "input_audio_buffer.clear")
         await _until(socket, "input_audio_buffer.cleared")
         return seconds
@@ -161,7 +163,7 @@ async def measure(
     ]
     await asyncio.sleep(2.0 if others else 0.0)  # until they all talk
     try:
-        await Interrupter(url=url, voice=questions[0], times=times).interrupt(found)
+        await Interrupter(url=url, voices=questions, times=times).interrupt(found)
     finally:
         for task in talking:
             task.cancel()
@@ -182,9 +184,9 @@ def interrupt_command(
 ) -> None:
     """From a voice's onset to the event that it was heard, and from a cancel to the answer's end.
 
-    Starts a server in another process. A question is spoken into an answer in frames of 20 ms, in
-    real time; its onset is the first sample above a tenth of its peak. Run it on an otherwise idle
-    machine.
+    Starts a server in another process. Questions are spoken into answers in frames of 20 ms, in
+    real time; the onset is the first sample above a fiftieth of the peak. Run it on an otherwise
+    idle machine.
     """
     need("websockets", "serve", "the bench of interruptions")
     from omni.audio import load_audio

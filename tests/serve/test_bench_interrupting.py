@@ -29,7 +29,7 @@ def url() -> Iterator[str]:
 
 
 def test_a_voice_begins_where_it_is_loud() -> None:
-    samples = np.concatenate([np.full(800, 0.01), np.full(800, 0.5)])
+    samples = np.concatenate([np.full(800, 0.005), np.full(800, 0.5)])
     assert onset_s(samples, 16_000) == pytest.approx(0.05)
 
 
