@@ -137,6 +137,9 @@ def evaluate(
             help="Each is reported apart; default: all whose names begin with test.",
         ),
     ] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Questions of each split, evenly out of all.")
+    ] = None,
     chunk_units: Annotated[
         list[str],
         typer.Option(
@@ -184,8 +187,8 @@ def evaluate(
             f"{manifest}: no split begins with test, it has {', '.join(known)}; give --splits"
         )
     config = EvaluationConfig(
-        splits=tuple(named_so), chunks=tuple(chunk_units), spoken=spoken, timed=timed,
-        device=device, dtype=dtype,
+        splits=tuple(named_so), sample=sample, chunks=tuple(chunk_units), spoken=spoken,
+        timed=timed, device=device, dtype=dtype,
     )  # fmt: skip
     ear = choose_ear(
         judge,
