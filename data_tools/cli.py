@@ -63,12 +63,19 @@ def mini(
     ] = None,
     kinds: Annotated[
         list[str] | None,
-        typer.Option(help="Of domain, open, everyday, refuse, repeat; default: all."),
+        typer.Option(help="Of domain, open, everyday, refuse, repeat, prose; default: all."),
     ] = None,
     called: Annotated[str, typer.Option(help="The name that the model says.")] = "Mini",
     texts: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Files of the open sets; default: from the hub."),
+    ] = None,
+    prose: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Sentences to be said back: .txt or WordNet's files, or a folder of them.",
+        ),
     ] = None,
     piper: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Neural voices: NAME.onnx and its .json.")
@@ -87,7 +94,7 @@ def mini(
     workers: Annotated[int | None, typer.Option(help="Default: all cores.")] = None,
 ) -> None:
     """Speak the mini's sentences. Stopped and run again, it goes on where it was."""
-    from data_tools.mini import KINDS, QUESTIONS, build_mini
+    from data_tools.mini import QUESTIONS, build_mini
 
     config = None
     if writer is not None:
@@ -98,9 +105,10 @@ def mini(
     made = build_mini(
         folder,
         questions=QUESTIONS if questions is None else questions,
-        kinds=KINDS if kinds is None else kinds,
+        kinds=kinds,
         called=called,
         texts=texts,
+        prose=prose,
         piper=piper,
         writer=config,
         seed=seed,

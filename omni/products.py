@@ -35,11 +35,7 @@ class QuickLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., in_features] -> [..., out_features]."""
-        if (
-            input.numel() * self.out_features >= WORTH_IT
-            and torch.is_inference_mode_enabled()
-            and _is_plain(input, self.weight)
-        ):
+        if input.numel() * self.out_features >= WORTH_IT and in_plain_inference(input, self.weight):
             return one_dnn(input, self.weight, self.bias)
         return super().forward(input)
 
@@ -60,6 +56,18 @@ def quicken(model: nn.Module) -> None:
 def one_dnn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`F.linear` by oneDNN, without gradients. x: [..., K]; weight: [N, K]; all float32, CPU."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def in_plain_inference(x: Tensor, weight: Tensor) -> bool:
+    """Whether nothing can train here, and all is float32 on the CPU and meant to stay so: no
+    autocast, no packed weights."""
+    return (
+        torch.is_inference_mode_enabled()
+        and x.dtype == weight.dtype == torch.float32
+        and x.device.type == weight.device.type == "cpu"
+        and type(weight) is nn.Parameter
+        and not torch.is_autocast_enabled("cpu")
+    )
 
 
 @cache
@@ -91,13 +99,3 @@ def _timed(product: Product) -> float:
         started = time.perf_counter()
         product(x, weight, None)
         return time.perf_counter() - started
-
-
-def _is_plain(x: Tensor, weight: Tensor) -> bool:
-    """Whether these are float32 on the CPU and meant to stay so: no autocast, no packed weights."""
-    return (
-        x.dtype == weight.dtype == torch.float32
-        and x.device.type == weight.device.type == "cpu"
-        and type(weight) is nn.Parameter
-        and not torch.is_autocast_enabled("cpu")
-    )

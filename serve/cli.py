@@ -18,6 +18,7 @@ from serve.bench import (
     connects_command,
     failover_command,
     fuzz_command,
+    interrupt_command,
     latency_command,
     load_command,
     load_robustness_command,
@@ -45,6 +46,7 @@ benches.command("load")(friendly(load_command))
 benches.command("load-robustness")(friendly(load_robustness_command))
 benches.command("failover")(friendly(failover_command))
 benches.command("fuzz")(friendly(fuzz_command))
+benches.command("interrupt")(friendly(interrupt_command))
 benches.command("connects")(friendly(connects_command))
 benches.command("memory")(friendly(memory_command))
 benches.command("protocol")(friendly(protocol_command))

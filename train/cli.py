@@ -139,6 +139,9 @@ def evaluate(
             help="Each is reported apart; default: all whose names begin with test.",
         ),
     ] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Questions of each split, evenly out of all.")
+    ] = None,
     chunk_units: Annotated[
         list[str],
         typer.Option(
@@ -186,8 +189,8 @@ def evaluate(
             f"{manifest}: no split begins with test, it has {', '.join(known)}; give --splits"
         )
     config = EvaluationConfig(
-        splits=tuple(named_so), chunks=tuple(chunk_units), spoken=spoken, timed=timed,
-        device=device, dtype=dtype,
+        splits=tuple(named_so), sample=sample, chunks=tuple(chunk_units), spoken=spoken,
+        timed=timed, device=device, dtype=dtype,
     )  # fmt: skip
     ear = choose_ear(
         judge,
@@ -276,6 +279,10 @@ def mini(
         Path | None,
         typer.Option(metavar="FOLDER", help="Files of the open sets; default: from the hub."),
     ] = None,
+    prose: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Sentences to be said back, as `omni-data mini` has it."),
+    ] = None,
     piper: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Neural voices: NAME.onnx and its .json.")
     ] = None,
@@ -299,7 +306,7 @@ def mini(
         MINI, folder, part, jobs=jobs, threads=threads, restart=restart, dry_run=dry_run,
         device=device, dtype=dtype, seed=seed, speech_encoder=speech_encoder,
         language_model=language_model, source=source, questions=questions, texts=texts,
-        piper=piper,
+        prose=prose, piper=piper,
     )  # fmt: skip
 
 

@@ -1,3 +1,2 @@
-from .asks import KINDS as KINDS
 from .data import QUESTIONS as QUESTIONS
 from .data import build_mini as build_mini

@@ -9,16 +9,17 @@ import numpy as np
 
 from data_tools.mini.everyday import EVERYDAY
 from data_tools.mini.ideas import IDEAS
+from data_tools.mini.prose import ProseSentence
 from data_tools.mini.requests import REQUESTS
 from data_tools.mini.texts import OpenQuestion
 from data_tools.nano.domain import dialogues, wide_dialogues
 from data_tools.sources import ASK_TO_REPEAT, READY
-from data_tools.talk import Ask, pattern_name, talked
+from data_tools.talk import Ask, in_turn, pattern_name, talked
 
-KINDS = ("domain", "open", "everyday", "refuse", "repeat")
+KINDS = ("domain", "open", "everyday", "refuse", "repeat", "prose")
 OWN = "mini_talk"
 DOMAIN = "nano_domain"
-VALIDATION_SHARE, TEST_SHARE = 0.03, 0.04  # of the open questions, by text
+VALIDATION_SHARE, TEST_SHARE = 0.03, 0.04  # of open questions and prose, by text
 # How it is asked for in speech, in the same breath.
 REPEAT_AFTER_ME = (
     "Repeat after me.",
@@ -27,7 +28,7 @@ REPEAT_AFTER_ME = (
     "Repeat what I say.",
     "Please say after me.",
 )
-LONGEST_REPEAT = 14  # words
+LONGEST_REPEAT = 14  # words, but for prose
 AGAIN = {
     "train": (
         "Say that again.", "Can you repeat that?", "Please repeat that.", "Repeat that, please.",
@@ -65,18 +66,43 @@ def domain(*, called: str) -> Iterator[Ask]:
 def open_asks(questions: Sequence[OpenQuestion]) -> Iterator[Ask]:
     """Split by text."""
     for question in questions:
-        place = int(hashlib.sha256(question.text.casefold().encode()).hexdigest()[:8], 16) / 16**8
-        held_out = "validation" if place < VALIDATION_SHARE else "test"
         yield Ask(
             kind="open",
             skill=question.source.rpartition("/")[2],
             template="",
-            split=held_out if place < VALIDATION_SHARE + TEST_SHARE else "train",
+            split=split_of(question.text),
             turns=((question.text, ""),),
             source=question.source,
             licence=question.licence,
             gold=question.gold,
         )
+
+
+def split_of(text: str) -> str:
+    """Drawn by the text, so that it stays if others come or go."""
+    place = int(hashlib.sha256(text.casefold().encode()).hexdigest()[:8], 16) / 16**8
+    if place >= VALIDATION_SHARE + TEST_SHARE:
+        return "train"
+    return "validation" if place < VALIDATION_SHARE else "test"
+
+
+def prose(sentences: Sequence[ProseSentence], *, seed: int) -> list[Ask]:
+    """To be said back, split by text; those of each length in turn, as most are short."""
+    said = (
+        Ask(
+            kind="prose",
+            skill="prose",
+            template="",
+            split=split_of(sentence.text),
+            turns=((sentence.text, sentence.text),),
+            source=sentence.source,
+            licence=sentence.licence,
+        )
+        for sentence in sentences
+    )
+    by_length = in_turn(said, seed, group=lambda ask: f"{len(ask.turns[0][0].split()):02}")
+    again = repeats(by_length, seed=seed, longest=None)
+    return [replace(ask, kind="prose") for ask in again]
 
 
 def ideas(*, seed: int) -> Iterator[Ask]:
@@ -110,15 +136,18 @@ def once_more(asks: Sequence[Ask]) -> Iterator[Ask]:
         )
 
 
-def repeats(asks: Sequence[Ask], *, seed: int) -> Iterator[Ask]:
+def repeats(
+    asks: Sequence[Ask], *, seed: int, longest: int | None = LONGEST_REPEAT
+) -> Iterator[Ask]:
     """The words of other asks, to be said back; two thirds are asked for in writing.
 
     In validation and tests all are, so that what is heard is what has to be said.
+    longest: words; what has more is left out. None takes all.
     """
     rng = np.random.default_rng([seed, 3])
     for ask in asks:
         text = ask.turns[0][0]
-        if ask.voice is not None or len(text.split()) > LONGEST_REPEAT:
+        if ask.voice is not None or (longest and len(text.split()) > longest):
             continue
         drawn = rng.integers(3 * len(REPEAT_AFTER_ME))
         aloud = ask.split == "train" and drawn < len(REPEAT_AFTER_ME)

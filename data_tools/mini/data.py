@@ -8,6 +8,7 @@ DIR/text.jsonl     as text all of this that has an answer, and all of the domain
 DIR/reading.jsonl  the voice of the answers reads training questions aloud
 DIR/audio/         questions/<split>/<record>.<turn>.wav, answers and reading/<hash of the text>.wav
 DIR/open.jsonl     the open questions that were read, so that a later run needs no network
+DIR/prose.jsonl    the sentences of prose that were read, if any were given
 DIR/answers.json   what a language model answered, if one was asked
 DIR/state.json     what was asked for; a folder with other contents is refused
 
@@ -17,22 +18,20 @@ are added to what lies there.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from data_tools.manifest import jsonl_rows, write_manifest
+from data_tools.mini import prose as prose_texts
+from data_tools.mini import texts as open_texts
 from data_tools.mini.answers import write_answers, written
 from data_tools.mini.asks import KINDS
 from data_tools.mini.plan import Written, as_learnt, plan, pools, record_of
-from data_tools.mini.texts import (
-    OpenQuestion,
-    as_rows,
-    from_rows,
-    questions_in,
-    questions_of_hub,
-)
+from data_tools.mini.prose import ProseSentence, prose_in
+from data_tools.mini.texts import OpenQuestion, questions_in, questions_of_hub
 from data_tools.speech import (
     PlannedClip,
     TextToSpeech,
@@ -50,7 +49,7 @@ from omni.files import UserError, write_text
 QUESTIONS = 30_000  # spoken turns for training, about 20 h
 READING = 4_000  # training questions that the voice of the answers reads
 FORMAT_VERSION = 1
-OPEN = "open.jsonl"
+OPEN, PROSE = "open.jsonl", "prose.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +71,10 @@ def build_mini(
     folder: str | Path,
     *,
     questions: int = QUESTIONS,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] | None = None,
     called: str = "Mini",
     texts: Path | None = None,
+    prose: Path | None = None,
     piper: Path | None = None,
     writer: WriterConfig | None = None,
     seed: int = 0,
@@ -84,30 +84,32 @@ def build_mini(
     """Speaks the data set into `folder`, or goes on with what an earlier run began there.
 
     questions: spoken turns for training. kinds: of KINDS; `domain` and `refuse` are what the nano
-    can learn. called: the name that the model answers to. texts: files of the open sets; None
-    takes them from the hub. piper: a folder of neural voices. writer: who answers what has no
-    answer; None leaves it open for a later run.
+    can learn; None takes all that there is something for. called: the name that the model answers
+    to. texts: files of the open sets; None takes them from the hub. prose: a file or a folder of
+    prose; None takes what an earlier run read, if it read any. piper: a folder of neural voices.
+    writer: who answers what has no answer; None leaves it open for a later run.
     Raises ValueError if the folder was begun with other options.
     """
     folder = Path(folder)
-    check(questions, kinds)
+    check(questions, KINDS if kinds is None else kinds)
+    sentences = prose_sentences(folder, prose) if kinds is None or "prose" in kinds else []
+    kinds = given_kinds(kinds, sentences)
     make_tts = make_tts or partial(engines, piper)
     speakers = asking_voices(piper)
     read = open_questions(folder, texts) if "open" in kinds else []
-    asks = pools(read, kinds, called=called, seed=seed)
+    asks = pools(read, sentences, kinds, called=called, seed=seed)
     spoken = plan(asks, speakers, questions=questions, seed=seed)
     state = {
         "format_version": FORMAT_VERSION,
         "questions": questions,
-        "kinds": list(kinds),
+        "kinds": kinds,
         "seed": seed,
         "contents": contents(spoken),
         "engines": engine_versions(make_tts),
     }
     claim(folder, state)
-    if read:
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in as_rows(read))
-        write_text(folder / OPEN, "".join(lines))
+    keep(folder / OPEN, open_texts.as_rows(read))
+    keep(folder / PROSE, prose_texts.as_rows(sentences))
     # What is asked first: it is there before a language model has begun.
     asked = {clip.path: clip for item in spoken for clip in item.question_clips()}
     made = fill(folder, asked.values(), workers=workers, make_tts=make_tts)
@@ -132,12 +134,39 @@ def check(questions: int, kinds: Sequence[str]) -> None:
         raise ValueError(f"kinds={list(kinds)}: must be some of {', '.join(KINDS)}")
 
 
+def given_kinds(kinds: Sequence[str] | None, sentences: Sequence[ProseSentence]) -> list[str]:
+    """Those that were asked for, or all that there is something for.
+
+    Raises UserError if prose was asked for by name, and there is none.
+    """
+    if not sentences and "prose" in (kinds or ()):
+        raise UserError("kinds: prose has no sentences; give a file or a folder of it with --prose")
+    return (
+        [kind for kind in KINDS if kind != "prose" or sentences] if kinds is None else list(kinds)
+    )
+
+
+def prose_sentences(folder: Path, prose: Path | None) -> list[ProseSentence]:
+    """From files, or from an earlier run; none if it read none."""
+    if prose is not None:
+        return prose_in(prose)
+    if (folder / PROSE).is_file():
+        return prose_texts.from_rows(row for _, row in jsonl_rows(folder / PROSE))
+    return []
+
+
+def keep(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write the rows, if there are any, as the lines of a file."""
+    if lines := [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]:
+        write_text(path, "".join(lines))
+
+
 def open_questions(folder: Path, texts: Path | None) -> list[OpenQuestion]:
     """From files, from an earlier run, or from the hub."""
     if texts is not None:
         return questions_in(texts)
     if (folder / OPEN).is_file():
-        return from_rows(row for _, row in jsonl_rows(folder / OPEN))
+        return open_texts.from_rows(row for _, row in jsonl_rows(folder / OPEN))
     try:
         return questions_of_hub()
     except UserError as error:

@@ -15,9 +15,11 @@ from data_tools.mini.asks import (
     ideas,
     once_more,
     open_asks,
+    prose,
     repeats,
     to_repeat,
 )
+from data_tools.mini.prose import ProseSentence
 from data_tools.mini.texts import OpenQuestion
 from data_tools.speech import EFFECTS, Voice
 from data_tools.talk import (
@@ -33,6 +35,14 @@ from data_tools.talk import (
 )
 
 SHARES = {"domain": 0.25, "open": 0.20, "everyday": 0.17, "refuse": 0.08, "repeat": 0.30}
+PROSE_SHARES = {
+    "domain": 0.14,
+    "open": 0.15,
+    "everyday": 0.13,
+    "refuse": 0.05,
+    "repeat": 0.18,
+    "prose": 0.35,
+}  # where there is prose
 OPEN_SHARES = {"sets": 0.5, "ideas": 0.5}
 ONCE_MORE = 0.06  # of everyday talk
 VALIDATION_PART, TEST_PART = 40, 60  # one of so many questions; tests are spoken by every voice
@@ -58,7 +68,12 @@ def record_of(item: SpokenAsk, written: Written) -> Record:
 
 
 def pools(
-    questions: Sequence[OpenQuestion], kinds: Sequence[str], *, called: str, seed: int
+    questions: Sequence[OpenQuestion],
+    sentences: Sequence[ProseSentence],
+    kinds: Sequence[str],
+    *,
+    called: str,
+    seed: int,
 ) -> dict[str, list[Ask]]:
     """Of every kind all there is, in an order drawn by the seed."""
     made: dict[str, list[Ask]] = {
@@ -84,6 +99,7 @@ def pools(
     }
     said = mixed(plain, {"domain": 0.25, "open": 0.35, "everyday": 0.4})
     made["repeat"] = list(repeats(said, seed=seed))
+    made["prose"] = prose(sentences, seed=seed)
     return {kind: made[kind] for kind in KINDS if kind in kinds}
 
 
@@ -95,6 +111,7 @@ def plan(
     The tests are test_seen (held-out asks, voices of training), the same through a telephone, in a
     room and in noise, the same by every held-out voice, and test_refuse, which is no English.
     """
+    shares = PROSE_SHARES if "prose" in asks else SHARES
     spoken: list[SpokenAsk] = []
     takes: dict[str, int] = {}
 
@@ -110,19 +127,19 @@ def plan(
         rng = np.random.default_rng([seed, *hashlib.sha256(take.encode()).digest()])
         return voices.draw(rng)
 
-    for ask in chosen(asks, SHARES, "train", questions):
+    for ask in chosen(asks, shares, "train", questions):
         add(ask, "train")
-    for ask in chosen(asks, SHARES, "validation", max(len(asks), questions // VALIDATION_PART)):
+    for ask in chosen(asks, shares, "validation", max(len(asks), questions // VALIDATION_PART)):
         add(ask, "validation")
     budget = max(len(asks), questions // TEST_PART)
     english = {kind: [ask for ask in pool if ask.voice is None] for kind, pool in asks.items()}
-    for ask in chosen(english, SHARES, "test", budget):
+    for ask in chosen(english, shares, "test", budget):
         voice = add(ask, "test_seen")
         for effect in EFFECTS:
             add(ask, f"test_{effect}", voice, effect)
         for name, held_out in voices.held_out.items():
             add(ask, f"test_{name}", held_out)
     others = {"refuse": [ask for ask in asks.get("refuse", ()) if ask.voice is not None]}
-    for ask in chosen(others, SHARES, "test", max(1, budget // 2)):
+    for ask in chosen(others, shares, "test", max(1, budget // 2)):
         add(ask, "test_refuse")
     return spoken

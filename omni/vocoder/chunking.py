@@ -101,7 +101,8 @@ class Paced(ChunkSchedule):
 
     The less of its time an engine needs, the smaller chunks stay: how far a reply is ahead of its
     listener does not depend on them, and what is interrupted was made for nothing. One that is busy
-    is spared calls of the vocoder: from a real-time factor of 1 / RESERVE on, chunks do not shrink.
+    is spared calls of the vocoder: from a real-time factor of 1 / RESERVE on, chunks do not shrink,
+    and where it is only these calls that make it slower than playing, they grow.
     """
 
     first_units: int = 10
@@ -142,7 +143,17 @@ class Paced(ChunkSchedule):
         busy = min(1.0, RESERVE * factor)
         wanted = round(self.first_units + busy * (self.most_units - self.first_units))
         # What was sent last is played while as much is made, where that takes less time.
-        return max(self.first_units, progress.last_units if busy == 1 else 0), wanted
+        least = progress.last_units if busy == 1 else 0
+        return max(self.first_units, least, self._keeping_up(progress, factor)), wanted
+
+    def _keeping_up(self, progress: Progress, factor: float) -> int:
+        """Units of a chunk over which the vocoder's call is spread thinly enough, where calls for
+        smaller ones are what makes the engine too slow; 0 where it is not, or they are not."""
+        each, call = progress.seconds_per_unit, progress.chunk_seconds
+        if factor < 1 or each is None or call is None:
+            return 0
+        gained = each / factor - (each - call / progress.last_units)  # per unit, without the call
+        return min(round(RESERVE * call / gained), self.most_units) if gained > 0 else 0
 
     def __str__(self) -> str:
         return "auto" if self == AUTO else f"auto:{self.first_units},{self.most_units}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -192,4 +193,4 @@ class UnitHifiGan(Vocoder):
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:
-    return sum(values, start=torch.zeros_like(values[0])) / len(values)
+    return reduce(torch.add, values) / len(values)

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from omni.vocoder.packing import PackedWeight, can_be_packed
+
 SLOPE = 0.1  # of the leaky ReLUs
 
 
@@ -66,6 +68,7 @@ class SameConv(nn.Conv1d):
         )
         self.left = reach if causal else reach // 2
         self.right = reach - self.left
+        self._packed = PackedWeight()
 
     def forward(self, input: Tensor) -> Tensor:
         """[B, C, T] -> [B, C', T]."""
@@ -86,13 +89,12 @@ class SameConv(nn.Conv1d):
 
         spare: None if more follows; else the signal ends, but for its last `spare` outputs.
         """
-        joined = torch.cat([kept, x.values], dim=-1)
         known, reach = kept.shape[-1] + x.final, self.left + self.right
         final = max(0, known - reach)
         padding = max(0, self.right - spare) if spare is not None and x.missing == 0 else 0
-        made = F.pad(joined, (0, padding)) if padding else joined
-        if made.shape[-1] > reach:
-            values = self._convolved(made)
+        joined = in_turn(kept, x.values, kept.new_zeros(*kept.shape[:-1], padding))
+        if joined.shape[-1] > reach:
+            values = self._convolved(joined)
         else:
             values = joined.new_zeros(len(joined), self.out_channels, 0)
         missing = None if x.missing is None else x.missing + self.right - padding
@@ -101,10 +103,12 @@ class SameConv(nn.Conv1d):
     def _convolved(self, padded: Tensor) -> Tensor:
         """[B, C, left + T + right] -> [B, C', T].
 
-        As one matrix product where torch's own convolution is slow on a CPU: over short stretches
-        it spends much of its time on laying out the weights anew, and the dilated one of float64
-        copies hundreds of pieces.
+        With a packed weight where it can be. Else as one matrix product where torch's own
+        convolution is slow on a CPU: over short stretches it spends much of its time on laying out
+        the weights anew, and the dilated one of float64 copies hundreds of pieces.
         """
+        if can_be_packed(padded, self.weight):
+            return self._packed.convolved(self, padded)
         step, taps = self.dilation[0], self.kernel_size[0]
         length = padded.shape[-1] - step * (taps - 1)
         short = length <= 2 * self.out_channels
@@ -123,6 +127,7 @@ class Upsampling(nn.ConvTranspose1d):
     def __init__(self, width_in: int, width_out: int, kernel: int, rate: int) -> None:
         self.rate, self.edge = rate, (kernel - rate) // 2
         super().__init__(width_in, width_out, kernel, rate, padding=self.edge)
+        self._packed = PackedWeight()
 
     def initial_state(self, batch: int) -> Tensor:
         """Nothing is kept before the first input: [B, C, 0]."""
@@ -136,6 +141,8 @@ class Upsampling(nn.ConvTranspose1d):
         """[B, C, T] -> [B, C', about T * rate]; as `SameConv.step`."""
 
         def added(joined: Tensor) -> Tensor:
+            if can_be_packed(joined, self.weight):
+                return self._packed.transposed(self, joined)
             return F.conv_transpose1d(joined, self.weight, self.bias, stride=self.rate)
 
         return overlap_step(added, x, kept, spare, rate=self.rate, edge=self.edge)
@@ -159,7 +166,7 @@ def overlap_step(
 
     added: [B, C, n] -> [B, C', (n - 1) * rate + kernel], with kernel = rate + 2 * edge.
     """
-    joined = torch.cat([kept, x.values], dim=-1)
+    joined = in_turn(kept, x.values)
     known = kept.shape[-1] + x.final
     # Those from the input before which everything that overlaps is here; not the outermost edge.
     begin = max(edge, kept.shape[-1] * rate)
@@ -183,7 +190,7 @@ def align(
     waiting: [B, C, n] of each, the values for which another signal is late.
     """
     joined = [
-        torch.cat([w, s.values], dim=-1) if w.shape[-1] else s.values
+        in_turn(w, s.values) if w.shape[-1] else s.values
         for w, s in zip(waiting, signals, strict=True)
     ]
     finals = [w.shape[-1] + s.final for w, s in zip(waiting, signals, strict=True)]
@@ -195,6 +202,18 @@ def align(
         made.append(Signal(values[..., :length], final, missing))
     rest = (values[..., final:known].clone() for values, known in zip(joined, finals, strict=True))
     return made, tuple(rest)
+
+
+def in_turn(kept: Tensor, new: Tensor, *behind: Tensor) -> Tensor:
+    """[B, C, n] of each, n may be 0 -> one behind the other.
+
+    Where the new ones have the channels of a place side by side in memory, as a packed convolution
+    gives them, so has the result.
+    """
+    stretches = (kept, new, *behind)
+    if new.stride(1) == 1:
+        return torch.cat([values.transpose(1, 2) for values in stretches], dim=1).transpose(1, 2)
+    return torch.cat(stretches, dim=-1)
 
 
 def pair_initial_state(dilated: SameConv, plain: SameConv, batch: int) -> PairState:

@@ -169,9 +169,10 @@ class StreamingVocoder:
             if not last and (size is None or makeable < size):
                 break
             count = len(state.ends) if size is None else min(size, len(state.ends))
+            began = self.clock()
             chunk, state = self._render(state, count, right, last=last)
             seconds = len(chunk.waveform) / self.vocoder.sample_rate
-            state = replace(state, pace=state.pace.sent(count, seconds, self.clock()))
+            state = replace(state, pace=state.pace.sent(count, seconds, self.clock(), began=began))
             chunks.append(chunk)
         return chunks, state
 

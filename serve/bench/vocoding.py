@@ -82,18 +82,18 @@ def vocoder_report(
     """
     import numpy as np
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     from omni.audio import SAMPLE_RATE
     from omni.metrics import seam_error
     from omni.vocoder import StreamingVocoder, Whole
+    from serve.bench.latency import flop_counter
 
     load_before = os.getloadavg()[0]
     reply = _random_units(vocoder.num_units, units)
     streams = [StreamingVocoder(vocoder, each, context) for each in (Whole(), *schedules)]
     work: list[int] = []
     for stream in streams:  # which warms up as well
-        with FlopCounterMode(display=False) as counted:
+        with flop_counter() as counted:
             _vocode(stream, reply)
         work.append(counted.get_total_flops() // 2)
     seconds: list[list[float]] = [[] for _ in streams]

@@ -22,7 +22,7 @@ from serve.router.farewell import close_restarting
 from serve.router.handing import Replica, accepted
 from serve.router.places import HEARTBEAT_S, Place
 from serve.router.replica import begin
-from serve.web import ServeSettings
+from serve.web import ServeSettings, bind
 
 LOOK_S = 0.1  # how often it is looked whether anything has changed
 GRACE_S = 15.0  # beyond the time for draining; who has not ended then is killed
@@ -107,8 +107,8 @@ class Server:
         self._settings = settings
         self._name = name
         self._registry = registry
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._door = socket.create_server((host, 0), family=family)
+        self._door = bind(replace(settings, host=host, port=0))
+        self._door.listen(socket.SOMAXCONN)
         self._door.setblocking(False)
         shown = f"[{host}]" if ":" in host else host
         self._address = f"{shown}:{self._door.getsockname()[1]}"

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from omni.products import one_dnn
 from omni.values import Frames
 from omni.vocoder import parse_schedule, vocode
+from omni.vocoder.packing import PackedWeight
 from serve.bench.latency.agreement import check_same, may_spell
 from serve.bench.latency.answer import Answer, Asked, clock_of
 from serve.bench.latency.asking import PIECE, Live, Ours, pieces
@@ -218,6 +219,21 @@ def test_operations_of_products_and_attention_are_counted_and_embeddings_not_rea
     with torch.inference_mode(), flop_counter() as counter:
         one_dnn(heads, torch.randn(3, 8), None)
     assert counter.get_total_flops() == 2 * (2 * 5) * 8 * 3
+
+
+@pytest.mark.parametrize("layer", [nn.Conv1d(4, 6, 5), nn.ConvTranspose1d(4, 6, 5, 2)])
+def test_operations_of_packed_convolutions_are_counted_as_torch_counts_its_own(
+    layer: nn.Conv1d | nn.ConvTranspose1d,
+) -> None:
+    x, packed = torch.randn(2, 4, 9), PackedWeight()
+    with torch.no_grad(), flop_counter() as counter:
+        layer(x)
+    with torch.inference_mode(), flop_counter() as of_packed:
+        if isinstance(layer, nn.Conv1d):
+            packed.convolved(layer, x)
+        else:
+            packed.transposed(layer, x)
+    assert of_packed.get_total_flops() == counter.get_total_flops() > 0
 
 
 def test_a_table_says_how_many_times_as_fast_each_way_is() -> None:

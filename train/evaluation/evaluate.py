@@ -62,12 +62,14 @@ from train.loop import begin_run
 class EvaluationConfig:
     """What is measured and on how much.
 
-    splits: each reported apart; the first is also asked in writing and timed. chunks: schedules in
+    splits: each reported apart; the first is also asked in writing and timed. sample: so many
+    questions of each, evenly out of all; None: all. chunks: schedules in
     which answers are spoken and timed. spoken: answers per split that are vocoded and judged;
     timed: questions per schedule. device, dtype: as `omni.commands.starting.start` takes them.
     """
 
     splits: tuple[str, ...]
+    sample: int | None = None
     chunks: tuple[str, ...] = ("10", "40", "all")
     spoken: int = 100
     timed: int = 20
@@ -101,7 +103,10 @@ class Evaluation:
         self.config = config
         self.model, self.processor = start(checkpoint, device=config.device, dtype=config.dtype)
         self.manifest = manifest
-        self.items = {split: last_answers(examples(manifest, split)) for split in config.splits}
+        self.items = {
+            split: spread(last_answers(examples(manifest, split)), config.sample)
+            for split in config.splits
+        }
         self._judged = {
             split: spread(repeats(items), config.spoken) for split, items in self.items.items()
         }

@@ -115,7 +115,7 @@ def _bases(at: MiniSetting) -> dict[str, Any]:
 def _spoken(at: MiniSetting, *more: str) -> None:
     """`omni-data mini` with this run's options."""
     arguments = ["mini", str(at.folder / "data"), "--questions", str(at.questions)]
-    for name, value in (("texts", at.texts), ("piper", at.piper)):
+    for name, value in (("texts", at.texts), ("prose", at.prose), ("piper", at.piper)):
         arguments += [] if value is None else [f"--{name}", value]
     at.omni_data(*arguments, *more)
 

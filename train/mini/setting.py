@@ -25,13 +25,14 @@ DEFAULTS: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class MiniSetting(Setting):
-    """speech_encoder, language_model: hub ids or folders. questions, texts, piper: options of
-    `omni-data mini`. source: where bases are fetched from, as `omni fetch-bases --from` says it."""
+    """speech_encoder, language_model: hub ids or folders. questions, texts, prose, piper: options
+    of `omni-data mini`. source: where bases are fetched from, as `omni fetch-bases` says it."""
 
     speech_encoder: str
     language_model: str
     questions: int
     texts: str | None = None
+    prose: str | None = None
     piper: str | None = None
     source: str | None = None
 
@@ -43,6 +44,8 @@ class MiniSetting(Setting):
     def made_of(self) -> dict[str, Any]:
         """What counts: all but where the bases come from, which their digests tell."""
         data = {"questions": self.questions, "texts": self.texts, "piper": self.piper}
+        if self.prose is not None:  # runs that were begun before there was any have no such line
+            data["prose"] = self.prose
         return {"seed": self.seed, "bases": self.bases, "data": data}
 
     def omni_data(self, *arguments: str) -> None:
@@ -67,7 +70,7 @@ def chosen(folder: Path, before: dict[str, Any], **options: Any) -> MiniSetting:
     defaults stand in for options that are None."""
     known = {"seed": before["seed"], **before["bases"], **before["data"]} if before else {}
     given = {name: value for name, value in options.items() if value is not None}
-    for name in ("texts", "piper"):
+    for name in ("texts", "prose", "piper"):
         if name in given:
             given[name] = str(Path(given[name]).resolve())
     for name in ("speech_encoder", "language_model"):

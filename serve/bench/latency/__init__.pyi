@@ -1,6 +1,7 @@
 from .answer import Clock as Clock
 from .answer import clock_of as clock_of
 from .command import latency_command as latency_command
+from .floor import flop_counter as flop_counter
 from .preparing import advancing as advancing
 from .preparing import prepare as prepare
 from .question import speech as speech

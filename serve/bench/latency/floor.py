@@ -77,6 +77,8 @@ def flop_counter() -> FlopCounterMode:
     mapping: dict[Any, Callable[..., int]] = {
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flop,
         torch.ops.mkldnn._linear_pointwise: _linear_flop,
+        torch.ops.mkldnn._convolution_pointwise: _convolution_flop,
+        torch.ops.mkldnn._convolution_transpose_pointwise: _transposed_flop,
     }
     return FlopCounterMode(display=False, custom_mapping=mapping)
 
@@ -92,3 +94,17 @@ def _attention_flop(
 def _linear_flop(x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
     """Shapes [..., K] and [N, K] -> operations."""
     return 2 * math.prod(x) * weight[0]
+
+
+def _convolution_flop(
+    x: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any
+) -> int:
+    """Shapes [B, C, 1, n], [C', C, 1, kernel] and [B, C', 1, m] -> operations."""
+    return 2 * math.prod(out_shape) * x[1] * weight[-1]
+
+
+def _transposed_flop(
+    x: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any
+) -> int:
+    """The same where each input, not each output, meets the whole kernel."""
+    return 2 * math.prod(x) * out_shape[1] * weight[-1]

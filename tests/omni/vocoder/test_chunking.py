@@ -61,7 +61,7 @@ def test_later_chunks_of_auto_grow_as_long_as_what_was_sent_covers_their_making(
 
 def test_a_listener_who_waits_longer_to_play_lets_chunks_grow():
     schedule = parse_schedule("auto")
-    pace = Pace().came(10, now=0.0).came(10, now=0.1).sent(10, 0.3, now=0.1)
+    pace = Pace().came(10, now=0.0).came(10, now=0.1).sent(10, 0.3, now=0.1, began=0.1)
     assert schedule.size(1, pace.progress(0, now=0.1, unit_seconds=0.03)) == 15
     told = replace(pace, ends=0.9)
     assert schedule.size(1, told.progress(0, now=0.1, unit_seconds=0.03)) == 40
@@ -89,7 +89,7 @@ def test_how_busy_the_engine_is_shows_before_the_first_chunk():
 def test_what_is_left_to_play_runs_by_the_clock_and_stops_at_nothing():
     pace = Pace().came(4, now=1.0)
     assert pace.progress(0, now=1.0, unit_seconds=0.05) == Progress()
-    pace = pace.came(6, now=1.3).sent(10, 0.5, now=1.3)
+    pace = pace.came(6, now=1.3).sent(10, 0.5, now=1.3, began=1.3)
     assert pace.progress(2, now=1.3, unit_seconds=0.05) == Progress(
         waiting_units=2,
         sent_seconds=0.5,
@@ -97,6 +97,7 @@ def test_what_is_left_to_play_runs_by_the_clock_and_stops_at_nothing():
         buffered_seconds=0.5,
         seconds_per_unit=pytest.approx(0.05),
         real_time_factor=pytest.approx(1.0),
+        chunk_seconds=0.0,
     )
 
     def left(pace: Pace, now: float) -> float:
@@ -105,7 +106,7 @@ def test_what_is_left_to_play_runs_by_the_clock_and_stops_at_nothing():
     assert left(pace, 1.7) == pytest.approx(0.1)
     assert left(pace, 3.0) == 0.0
     # The player ran dry: the next chunk is played from when it comes.
-    assert left(pace.sent(4, 0.2, now=3.0), 3.0) == pytest.approx(0.2)
+    assert left(pace.sent(4, 0.2, now=3.0, began=3.0), 3.0) == pytest.approx(0.2)
 
 
 sizes = st.integers(1, 500)

@@ -18,7 +18,14 @@ from omni.vocoder.streaming import StreamingVocoder
 from tests.paths import DATA
 from tests.tiny import question, tiny_model, tiny_processor, tiny_records
 from train.data.batches import Example, Prepared, examples
-from train.evaluation.answers import generate, in_writing, speak_answers, stream, with_others_audio
+from train.evaluation.answers import (
+    generate,
+    in_writing,
+    last_answers,
+    speak_answers,
+    stream,
+    with_others_audio,
+)
 from train.evaluation.evaluate import Evaluation, EvaluationConfig
 from train.evaluation.journal import Journal
 from train.evaluation.judges import Judge, bigram_arpa
@@ -193,3 +200,24 @@ def test_an_evaluation_measures_everything_once(
     again = Evaluation(checkpoint, manifest, config, tmp_path).run()
     assert (tmp_path / "results.jsonl").read_text().count("\n") == lines
     assert again["splits"] == report["splits"]
+
+
+def test_a_sample_is_taken_evenly_and_a_larger_one_joins_it(
+    checkpoint: Path, manifest: Manifest, tmp_path: Path
+) -> None:
+    whole = last_answers(examples(manifest, "train"))
+    assert len(whole) > 2
+
+    def asked(sample: int | None) -> Evaluation:
+        config = EvaluationConfig(
+            splits=("train",), sample=sample, chunks=("all",), spoken=1, timed=1, max_new_tokens=6
+        )
+        return Evaluation(checkpoint, manifest, config, tmp_path)
+
+    assert asked(2).items["train"] == [whole[0], whole[len(whole) // 2]]
+    assert asked(None).items["train"] == asked(99).items["train"] == whole
+    asked(1).run()
+    before = (tmp_path / "results.jsonl").read_text()
+    asked(2).run()
+    after = (tmp_path / "results.jsonl").read_text()
+    assert after.startswith(before) and len(after) > len(before)

@@ -99,6 +99,7 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     texts.mkdir()
     rows = [{"question": f"who painted the {n} door", "answer": ["Ann"]} for n in ("red", "blue")]
     (texts / "nq-open-dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (place / "tale.txt").write_text("The old man went down to the sea again.\n")
     calls: list[list[str]] = []
 
     def omni_data(arguments: Sequence[str]) -> None:
@@ -121,7 +122,8 @@ def made(surroundings: Made) -> Made:
     folder = surroundings.folder
     options = {
         "speech_encoder": EARS, "language_model": MIND, "questions": 30,
-        "texts": folder.parent / "texts", "source": str(folder.parent / "published"),
+        "texts": folder.parent / "texts", "prose": folder.parent / "tale.txt",
+        "source": str(folder.parent / "published"),
     }  # fmt: skip
     mini.MINI.begin(folder, **options, **CPU)
     for part in PARTS[: PARTS.index("stage1")]:
@@ -170,10 +172,18 @@ def test_each_part_gets_the_options_of_the_whole(
 def test_data_and_frames_are_the_users_own_commands(made: Made) -> None:
     speak, answer, encode = made.data
     assert speak[:4] == ["mini", str(made.folder / "data"), "--questions", "30"]
+    assert speak[speak.index("--prose") + 1] == str(made.folder.parent / "tale.txt")
     assert answer[: len(speak)] == speak and answer[-3:-1] == [MIND, "--device"]
     assert encode[0] == "features" and "--variants" in encode
     # Alignment and stages found every frame there.
     assert not any((made.folder / part / "frames").exists() for part in ("align", "stage1"))
+
+
+def test_the_run_names_the_prose_it_was_given_and_only_then(made: Made, tmp_path: Path) -> None:
+    data = read_json(made.folder / "run.json")["made_of"]["data"]
+    assert data["prose"] == str(made.folder.parent / "tale.txt")
+    # A run that was begun before there was prose goes on.
+    assert "prose" not in setting.chosen(tmp_path, {}).made_of()["data"]
 
 
 def test_the_checkpoint_holds_what_was_trained_and_names_its_bases(made: Made) -> None:
