@@ -42,6 +42,9 @@ OVERRIDDEN = {
 }  # fmt: skip
 # Attributes that begin with "_" of objects that others made.
 ATTRIBUTES = {
+    "_convolution_pointwise",  # torch's: oneDNN's convolutions with a weight packed beforehand
+    "_convolution_transpose_pointwise",
+    "_reorder_convolution_transpose_weight",
     "_from_model_config",  # a mark by which generation settings would lose the chunk schedule
     "_linear_pointwise",  # torch's: oneDNN's products, which its linear layers don't take
     "_modules",  # torch's: a copy of an encoder with fewer layers

@@ -1,7 +1,7 @@
 from .connects import connects_command as connects_command
 from .failover import failover_command as failover_command
 from .fuzz import fuzz_command as fuzz_command
-from .interrupting import interrupt_command as interrupt_command
+from .interrupts import interrupt_command as interrupt_command
 from .latency import latency_command as latency_command
 from .lengths import true_length_command as true_length_command
 from .load import load_command as load_command

@@ -9,7 +9,7 @@ import torch
 
 from omni.engine import Engine
 from omni.session import SessionConfig
-from serve.bench.interrupting import Interrupted, measure, onset_s
+from serve.bench.interrupts import Interrupted, measure, onset_s
 from serve.web import ServeSettings
 from serve.web.app import create_app
 from tests.realtime import loud, model_info, served

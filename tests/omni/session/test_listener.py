@@ -42,12 +42,16 @@ def told(
 
 
 def test_who_has_much_left_to_play_is_sent_larger_chunks_and_told_the_same() -> None:
-    full, patient = told(1000.0)
-    dry, hurried = told(0.0)
+    full, patient = told(1000.0, token_s=0.005)
+    dry, hurried = told(0.0, token_s=0.005)
     assert full[0] == dry[0] == 2
     assert min(full[1:-1]) > max(dry[1:-1])
     assert (patient.units, patient.text) == (hurried.units, hurried.text)
     assert told(None)[1].units == patient.units
+
+
+def test_the_first_chunk_is_larger_where_tokens_take_longer() -> None:
+    assert told(0.0, token_s=0.005)[0][0] < told(0.0, token_s=0.02)[0][0] == 4
 
 
 def test_what_is_on_its_way_to_the_listener_counts_as_left_to_play() -> None:

@@ -1,6 +1,5 @@
-"""`omni-serve bench interrupt`: how soon a server hears that it is interrupted, and stops."""
+"""A client who interrupts answers, beside others who talk, and measures how soon it is heard."""
 
-# Heavy imports stand inside the functions: `omni-serve --help` must not wait for torch.
 from __future__ import annotations
 
 import asyncio
@@ -9,14 +8,13 @@ import os
 import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import typer
 
-from omni.files import UserError, need
+from omni.audio import SAMPLE_RATE
+from omni.files import UserError
 from serve.bench.load import FRAME_S, Client, Playout, Spoken, percentiles
-from serve.bench.table import print_table
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
@@ -85,8 +83,6 @@ class Interrupter:
     async def _by_voice(self, socket: ClientConnection, voice: np.ndarray) -> float:
         """Seconds from the voice's onset to `speech_started`. It speaks to its end, and is silent
         for a while, as people are: a detector's memory of a voice that was cut lasts."""
-        from omni.audio import SAMPLE_RATE
-
         now = asyncio.get_running_loop().time
         quiet = np.zeros(round(QUIET_FRAMES * FRAME_S * SAMPLE_RATE), np.float32)
         spoken = Spoken.of(np.concatenate([quiet, voice, quiet, quiet]), manual=True)
@@ -170,34 +166,3 @@ async def measure(
         await asyncio.gather(*talking, return_exceptions=True)
     found.load = os.getloadavg()[0]
     return found
-
-
-def interrupt_command(
-    sessions: Annotated[
-        int, typer.Option(min=1, help="Clients at a time: one interrupts, the others talk.")
-    ] = 8,
-    times: Annotated[int, typer.Option(min=1, help="By voice, and by message.")] = 50,
-    checkpoint: Annotated[
-        str | None, typer.Option(metavar="NAME_OR_DIR_OR_HUB_ID", help="Default: nano.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the server.")] = None,
-) -> None:
-    """From a voice's onset to the event that it was heard, and from a cancel to the answer's end.
-
-    Starts a server in another process. Questions are spoken into answers in frames of 20 ms, in
-    real time; the onset is the first sample above a fiftieth of the peak. Run it on an otherwise
-    idle machine.
-    """
-    need("websockets", "serve", "the bench of interruptions")
-    from omni.audio import load_audio
-    from omni.loading import NANO
-    from serve.bench.load import own_server
-
-    questions = [load_audio(file) for file in sorted((NANO.parent / "questions").glob("*.wav"))]
-    options = ["--max-sessions", str(sessions)]
-    options += [] if checkpoint is None else ["--checkpoint", checkpoint]
-    options += [] if threads is None else ["--threads", str(threads)]
-    with own_server(options) as url:
-        found = asyncio.run(measure(url, questions, others=sessions - 1, times=times))
-    print_table(f"interrupting, beside {sessions - 1} others", found.cells())
-    typer.echo(f"{found.too_late} cancels came after the answer; load average {found.load:.1f}")
