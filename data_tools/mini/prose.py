@@ -6,6 +6,7 @@ Nothing of them is part of this project: they are read from files that the user 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def statements(text: str) -> Iterator[str]:
     """The sentences of a plain text; paragraphs have empty lines between them."""
     for paragraph in re.split(r"\n\s*\n", text.translate(CURLY)):
         sentences = SENTENCE.split(" ".join(paragraph.split()))
-        for before, sentence in zip(["", *sentences], sentences, strict=False):
+        for before, sentence in pairwise(["", *sentences]):
             # What follows "Mr." or "J." is no beginning.
             last = before.rpartition(" ")[2]
             if not last or (len(last) > 2 and spoken(last).casefold() == last.casefold()):

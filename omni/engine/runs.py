@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -68,10 +69,11 @@ class Run:
             self.cancel()
 
     def standing(self) -> Standing:
-        """How urgent its next step is."""
+        """How urgent its next step is. One that was cancelled ends at once: its place is wanted."""
         assert self.turn is not None
         reply = self.turn.reply
-        return Standing(self.begun, len(reply.token_ids), reply.unplayed_seconds)
+        left = -math.inf if self.cancelled.is_set() else reply.unplayed_seconds
+        return Standing(self.begun, len(reply.token_ids), left)
 
     def waits(self) -> bool:
         """Whether there is nothing to do for it now."""

@@ -3,9 +3,18 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from omni.engine.runs import Run
 from omni.engine.urgency import SOON, STEP_SECONDS, Standing, StepCosts, most_urgent
+from omni.session import Turn
+from tests.talk import session
 
 PLAYING, DRY, AHEAD = (Standing(0.0, 9, left) for left in (SOON / 2, -0.1, 5.0))
+
+
+def answered_turn() -> Turn:
+    talk = session()
+    talk.push_text("What is two and two?")
+    return talk.begin()
 
 
 def new(begun: float, tokens: int = 0) -> Standing:
@@ -19,6 +28,13 @@ def test_those_whose_listeners_run_dry_come_before_newcomers_and_these_before_th
     assert most_urgent(waiting, 3) == [2, 3, 4]
     assert most_urgent(waiting, 4) == [1, 2, 3, 4]
     assert most_urgent(waiting, 9) == [0, 1, 2, 3, 4]
+
+
+def test_a_cancelled_reply_goes_first_that_its_place_be_free() -> None:
+    run = Run(print, turn=answered_turn())
+    assert not run.standing().runs_dry
+    run.cancel()
+    assert run.standing().urgency < DRY.urgency
 
 
 def test_a_long_reply_without_sound_lets_those_that_come_later_pass():
