@@ -63,7 +63,7 @@ def cache_frames(
     # A recording that was made anew is encoded anew. Its name counts: augmentation is drawn by it.
     names = {path: f"{file_digest(path)} {path.name}" for path in sizes}
     # Recordings of like length share a batch: little padding.
-    by_size = sorted(sizes, key=lambda path: (sizes[path], str(path)))
+    by_size = sorted(sizes, key=lambda path: (-sizes[path], str(path)))
     augmented = set(recordings)
     wanted = [(path, CLEAN) for path in by_size]
     for variant in range(1, variants + 1):

@@ -99,7 +99,8 @@ class TokenMixture(nn.Module):
     def scores(self, heard: Tensor, embeddings: Tensor) -> Tensor:
         """[..., H] and [V, H] -> [..., V + 1], the blank last."""
         table = torch.cat([embeddings.to(heard.dtype), self.blank[None].to(heard.dtype)])
-        return self.log_scale.exp() * (heard @ table.T) + self.bias
+        # The scale goes to the narrower factor: a product has thousands of columns.
+        return F.linear(self.log_scale.exp() * heard, table, self.bias)
 
     def forward(self, heard: Tensor, embeddings: Tensor) -> Tensor:
         """[..., H] and [V, H] -> [..., H], a mixture at each position."""

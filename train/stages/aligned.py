@@ -58,10 +58,11 @@ def load_adapter(folder: Path, model: OmniForConditionalGeneration) -> None:
     config = build_config(
         SpeechAdapterConfig, record.get("adapter"), where=f"{folder}/{CONFIG}: adapter"
     )
-    if replace(config, vocabulary=0) != model.config.adapter:
+    # Of how many tokens it is a mixture follows from the data that it was aligned on.
+    wanted = replace(model.config.adapter, vocabulary=config.vocabulary)
+    if config != wanted:
         raise UserError(
-            f"{folder}: an adapter of {config}, the recipe has {model.config.adapter}; align with "
-            "the same recipe"
+            f"{folder}: an adapter of {config}, the model has {wanted}; align with the same recipe"
         )
     for name, digest in bases_of(model).items():
         if record["bases"].get(name) != digest:
@@ -69,7 +70,7 @@ def load_adapter(folder: Path, model: OmniForConditionalGeneration) -> None:
                 f"{folder}: aligned to another {name.replace('_', ' ')} than the given one; align "
                 "with the same bases"
             )
-    if config.vocabulary:
+    if config != model.config.adapter:
         width = model.speech_encoder.width
         model.speech_adapter = SpeechAdapter(
             config, input_width=width, output_width=model.config.hidden_size

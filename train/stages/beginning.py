@@ -48,13 +48,14 @@ def begin_with(
     checkpoint: str | Path | None,
     adapter: Path | None,
 ) -> Beginning:
-    """Two bases, and the aligned adapter if there is one; or a checkpoint alone.
+    """Two bases or a checkpoint, and the aligned adapter if there is one.
 
-    Raises UserError unless it is one of the two.
+    In a checkpoint it takes the place of the adapter there. Raises UserError unless there are
+    either two bases or a checkpoint.
     """
-    check_beginning(speech_encoder, language_model, checkpoint, adapter)
+    check_beginning(speech_encoder, language_model, checkpoint)
     if checkpoint is not None:
-        return _go_on(recipe, checkpoint)
+        return _go_on(recipe, checkpoint, adapter)
     assert speech_encoder is not None and language_model is not None
     model, processor = join_bases(speech_encoder, language_model, recipe, seed=recipe.loop.seed)
     aligned: dict[str, str] = {}
@@ -74,7 +75,6 @@ def check_beginning(
     speech_encoder: str | None,
     language_model: str | None,
     checkpoint: str | Path | None,
-    adapter: Path | None = None,
 ) -> None:
     """Raise UserError unless there are two bases, or a checkpoint alone."""
     bases = {"speech encoder": speech_encoder, "language model": language_model}
@@ -85,15 +85,18 @@ def check_beginning(
                 "on from"
             )
         return
-    if surplus := [name for name, value in (bases | {"adapter": adapter}).items() if value]:
+    if surplus := [name for name, value in bases.items() if value]:
         raise UserError(
             f"checkpoint={str(checkpoint)!r}: brings its own {surplus[0]}; leave out one of the two"
         )
 
 
-def _go_on(recipe: Stage1, checkpoint: str | Path) -> Beginning:
-    """Adapter, prompt and LoRA are the checkpoint's, whatever the recipe says of their sizes."""
+def _go_on(recipe: Stage1, checkpoint: str | Path, adapter: Path | None) -> Beginning:
+    """Prompt, LoRA and, where none is given, adapter are the checkpoint's, whatever the recipe says
+    of their sizes."""
     model, processor = load(checkpoint, dtype=_training_dtype())
+    if adapter is not None:
+        load_adapter(adapter, model)
     made_of = heard_by(model) | {"tokenizer": tokenizer_digest(processor.tokenizer)}
     config = model.config
     recipe = replace(recipe, adapter=config.adapter, prompt=config.prompt_config)

@@ -195,6 +195,28 @@ def test_without_a_mixture_the_adapter_is_as_published(
     assert names == {f"linear{n}.{kind}" for n in (1, 2) for kind in ("weight", "bias")}
 
 
+def test_an_adapter_that_was_aligned_anew_takes_the_place_of_a_checkpoints(
+    manifest: Manifest,
+    bases: dict[str, str],
+    aligned: Ended,
+    tmp_path: Path,
+) -> None:
+    short = replace(HEARING, language_model="lora", loop=replace(LOOP, max_steps=1))
+    train_stage1(manifest, **bases, recipe=short, output=tmp_path / "first")
+    checkpoint = tmp_path / "first" / "checkpoint"
+    assert load(checkpoint)[0].config.adapter.vocabulary == 0
+    still = replace(short, loop=replace(short.loop, learning_rate=1e-12))
+    folder = aligned[0] / "speech_adapter"
+    train_stage1(
+        manifest, checkpoint=checkpoint, adapter=folder, recipe=still, output=tmp_path / "second"
+    )
+    model, _ = load(tmp_path / "second" / "checkpoint")
+    assert model.config.adapter.vocabulary > 0
+    taken = model.speech_adapter.state_dict()
+    for name, value in load_file(folder / "speech_adapter.safetensors").items():
+        torch.testing.assert_close(taken[name], value.to(taken[name].dtype), rtol=1e-3, atol=1e-3)
+
+
 def test_another_adapter_is_another_run(
     manifest: Manifest,
     bases: dict[str, str],

@@ -147,10 +147,6 @@ def test_two_beginnings_or_none_are_refused(
         train_stage1(
             manifest, checkpoint=spoken, speech_encoder=encoder, recipe=FIRST, output=tmp_path / "o"
         )
-    with pytest.raises(UserError, match="brings its own adapter"):
-        train_stage1(
-            manifest, checkpoint=spoken, adapter=tmp_path, recipe=FIRST, output=tmp_path / "o"
-        )
     with pytest.raises(UserError, match="no speech encoder; give both bases, or a checkpoint"):
         train_stage1(manifest, language_model=language_model, recipe=FIRST, output=tmp_path / "o")
 
