@@ -29,7 +29,7 @@ def test_ask_compiles_before_it_asks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     tiny_model().save_pretrained(tmp_path / "c", self_contained=True, processor=tiny_processor())
     monkeypatch.setattr(
-        "omni.session.compiling.compile_steps",
+        "omni.session.compile_steps",
         lambda model, *, progress: told.append(type(model).__name__),
     )
     words = ["ask", "--text", "Why?", "--text-only", "--threads", "1", "--max-new-tokens", "2"]
