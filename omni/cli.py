@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from omni.commands import (
+    Compile,
     Device,
     StoredDtype,
     command_line,
@@ -71,6 +72,7 @@ def ask(
     threads: Threads = None,
     device: Device = "auto",
     dtype: StoredDtype = None,
+    compiled: Compile = False,
     warm: Annotated[
         bool,
         typer.Option("--warm-up", help="Answer noise first: the times are a running program's."),
@@ -90,7 +92,7 @@ def ask(
         from omni.audio import load_audio, save_wav
 
         asked = load_audio(question) if question is not None else str(text)
-        from omni.commands import recall_threads, settle_threads, start, warm_up
+        from omni.commands import compiling, recall_threads, settle_threads, start, warm_up
 
         model, processor = start(checkpoint, threads=threads, device=device, dtype=dtype)
     if model.vocoder is None and not text_only:
@@ -105,10 +107,15 @@ def ask(
         )
     config = _config(model, chunk_units, max_new_tokens, speak=not text_only)
     settled = threads is not None or recall_threads(model)
-    if warm:
-        if not settled:
-            settle_threads(model, processor, config)
+    if (warm or compiled) and not settled:
+        settle_threads(model, processor, config)
         settled = True
+    if compiled:  # for the number of threads that it then keeps
+        from omni.session import compile_steps
+
+        with compiling() as progress:
+            compile_steps(model, progress=progress)
+    if warm:
         warm_up(model, processor, config)
     done, waveform = _answer(model, processor, config, asked, echo=not as_json)
     if not text_only:

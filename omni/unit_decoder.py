@@ -190,13 +190,34 @@ class UnitDecoder(nn.Module):
         if x.shape[1] == 0:
             return self._scores(x, states.lengths), state
         positions = state.lengths[:, None] + torch.arange(x.shape[1], device=x.device)  # [B, s]
-        cache = _Cache(state, positions)
+        longest = int(state.lengths.max()) + x.shape[1]
+        capacity = grown_capacity(state.keys.shape[3], longest)
+        keys, values = _enlarged(state.keys, capacity), _enlarged(state.values, capacity)
+        x = self._through(x, positions, _Cache(keys, values, positions, longest))
+        lengths = state.lengths + states.lengths * self.upsample
+        return self._scores(x, states.lengths), UnitDecoderState(keys, values, lengths)
+
+    @torch.no_grad()
+    def step_within(
+        self, states: Frames, lengths: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]
+    ) -> Frames:
+        """`step` in a buffer that has room for it.
+
+        lengths: [B], steps of each row before these; keys, values: of each layer, [B, heads,
+        capacity, head_dim], written in place. The work depends on shapes alone, and nothing is
+        read back from a GPU; so it can be compiled. It goes over all of the capacity.
+        """
+        x = self._steps_of(states)  # [B, s, width]
+        positions = lengths[:, None] + torch.arange(x.shape[1], device=x.device)  # [B, s]
+        cache = _Cache(keys, values, positions, keys[0].shape[2])
+        return self._scores(self._through(x, positions, cache), states.lengths)
+
+    def _through(self, x: Tensor, positions: Tensor, cache: _Cache) -> Tensor:
+        """All layers, over the steps at these positions [B, s]."""
         rotation = self._rotary(positions, x.dtype)
         for index, layer in enumerate(self.layers):
             x = layer(x, rotation, cache, index)
-        lengths = state.lengths + states.lengths * self.upsample
-        after = UnitDecoderState(cache.keys, cache.values, lengths)
-        return self._scores(x, states.lengths), after
+        return x
 
     def _steps_of(self, states: Frames) -> Tensor:
         """[B, N, H] -> [B, N * upsample, width]; projected first, as repeats project alike."""
@@ -225,29 +246,35 @@ class UnitDecoder(nn.Module):
 
 
 class _Cache:
-    """The state, open for one step: a `KeyValueCache` of the layers."""
+    """Keys and values, open for one step: a `KeyValueCache` of the layers."""
 
-    def __init__(self, state: UnitDecoderState, positions: Tensor) -> None:
-        """positions: [B, s] of the steps, with padding.
+    def __init__(
+        self,
+        keys: Tensor | Sequence[Tensor],
+        values: Tensor | Sequence[Tensor],
+        positions: Tensor,
+        longest: int,
+    ) -> None:
+        """keys, values: of each layer, [B, heads, capacity, head_dim]; positions: [B, s] of the
+        steps, with padding; longest: of the rows, after the step.
 
         Padding is stored like a real step, into slots that are free: no real step looks that far,
         and the row's next one overwrites it. Which steps are real need not be known here.
         """
-        self.longest = int(state.lengths.max()) + positions.shape[1]
-        slots = torch.arange(self.longest, device=positions.device)
+        slots = torch.arange(longest, device=positions.device)
         ahead = (slots > positions[:, :, None])[:, None]
-        self.mask = state.keys.new_zeros(ahead.shape).masked_fill_(ahead, -math.inf)
-        capacity = grown_capacity(state.keys.shape[3], self.longest)
-        self.keys = _enlarged(state.keys, capacity)
-        self.values = _enlarged(state.values, capacity)
+        self.mask = keys[0].new_zeros(ahead.shape).masked_fill_(ahead, -math.inf)
+        self._keys, self._values = keys, values
         self._rows = torch.arange(len(positions), device=positions.device)[:, None]
         self._slots = positions
+        self._longest = longest
 
     def update(self, keys: Tensor, values: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """Store each row's [heads, s, head_dim] behind its own past; give back all of it."""
-        for stored, fresh in ((self.keys[layer], keys), (self.values[layer], values)):
-            stored[self._rows, :, self._slots] = fresh.transpose(1, 2)
-        return self.keys[layer, :, :, : self.longest], self.values[layer, :, :, : self.longest]
+        stored = self._keys[layer], self._values[layer]
+        for whole, fresh in zip(stored, (keys, values), strict=True):
+            whole[self._rows, :, self._slots] = fresh.transpose(1, 2)
+        return stored[0][:, :, : self._longest], stored[1][:, :, : self._longest]
 
 
 def grown_capacity(capacity: int, steps: int) -> int:

@@ -15,6 +15,7 @@ from omni.commands import (
 )
 from omni.files import UserError, check_file, check_folder, friendly, need
 from serve.bench import (
+    compiled_command,
     connects_command,
     failover_command,
     fuzz_command,
@@ -41,6 +42,7 @@ app = command_line(
     "omni-serve", "Answer many, fast: measure and choose on the machine that will serve."
 )
 benches = typer.Typer(no_args_is_help=True, help="Measure; some fail where a limit does not hold.")
+benches.command("compiled")(friendly(compiled_command))
 benches.command("latency")(friendly(latency_command))
 benches.command("load")(friendly(load_command))
 benches.command("load-robustness")(friendly(load_robustness_command))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from omni.commands import without_garbage_collection
+from omni.commands import Compile, without_garbage_collection
 from omni.files import need
 
 
@@ -86,6 +86,7 @@ def run_command(
     dtype: Annotated[
         str | None, typer.Option(help="auto, float32, bfloat16 or float16; default: as stored.")
     ] = None,
+    compiled: Compile = False,
 ) -> None:
     """Serve a conversation by voice and text at /v1/realtime, until Ctrl-C."""
     need("fastapi", "serve", "the server")
@@ -109,7 +110,7 @@ def run_command(
             "max_sessions": max_sessions, "replicas": replicas,
             "engine": engine, "ray_address": ray_address, "drain_s": drain_seconds,
             "instructions": instructions, "threads": threads, "device": device,
-            "dtype": dtype,
+            "dtype": dtype, "compile": compiled or None,
         },
     )  # fmt: skip
     if settings.engine == "ray":

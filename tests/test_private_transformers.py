@@ -45,6 +45,7 @@ ATTRIBUTES = {
     "_convolution_pointwise",  # torch's: oneDNN's convolutions with a weight packed beforehand
     "_convolution_transpose_pointwise",
     "_reorder_convolution_transpose_weight",
+    "_dynamo",  # torch's: a buffer that CUDA graphs may write in place is marked as one
     "_from_model_config",  # a mark by which generation settings would lose the chunk schedule
     "_linear_pointwise",  # torch's: oneDNN's products, which its linear layers don't take
     "_modules",  # torch's: a copy of an encoder with fewer layers

@@ -1,10 +1,16 @@
+from .compiled import Backend as Backend
+from .compiled import CompiledSteps as CompiledSteps
+from .compiled import Size as Size
+from .compiled import compiled_steps as compiled_steps
 from .language import CacheRow as CacheRow
 from .language import LanguageModelSteps as LanguageModelSteps
 from .language import StepInputs as StepInputs
 from .language import StepOutput as StepOutput
 from .language import by_itself as by_itself
+from .language import compile_language_model as compile_language_model
 from .language import plain_length as plain_length
 from .speech import SpeechInputs as SpeechInputs
 from .speech import SpeechOutput as SpeechOutput
 from .speech import StateRow as StateRow
 from .speech import UnitDecoderSteps as UnitDecoderSteps
+from .speech import compile_unit_decoder as compile_unit_decoder

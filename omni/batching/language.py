@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache, DynamicLayer, PreTrainedModel
 
+from omni.batching.compiled import Backend, BufferKind, CompiledSteps, Size, compile_step
 from omni.batching.rows import Layers, Row, Rows
 from omni.batching.together import Together
 from omni.language_model import is_lora, run_language_model
@@ -68,8 +69,8 @@ class StepOutput:
 class LanguageModelSteps(Together[StepInputs, CacheRow, StepOutput]):
     """Replies that go on by one position share a forward; a prompt has its own."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        super().__init__(new=1)
+    def __init__(self, model: PreTrainedModel, *, compiled: bool = True) -> None:
+        super().__init__(model, new=1, compiled=compiled)
         self._model = model
         self.one_by_one = _refuses_batches(model)
 
@@ -96,24 +97,81 @@ class LanguageModelSteps(Together[StepInputs, CacheRow, StepOutput]):
         self, buffer: Rows, rows: Sequence[CacheRow], items: Sequence[StepInputs]
     ) -> list[StepOutput]:
         """A forward over the next position of each row."""
-        embeddings = torch.cat([item.embeddings for item in items])  # [B, 1, H]
-        device = embeddings.device
-        lengths = torch.tensor([row.length for row in rows], device=device)
-        longest = max(row.length for row in rows) + 1
-        layers = [
-            _BufferLayer(keys, values, lengths, longest)
-            for keys, values in zip(*buffer.filled(), strict=True)
-        ]
-        seen = torch.arange(longest, device=device) <= lengths[:, None]  # [B, longest]
-        output = run_language_model(
-            self._model, embeddings, seen.long(), cache=Cache(layers=[*layers]),
-            position_ids=lengths[:, None], use_cache=True, logits_to_keep=1,
-        )  # fmt: skip
-        states, logits = output.hidden.split(1), output.logits.split(1)
+        before = [row.length for row in rows]
+        inputs = [item.embeddings for item in items]  # [1, 1, H] each
+        made = None
+        if (steps := self.compiled) is not None:
+            made = steps.run(self._model, inputs, before, (buffer.keys, buffer.values))
+        if made is None:
+            embeddings = torch.cat(inputs)  # [B, 1, H]
+            lengths = torch.tensor(before, device=embeddings.device)
+            longest = max(before) + 1
+            made = _step_rows(self._model, embeddings, lengths, *buffer.filled(), longest)
+        states, logits = (tensor.split(1) for tensor in made)
         return [
             StepOutput(hidden, scores, row)
             for hidden, scores, row in zip(states, logits, rows, strict=True)
         ]
+
+
+def compile_language_model(
+    model: PreTrainedModel,
+    sizes: Sequence[Size],
+    *,
+    backend: Backend = "inductor",
+    progress: Callable[[], object] = lambda: None,
+) -> CompiledSteps | None:
+    """Compile its next step for buffers of these sizes; see `compile_step`.
+
+    What fails is told, and its steps run as before. None, and told, for a model whose replies are
+    stepped one by one.
+    """
+    with torch.inference_mode():
+        first = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
+        embeddings = model.get_input_embeddings()(first)  # [1, 1, H]
+        cache = run_language_model(model, embeddings, use_cache=True, logits_to_keep=1).cache
+    assert cache is not None
+    reason = _refuses_batches(model) or _refuses_rows(cache)
+    if reason is not None:
+        log.warning("steps of the language model run as they are, not compiled: %s", reason)
+        return None
+    keys, _ = _tensors(cache.layers[0])
+    kind = BufferKind(
+        layers=len(cache.layers), heads=keys.shape[0], head_dim=keys.shape[2],
+        input_width=embeddings.shape[2], dtype=keys.dtype, device=keys.device,
+    )  # fmt: skip
+    steps = CompiledSteps(kind, language_model_step, backend=backend)
+    return compile_step(model, steps, sizes, progress)
+
+
+def language_model_step(
+    model: PreTrainedModel,
+    inputs: Tensor,
+    lengths: Tensor,
+    keys: Sequence[Tensor],
+    values: Sequence[Tensor],
+) -> tuple[Tensor, ...]:
+    """See omni.batching.compiled.Step. Makes states [slots, 1, H] and logits [slots, 1,
+    vocabulary]."""
+    return _step_rows(model, inputs, lengths, keys, values, keys[0].shape[2])
+
+
+def _step_rows(
+    model: PreTrainedModel,
+    embeddings: Tensor,
+    lengths: Tensor,
+    keys: Iterable[Tensor],
+    values: Iterable[Tensor],
+    longest: int,
+) -> tuple[Tensor, Tensor]:
+    """States and logits of the next position of each row; longest: of these, or more."""
+    layers = [_BufferLayer(*layer, lengths, longest) for layer in zip(keys, values, strict=True)]
+    seen = torch.arange(longest, device=lengths.device) <= lengths[:, None]  # [B, longest]
+    output = run_language_model(
+        model, embeddings, seen.long(), cache=Cache(layers=[*layers]),
+        position_ids=lengths[:, None], use_cache=True, logits_to_keep=1,
+    )  # fmt: skip
+    return output.hidden, output.logits
 
 
 class _BufferLayer(DynamicLayer):

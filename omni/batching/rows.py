@@ -14,6 +14,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from omni.batching.compiled import CompiledSteps
+
 Own = TypeVar("Own")
 Layers = Sequence[tuple[Tensor, Tensor]]  # keys and values of each, [heads, length, head_dim]
 
@@ -65,8 +67,10 @@ class Rows:
     the next. The buffer grows and shrinks with what it has to hold.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, compiled: CompiledSteps | None = None) -> None:
+        """compiled: the buffer has the smallest of their sizes that fits, where one does."""
         self.keys = self.values = torch.empty(0, 0, 0, 0, 0)
+        self._compiled = compiled
         # Weak: a reply that nobody holds any more need not be copied out.
         self._members: list[weakref.ref[Row[Any]]] = []
 
@@ -90,7 +94,7 @@ class Rows:
         if wanted:
             self._fit(wanted, max(row.length for row in wanted) + new)
         else:
-            self.keys = self.values = torch.empty(0, 0, 0, 0, 0)
+            self._replace(torch.empty(0, 0, 0, 0, 0), torch.empty(0, 0, 0, 0, 0))
         for row in wanted:
             if not row.within(self):
                 self._join(row)
@@ -135,25 +139,37 @@ class Rows:
         del self._members[last]
 
     def _fit(self, wanted: Sequence[Row[Any]], positions: int) -> None:
-        slots = _fitting(self.keys.shape[1], len(wanted), SLOTS)
-        # Half to spare: a buffer is copied when it grows, and every step makes it longer.
-        capacity = _fitting(self.keys.shape[3], positions, POSITIONS, spare=positions // 2)
+        steps = self._compiled
+        size = None if steps is None else steps.fitting(len(wanted), positions)
+        slots, capacity = size or (
+            _fitting(self.keys.shape[1], len(wanted), SLOTS),
+            # Half to spare: a buffer is copied when it grows, and every step makes it longer.
+            _fitting(self.keys.shape[3], positions, POSITIONS, spare=positions // 2),
+        )
         if (slots, capacity) == (self.keys.shape[1], self.keys.shape[3]):
             return
-        if self._members:
-            like, layers = self.keys[0, 0], self.keys.shape[0]
-        else:
-            of_first = wanted[0].layers(wanted[0].own())
-            like, layers = of_first[0][0], len(of_first)
-        heads, _, head_dim = like.shape
         taken, held = len(self._members), min(capacity, self.keys.shape[3])
-        moved: list[Tensor] = []
-        for old in (self.keys, self.values):
-            new = like.new_zeros(layers, slots, heads, capacity, head_dim)
+        if steps is not None and size is not None:
+            moved = steps.take(size)
+        else:
             if taken:
+                like, layers = self.keys[0, 0], self.keys.shape[0]
+            else:
+                of_first = wanted[0].layers(wanted[0].own())
+                like, layers = of_first[0][0], len(of_first)
+            heads, _, head_dim = like.shape
+            shape = layers, slots, heads, capacity, head_dim
+            moved = like.new_zeros(shape), like.new_zeros(shape)
+        if taken:
+            for old, new in zip((self.keys, self.values), moved, strict=True):
                 new[:, :taken, :, :held] = old[:, :taken, :, :held]
-            moved.append(new)
-        self.keys, self.values = moved
+        self._replace(*moved)
+
+    def _replace(self, keys: Tensor, values: Tensor) -> None:
+        """Another buffer from now on; one of a compiled step's size can serve the next."""
+        if self._compiled is not None:
+            self._compiled.give((self.keys, self.values))
+        self.keys, self.values = keys, values
 
 
 def _fitting(there: int, needed: int, block: int, spare: int = 0) -> int:

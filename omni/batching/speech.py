@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
+from omni.batching.compiled import Backend, BufferKind, CompiledSteps, Size, compile_step
 from omni.batching.rows import Layers, Row, Rows
 from omni.batching.together import Together
 from omni.unit_decoder import UnitDecoder, UnitDecoderState
@@ -54,8 +56,8 @@ class SpeechOutput:
 class UnitDecoderSteps(Together[SpeechInputs, StateRow, SpeechOutput]):
     """Replies that bring one state each share a step."""
 
-    def __init__(self, decoder: UnitDecoder) -> None:
-        super().__init__(new=decoder.upsample)
+    def __init__(self, decoder: UnitDecoder, *, compiled: bool = True) -> None:
+        super().__init__(decoder, new=decoder.upsample, compiled=compiled)
         self._decoder = decoder
 
     def row(self, item: SpeechInputs) -> StateRow | None:
@@ -73,14 +75,55 @@ class UnitDecoderSteps(Together[SpeechInputs, StateRow, SpeechOutput]):
         self, buffer: Rows, rows: Sequence[StateRow], items: Sequence[SpeechInputs]
     ) -> list[SpeechOutput]:
         """A step of all rows, by one state each."""
-        values = torch.cat([item.states.values for item in items])  # [B, 1, H]
-        lengths = torch.tensor([row.length for row in rows], device=values.device)
-        # The buffer has room for the step, so it is written in place.
-        state = UnitDecoderState(*buffer.filled(), lengths)
-        log_probs, _ = self._decoder.step(Frames(values, torch.ones_like(lengths)), state)
+        before = [row.length for row in rows]
+        inputs = [item.states.values for item in items]  # [1, 1, H] each
+        made = None
+        if (steps := self.compiled) is not None:
+            made = steps.run(self._decoder, inputs, before, (buffer.keys, buffer.values))
+        if made is not None:
+            log_probs = Frames(*made)
+        else:
+            values = torch.cat(inputs)  # [B, 1, H]
+            lengths = torch.tensor(before, device=values.device)
+            # The buffer has room for the step, so it is written in place.
+            state = UnitDecoderState(*buffer.filled(), lengths)
+            log_probs, _ = self._decoder.step(Frames(values, torch.ones_like(lengths)), state)
         return [
             SpeechOutput(Frames(*one), row)
             for *one, row in zip(
                 log_probs.values.split(1), log_probs.lengths.split(1), rows, strict=True
             )
         ]
+
+
+def compile_unit_decoder(
+    decoder: UnitDecoder,
+    sizes: Sequence[Size],
+    *,
+    backend: Backend = "inductor",
+    progress: Callable[[], object] = lambda: None,
+) -> CompiledSteps:
+    """Compile its step for buffers of these sizes (positions: `upsample` for each state).
+
+    What fails is told, and its steps run as before; see `compile_step`.
+    """
+    config, weight = decoder.config, decoder.output_proj.weight
+    kind = BufferKind(
+        layers=config.layers, heads=config.heads, head_dim=config.head_dim,
+        input_width=config.reads_width, dtype=weight.dtype, device=weight.device,
+    )  # fmt: skip
+    steps = CompiledSteps(kind, unit_decoder_step, backend=backend)
+    return compile_step(decoder, steps, sizes, progress)
+
+
+def unit_decoder_step(
+    decoder: UnitDecoder,
+    inputs: Tensor,
+    lengths: Tensor,
+    keys: Sequence[Tensor],
+    values: Sequence[Tensor],
+) -> tuple[Tensor, ...]:
+    """See omni.batching.compiled.Step. Makes [slots, upsample, K + 1] log-probabilities, and the
+    steps of each row, [slots]."""
+    made = decoder.step_within(Frames(inputs, torch.ones_like(lengths)), lengths, keys, values)
+    return made.values, made.lengths

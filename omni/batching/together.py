@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 import torch
+from torch import nn
 
+from omni.batching.compiled import CompiledSteps, compiled_steps
 from omni.batching.grouping import alike
 from omni.batching.rows import Row, Rows
 
@@ -22,13 +24,16 @@ Outcome = TypeVar("Outcome")
 class Together(ABC, Generic[Item, Placed, Outcome]):
     """A part that steps several sequences at a time, each with its past.
 
-    One sequence alone is stepped as it is, without a buffer. one_by_one: why all are; None where
-    nothing speaks against a batch.
+    One sequence alone is stepped as it is, without a buffer, unless a compiled step waits for it
+    in one. one_by_one: why all are; None where nothing speaks against a batch.
     """
 
-    def __init__(self, *, new: int) -> None:
-        """new: positions that a step adds to each sequence of a batch."""
+    def __init__(self, part: nn.Module, *, new: int, compiled: bool) -> None:
+        """new: positions that a step adds to each sequence of a batch. compiled: whether the
+        part's compiled steps are used, where there are any."""
         self.one_by_one: str | None = None
+        self._part = part
+        self._may_be_compiled = compiled
         self._new = new
         self._buffers: list[Rows] = []  # of each group that the last step made
 
@@ -37,23 +42,31 @@ class Together(ABC, Generic[Item, Placed, Outcome]):
         """Memory of the buffers."""
         return sum(buffer.nbytes for buffer in self._buffers)
 
+    @property
+    def compiled(self) -> CompiledSteps | None:
+        """The compiled steps that are used; None if there are none."""
+        steps = compiled_steps(self._part) if self._may_be_compiled else None
+        return steps if steps is not None and steps.sizes else None
+
     @torch.inference_mode()
     def run(self, items: Sequence[Item]) -> list[Outcome | Exception]:
         """One step of each; of those that fail, why. None can make another fail.
 
         A sequence that was stepped with others before, and is not now, leaves their buffer.
         """
+        compiled = self.compiled
+        several = len(items) > 1 or compiled is not None
         rows: dict[int, Placed] = {}
         for place, item in enumerate(items):
-            if len(items) > 1 and self.one_by_one is None and (row := self.row(item)) is not None:
+            if several and self.one_by_one is None and (row := self.row(item)) is not None:
                 rows[place] = row
         places = [*rows]
         groups = [
             [places[index] for index in group]
             for group in alike([rows[place].length for place in places])
-            if len(group) > 1
+            if len(group) > 1 or self._compiled_for(rows[places[group[0]]], compiled)
         ]
-        self._have_buffers(len(groups))
+        self._have_buffers(len(groups), compiled)
         found: dict[int, Outcome | Exception] = {}
         broken: list[tuple[list[int], Exception]] = []
         for buffer, group in zip(self._buffers, groups, strict=True):
@@ -91,11 +104,15 @@ class Together(ABC, Generic[Item, Placed, Outcome]):
         """The step of these, which fill the buffer in this order; their lengths are counted on by
         the caller."""
 
-    def _have_buffers(self, number: int) -> None:
+    def _compiled_for(self, row: Placed, compiled: CompiledSteps | None) -> bool:
+        return compiled is not None and compiled.fitting(1, row.length + self._new) is not None
+
+    def _have_buffers(self, number: int, compiled: CompiledSteps | None) -> None:
         for buffer in self._buffers[number:]:
             buffer.hold([], 0)
         del self._buffers[number:]
-        self._buffers += [Rows() for _ in range(number - len(self._buffers))]
+        missing = number - len(self._buffers)
+        self._buffers += [Rows(compiled) for _ in range(missing)]
 
     def _attempt(self, item: Item) -> Outcome | Exception:
         try:

@@ -1,7 +1,9 @@
 from .bases import register_fetching as register_fetching
 from .convert import register as register
+from .device_options import COMPILE_HELP as COMPILE_HELP
 from .device_options import DEVICE_HELP as DEVICE_HELP
 from .device_options import DTYPE_NAMES as DTYPE_NAMES
+from .device_options import Compile as Compile
 from .device_options import Device as Device
 from .device_options import Dtype as Dtype
 from .device_options import StoredDtype as StoredDtype
@@ -9,6 +11,7 @@ from .entry import add_commands as add_commands
 from .entry import command_line as command_line
 from .process import without_garbage_collection as without_garbage_collection
 from .process import without_packages_for_others as without_packages_for_others
+from .starting import compiling as compiling
 from .starting import quieten as quieten
 from .starting import settle_threads as settle_threads
 from .starting import start as start

@@ -14,3 +14,5 @@ StoredDtype = Annotated[
     typer.Option(metavar="NAME", help=f"{DTYPE_NAMES}. Default: float32 on a CPU, else as stored."),
 ]
 Dtype = Annotated[str, typer.Option(metavar="NAME", help=f"{DTYPE_NAMES}.")]
+COMPILE_HELP = "Compile the steps first: takes minutes, and at the next start less."
+Compile = Annotated[bool, typer.Option("--compile", help=COMPILE_HELP)]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 from transformers.utils import logging
 
 from omni.audio import SAMPLE_RATE
@@ -72,3 +75,15 @@ def warm_up(
     short = replace(config, schedule=Fixed(4), max_new_tokens=WARM_UP_TOKENS)
     for _ in SpeechSession(model, processor, short).ask(noise):
         pass
+
+
+@contextmanager
+def compiling() -> Generator[Callable[[int, int], None]]:
+    """A progress bar, and what `compile_steps` tells its progress."""
+    with tqdm(desc="compiling steps", unit="size") as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress

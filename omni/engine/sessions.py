@@ -22,7 +22,7 @@ from omni.engine.runs import Begun, Deliver, Run, cancelled_early, step
 from omni.engine.urgency import StepCosts, most_urgent
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
-from omni.session import SessionConfig, SpeechSession, Stepper
+from omni.session import SessionConfig, SpeechSession, Stepper, compile_steps
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +87,20 @@ class Engine:
     def one_by_one(self) -> str | None:
         """Why the LLM steps replies one by one; None where it steps them together."""
         return self._stepper.one_by_one
+
+    def compile(self, progress: Callable[[int, int], object] | None = None) -> None:
+        """Compile the steps, see `compile_steps`, before the first session; returns when it is
+        done. On the model's thread: CUDA graphs are for the one that recorded them."""
+        done = threading.Event()
+
+        def work() -> None:
+            try:
+                compile_steps(self.model, sessions=self.max_sessions, progress=progress)
+            finally:
+                done.set()
+
+        self.post(work)
+        done.wait()
 
     def alive(self) -> bool:
         """Whether the model's thread works."""

@@ -1,3 +1,4 @@
+from .compiling import compile_steps as compile_steps
 from .config import SessionConfig as SessionConfig
 from .events import AudioDelta as AudioDelta
 from .events import Chunk as Chunk

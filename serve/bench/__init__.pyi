@@ -1,3 +1,4 @@
+from .compiling import compiled_command as compiled_command
 from .connects import connects_command as connects_command
 from .failover import failover_command as failover_command
 from .fuzz import fuzz_command as fuzz_command

@@ -12,7 +12,13 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from omni.commands import settle_threads, start, warm_up, without_garbage_collection
+from omni.commands import (
+    compiling,
+    settle_threads,
+    start,
+    warm_up,
+    without_garbage_collection,
+)
 from omni.engine import Engine
 from omni.files import UserError
 from omni.model import OmniForConditionalGeneration
@@ -96,7 +102,11 @@ def load(settings: ServeSettings) -> tuple[Engine, Model]:
         settle_threads(model, processor, known.base)
     warm_up(model, processor, known.base)
     silero()
-    return Engine(model, processor, max_sessions=settings.max_sessions), known
+    engine = Engine(model, processor, max_sessions=settings.max_sessions)
+    if settings.compile:
+        with compiling() as progress:
+            engine.compile(progress)
+    return engine, known
 
 
 def configuration(settings: ServeSettings, app: FastAPI) -> uvicorn.Config:

@@ -31,6 +31,7 @@ class ServeSettings:
     a GPU where there are any. ray_address: of the cluster, or "auto" on one of its nodes; None
     takes RAY_ADDRESS, then a cluster that runs on this machine, and starts one of this machine
     alone if there is none. drain_s: how long what runs may go on once the server is told to end.
+    compile: compile the steps before anybody may come.
     """
 
     checkpoint: str | None = None
@@ -51,6 +52,7 @@ class ServeSettings:
     threads: int | None = None
     device: str = "auto"
     dtype: str | None = None
+    compile: bool = False
     instructions: Literal["auto", "always", "never"] = "auto"
     recogniser: str | None = None
     limits: Limits = field(default_factory=Limits)
