@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,6 +39,36 @@ WriterDtype = Annotated[
     str | None, typer.Option(metavar="NAME", help=f"For transformers: {DTYPE_NAMES}.")
 ]
 Seed = Annotated[int | None, typer.Option(help="For rules: chooses what is drawn.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriterOptions:
+    """Who writes, and how; None leaves what is the writer's or the step's own."""
+
+    writer: WriterKind = "rules"
+    model: Model = None
+    url: Url = None
+    prompt: Prompt = None
+    max_words: MaxWords = None
+    temperature: Temperature = None
+    max_tokens: MaxTokens = None
+    concurrency: Concurrency = None
+    requests_per_minute: PerMinute = None
+    batch_size: BatchSize = None
+    device: WriterDevice = None
+    dtype: WriterDtype = None
+
+    def chosen(self, *, seed: int | None = None) -> WriterConfig:
+        """The writer that is asked for."""
+        not_its_own = ("writer", "prompt", "max_words")
+        options = {name: value for name, value in vars(self).items() if name not in not_its_own}
+        return chosen_writer(self.writer, **options, seed=seed)
+
+    def wishes(self) -> dict[str, Any]:
+        """What the step is asked for, whoever writes."""
+        from data_tools.writers import read_prompt
+
+        return present(prompt=self.prompt and read_prompt(self.prompt), max_words=self.max_words)
 
 
 def register(app: typer.Typer) -> None:
@@ -119,65 +149,33 @@ def beside(record: Record, folder: Path) -> Record:
 def rewrite(
     source: Source,
     out: Out,
-    writer: WriterKind = "rules",
-    model: Model = None,
-    url: Url = None,
-    prompt: Prompt = None,
-    max_words: MaxWords = None,
-    temperature: Temperature = None,
-    max_tokens: MaxTokens = None,
-    concurrency: Concurrency = None,
-    requests_per_minute: PerMinute = None,
-    batch_size: BatchSize = None,
-    device: WriterDevice = None,
-    dtype: WriterDtype = None,
+    *,
+    by: WriterOptions,
     seed: Seed = None,
     max_left_out: MaxLeftOut = 0.05,
     executor: ExecutorName = "local",
     ray_address: RayAddress = None,
 ) -> None:
     """Reword every written question as someone would ask it aloud."""
-    from data_tools.writers import RewriteStep, read_prompt
+    from data_tools.writers import RewriteStep
 
-    config = chosen_writer(
-        writer, model=model, url=url, temperature=temperature, max_tokens=max_tokens,
-        concurrency=concurrency, requests_per_minute=requests_per_minute, batch_size=batch_size,
-        device=device, dtype=dtype, seed=seed,
-    )  # fmt: skip
-    options = present(prompt=prompt and read_prompt(prompt), max_words=max_words)
-    step = RewriteStep(writer=config, **options)
+    step = RewriteStep(writer=by.chosen(seed=seed), **by.wishes())
     run(source, out, step, (executor, ray_address), max_left_out=max_left_out)
 
 
 def respond(
     source: Source,
     out: Out,
-    writer: WriterKind = "rules",
-    model: Model = None,
-    url: Url = None,
-    prompt: Prompt = None,
-    max_words: MaxWords = None,
-    temperature: Temperature = None,
-    max_tokens: MaxTokens = None,
-    concurrency: Concurrency = None,
-    requests_per_minute: PerMinute = None,
-    batch_size: BatchSize = None,
-    device: WriterDevice = None,
-    dtype: WriterDtype = None,
+    *,
+    by: WriterOptions,
     max_left_out: MaxLeftOut = 0.05,
     executor: ExecutorName = "local",
     ray_address: RayAddress = None,
 ) -> None:
     """Answer every question concisely, in words that a synthesiser can say."""
-    from data_tools.writers import RespondStep, read_prompt
+    from data_tools.writers import RespondStep
 
-    config = chosen_writer(
-        writer, model=model, url=url, temperature=temperature, max_tokens=max_tokens,
-        concurrency=concurrency, requests_per_minute=requests_per_minute, batch_size=batch_size,
-        device=device, dtype=dtype,
-    )  # fmt: skip
-    options = present(prompt=prompt and read_prompt(prompt), max_words=max_words)
-    step = RespondStep(writer=config, **options)
+    step = RespondStep(writer=by.chosen(), **by.wishes())
     run(source, out, step, (executor, ray_address), max_left_out=max_left_out)
 
 

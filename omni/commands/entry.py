@@ -4,6 +4,9 @@ import codecs
 import io
 import sys
 from collections.abc import Callable
+from dataclasses import is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from typing import Annotated, Any
 
 import typer
@@ -60,9 +63,36 @@ def command_line(name: str, help: str) -> typer.Typer:
 
 
 def add_commands(app: typer.Typer, *commands: Callable[..., None]) -> None:
-    """The functions as commands of these names, which end as `friendly` says."""
+    """The functions as commands of these names, which end as `friendly` says.
+
+    A parameter whose type is a dataclass stands for the dataclass's fields, each an option.
+    """
     for command in commands:
-        app.command()(friendly(command))
+        app.command()(friendly(with_fields_as_options(command)))
+
+
+def with_fields_as_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command as typer is to see it: in the place of a dataclass stand the fields of which it
+    is made when the command is called."""
+    shown: list[Parameter] = []
+    made: dict[str, tuple[type, list[str]]] = {}
+    for parameter in signature(command, eval_str=True).parameters.values():
+        if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation):
+            fields = signature(parameter.annotation, eval_str=True).parameters
+            made[parameter.name] = parameter.annotation, [*fields]
+            shown.extend(fields.values())
+        else:
+            shown.append(parameter)
+
+    @wraps(command)
+    def called(**given: Any) -> None:
+        for name, (kind, fields) in made.items():
+            given[name] = kind(**{field: given.pop(field) for field in fields})
+        command(**given)
+
+    named = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in shown]
+    vars(called)["__signature__"] = Signature(named)  # what inspect, and so typer, looks at first
+    return called
 
 
 def write_any_name() -> None:

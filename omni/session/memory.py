@@ -44,9 +44,9 @@ class Memory:
 
     def shared(self, labels: Sequence[Label]) -> int:
         """How many of these labels it holds, from the start."""
-        pairs = enumerate(zip(self.labels, labels, strict=False))
-        unlike = (place for place, (own, other) in pairs if own != other)
-        return next(unlike, min(len(self.labels), len(labels)))
+        both = min(len(self.labels), len(labels))  # either may go on where the other ends
+        unlike = (place for place in range(both) if self.labels[place] != labels[place])
+        return next(unlike, both)
 
     def cut(self, length: int) -> Cache | None:
         """The cache with its first `length` positions alone, None without any; it is the caller's

@@ -104,12 +104,12 @@ words = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), m
 
 
 @settings(max_examples=60, deadline=None)
-@given(turns=st.lists(st.one_of(words, st.integers(1, 4)), max_size=2), answers=st.lists(words))
+@given(st.lists(st.tuples(st.one_of(words, st.integers(1, 4)), words), max_size=2))
 def test_the_mask_leaves_the_last_response_and_its_end_alone(
-    turns: list[str | int], answers: list[str]
+    exchanges: list[tuple[str | int, str]],
 ) -> None:
     messages: list[Message] = []
-    for question, answer in zip(["Hi", *turns], ["Well.", *answers], strict=False):
+    for question, answer in [("Hi", "Well."), *exchanges]:
         spoken_turn = isinstance(question, int)
         messages.append(spoken(question) if spoken_turn else text("user", question))
         messages.append(text("assistant", answer))

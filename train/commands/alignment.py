@@ -6,22 +6,14 @@ from typing import Annotated
 
 import typer
 
-from omni.commands import Device, Dtype, add_commands
+from omni.commands import add_commands
 from train.commands.options import (
-    Accumulate,
-    BatchSize,
-    DryRun,
     Encoder,
-    Epochs,
     Frames,
     LanguageModel,
-    LearningRate,
     ManifestPath,
-    MaxSteps,
     Output,
-    Restart,
-    Seed,
-    Threads,
+    UnshardedOptions,
     Variants,
     changed,
     found_frames,
@@ -48,24 +40,15 @@ def align(
     ] = True,
     variants: Variants = None,
     frames: Frames = None,
-    threads: Threads = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    epochs: Epochs = None,
-    max_steps: MaxSteps = None,
-    batch_size: BatchSize = None,
-    accumulate: Accumulate = None,
-    learning_rate: LearningRate = None,
-    seed: Seed = None,
-    restart: Restart = False,
-    dry_run: DryRun = False,
+    *,
+    options: UnshardedOptions,
 ) -> None:
     """Before stage 1: the adapter learns to say the question in the LLM's own token embeddings.
 
     The LLM does not run, so it is cheap. The adapter goes to DIR/speech_adapter, for `stage1
     --adapter`.
     """
-    set_up(threads)
+    set_up(options.threads)
     from data_tools.manifest import read_manifest
     from data_tools.speech import AugmentConfig
     from omni.checkpoint import base_config
@@ -78,17 +61,14 @@ def align(
         augmentation = hearing.augmentation or (AugmentConfig() if variants else None)
         hearing = replace(hearing, cached_variants=variants, augmentation=augmentation)
     chosen = align_recipe(hearing)
-    loop = changed(
-        chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate, seed=seed,
-    )  # fmt: skip
+    loop = changed(chosen.loop, options)
     # Questions are encoded, and augmented, as stage 1 with the same seed does it.
     hearing = replace(hearing, loop=replace(hearing.loop, seed=loop.seed, device=loop.device))
     chosen = replace(chosen, hearing=hearing, loop=loop, token_mixture=token_mixture)
     dialogues = read_manifest(manifest)
     typer.echo(f"recipe: {name}'s adapter")
     bases = {"speech_encoder": speech_encoder, "language_model": language_model}
-    if dry_run:
+    if options.dry_run:
         tell_plan(plan_align(dialogues, chosen, **bases), output)
         return
     result = train_align(
@@ -97,6 +77,6 @@ def align(
         recipe=chosen,
         output=output,
         cache=found_frames(frames, manifest.parent),
-        restart=restart,
+        restart=options.restart,
     )
     tell(result, output / "speech_adapter")

@@ -7,23 +7,13 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from omni.commands import Device, Dtype, add_commands
+from omni.commands import add_commands
 from omni.files import UserError
 from train.commands.options import (
-    Accumulate,
-    BatchSize,
-    Deepspeed,
-    DryRun,
-    Epochs,
-    Fsdp,
-    LearningRate,
     ManifestPath,
-    MaxSteps,
     Output,
     Recipe,
-    Restart,
-    Seed,
-    Threads,
+    TrainingOptions,
     changed,
     named,
     set_up,
@@ -55,25 +45,14 @@ def lm(
     layers: Layers = None,
     heads: Heads = None,
     ffn: Ffn = None,
-    threads: Threads = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    epochs: Epochs = None,
-    max_steps: MaxSteps = None,
-    batch_size: BatchSize = None,
-    accumulate: Accumulate = None,
-    learning_rate: LearningRate = None,
-    deepspeed: Deepspeed = None,
-    fsdp: Fsdp = None,
-    seed: Seed = None,
-    restart: Restart = False,
-    dry_run: DryRun = False,
+    *,
+    options: TrainingOptions,
 ) -> None:
     """A small Llama and its tokenizer from dialogues as text, into DIR/language_model.
 
     Recipes: nano. The sizes can be changed one by one.
     """
-    set_up(threads)
+    set_up(options.threads)
     from data_tools.manifest import read_manifest
     from train.bases import train_lm
     from train.commands.plan import plan_lm
@@ -83,16 +62,12 @@ def lm(
     size = resized(
         chosen.lm, vocabulary=vocabulary, width=width, layers=layers, heads=heads, ffn=ffn
     )
-    loop = changed(
-        chosen.lm_loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
-        deepspeed=deepspeed, fsdp=fsdp, seed=seed,
-    )  # fmt: skip
+    loop = changed(chosen.lm_loop, options)
     dialogues = read_manifest(manifest)
-    if dry_run:
+    if options.dry_run:
         tell_plan(plan_lm(dialogues, size, loop), output)
         return
-    result = train_lm(dialogues, size=size, loop=loop, output=output, restart=restart)
+    result = train_lm(dialogues, size=size, loop=loop, output=output, restart=options.restart)
     tell(result, output / "language_model")
 
 
@@ -105,25 +80,14 @@ def encoder(
     layers: Layers = None,
     heads: Heads = None,
     ffn: Ffn = None,
-    threads: Threads = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    epochs: Epochs = None,
-    max_steps: MaxSteps = None,
-    batch_size: BatchSize = None,
-    accumulate: Accumulate = None,
-    learning_rate: LearningRate = None,
-    deepspeed: Deepspeed = None,
-    fsdp: Fsdp = None,
-    seed: Seed = None,
-    restart: Restart = False,
-    dry_run: DryRun = False,
+    *,
+    options: TrainingOptions,
 ) -> None:
     """A small Whisper encoder from recordings and their text, by CTC, into DIR/encoder.
 
     Recipes: nano. The sizes can be changed one by one.
     """
-    set_up(threads)
+    set_up(options.threads)
     from data_tools.manifest import read_manifest
     from data_tools.speech import AugmentConfig
     from train.bases import train_encoder, transcribed
@@ -134,14 +98,10 @@ def encoder(
     architecture = resized(
         chosen.encoder, n_mels=n_mels, width=width, layers=layers, heads=heads, ffn=ffn
     )
-    loop = changed(
-        chosen.encoder_loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
-        deepspeed=deepspeed, fsdp=fsdp, seed=seed,
-    )  # fmt: skip
+    loop = changed(chosen.encoder_loop, options)
     dialogues = read_manifest(manifest)
     training, validation = (transcribed(dialogues, s) for s in ("train", "validation"))
-    if dry_run:
+    if options.dry_run:
         tell_plan(plan_encoder(training, validation, architecture, loop), output)
         return
     result = train_encoder(
@@ -152,7 +112,7 @@ def encoder(
         output=output,
         clean_epochs=chosen.encoder_clean_epochs,
         augmentation=AugmentConfig(),
-        restart=restart,
+        restart=options.restart,
     )
     tell(result, output / "encoder")
 
@@ -163,26 +123,15 @@ def vocoder(
     ],
     output: Output,
     recipe: Recipe,
-    threads: Threads = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    epochs: Epochs = None,
-    max_steps: MaxSteps = None,
-    batch_size: BatchSize = None,
-    accumulate: Accumulate = None,
-    learning_rate: LearningRate = None,
-    deepspeed: Deepspeed = None,
-    fsdp: Fsdp = None,
-    seed: Seed = None,
-    restart: Restart = False,
-    dry_run: DryRun = False,
+    *,
+    options: TrainingOptions,
 ) -> None:
     """A voice: units to waveform, from the labelled answers, into DIR/vocoder.
 
     Recipes: nsf (light, for CPUs) and hifigan (the published size). Answers of the manifest's
     split validation are what it is measured on.
     """
-    set_up(threads)
+    set_up(options.threads)
     from train.commands.plan import plan_vocoder
     from train.stages import VOCODER
     from train.voice import clips, train_vocoder, unit_count
@@ -192,13 +141,9 @@ def vocoder(
     if units is None:
         raise UserError(f"{units_folder}: has no units/; give what `omni-train units` left")
     chosen = make(units)
-    loop = changed(
-        chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
-        deepspeed=deepspeed, fsdp=fsdp, seed=seed,
-    )  # fmt: skip
+    loop = changed(chosen.loop, options)
     training, validation = clips(units_folder)
-    if dry_run:
+    if options.dry_run:
         tell_plan(plan_vocoder(training, validation, replace(chosen, loop=loop)), output)
         return
     result = train_vocoder(
@@ -207,7 +152,7 @@ def vocoder(
         architecture=chosen.architecture,
         loop=loop,
         output=output,
-        restart=restart,
+        restart=options.restart,
     )
     tell(result, output / "vocoder")
 

@@ -6,19 +6,11 @@ from typing import Annotated
 
 import typer
 
-from omni.commands import Device, Dtype, add_commands
+from omni.commands import add_commands
 from train.commands.options import (
-    Accumulate,
-    BatchSize,
-    DryRun,
-    Epochs,
-    LearningRate,
     ManifestPath,
-    MaxSteps,
     Output,
-    Restart,
-    Seed,
-    Threads,
+    UnshardedOptions,
     changed,
     set_up,
     tell,
@@ -49,33 +41,21 @@ def blocks(
         typer.Option(min=0, help="Blocks before its own that a frame sees; default: all."),
     ] = None,
     rank: Annotated[int | None, typer.Option(min=1, help="Of LoRA; default: 16.")] = None,
-    threads: Threads = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    epochs: Epochs = None,
-    max_steps: MaxSteps = None,
-    batch_size: BatchSize = None,
-    accumulate: Accumulate = None,
-    learning_rate: LearningRate = None,
-    seed: Seed = None,
-    restart: Restart = False,
-    dry_run: DryRun = False,
+    *,
+    options: UnshardedOptions,
 ) -> None:
     """After stage 1: the frozen encoder, with LoRA, learns to hear in blocks while the user speaks.
 
     It learns from itself, given whole questions: no answers, no texts. The model goes to
     DIR/checkpoint, with its base named as before and the LoRA beside it.
     """
-    set_up(threads)
+    set_up(options.threads)
     from data_tools.manifest import read_manifest
     from train.commands.plan import plan_blocks
     from train.stages import Lora, blocks_recipe, train_blocks
 
     recipe = blocks_recipe()
-    loop = changed(
-        recipe.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate, seed=seed,
-    )  # fmt: skip
+    loop = changed(recipe.loop, options)
     recipe = replace(
         recipe,
         loop=loop,
@@ -84,8 +64,10 @@ def blocks(
         lora=recipe.lora if rank is None else Lora(rank=rank, alpha=2 * rank),
     )
     dialogues = read_manifest(manifest)
-    if dry_run:
+    if options.dry_run:
         tell_plan(plan_blocks(checkpoint, dialogues, recipe), output)
         return
-    result = train_blocks(checkpoint, dialogues, recipe=recipe, output=output, restart=restart)
+    result = train_blocks(
+        checkpoint, dialogues, recipe=recipe, output=output, restart=options.restart
+    )
     tell(result, output / "checkpoint")

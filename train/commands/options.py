@@ -4,12 +4,13 @@
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from omni.commands import Device, Dtype
 from omni.files import UserError
 
 if TYPE_CHECKING:
@@ -84,6 +85,33 @@ Encoder = Annotated[str, _ENCODER]
 MaybeEncoder = Annotated[str | None, _ENCODER]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """What every command that trains is asked of its loop; None leaves what the recipe says."""
+
+    threads: Threads = None
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    epochs: Epochs = None
+    max_steps: MaxSteps = None
+    batch_size: BatchSize = None
+    accumulate: Accumulate = None
+    learning_rate: LearningRate = None
+    deepspeed: Deepspeed = None
+    fsdp: Fsdp = None
+    seed: Seed = None
+    restart: Restart = False
+    dry_run: DryRun = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnshardedOptions(TrainingOptions):
+    """Of what every process can hold whole: how to shard it is not asked."""
+
+    deepspeed: None = field(default=None, init=False)
+    fsdp: None = field(default=None, init=False)
+
+
 def print_report(report: Mapping[str, Any]) -> None:
     """Shows the main numbers of an evaluation as a table on the terminal."""
     from rich.console import Console
@@ -143,14 +171,15 @@ def set_up(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def changed(loop: "LoopConfig", **options: float | str | Path | None) -> "LoopConfig":
+def changed(loop: "LoopConfig", options: TrainingOptions) -> "LoopConfig":
     """The recipe's loop with what the user asked for; an impossible device is refused."""
     from omni.devices import choose_device, choose_dtype
 
+    known = {field.name for field in fields(loop)}
     given = {
         name: str(value) if isinstance(value, Path) else value
-        for name, value in options.items()
-        if value is not None
+        for name, value in vars(options).items()
+        if name in known and value is not None
     }
     loop = replace(loop, **given)
     device = choose_device(loop.device)

@@ -7,25 +7,15 @@ from typing import Annotated
 
 import typer
 
-from omni.commands import Device, Dtype, add_commands
+from omni.commands import add_commands
 from omni.files import UserError
 from train.commands.options import (
-    Accumulate,
-    BatchSize,
-    Deepspeed,
-    DryRun,
-    Epochs,
     Frames,
-    Fsdp,
-    LearningRate,
     ManifestPath,
-    MaxSteps,
     MaybeEncoder,
     MaybeLanguageModel,
     Output,
-    Restart,
-    Seed,
-    Threads,
+    TrainingOptions,
     Variants,
     changed,
     found_frames,
@@ -80,22 +70,11 @@ def stage1(
             "writing; default: the recipe's.",
         ),
     ] = None,
-    threads: Threads = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    epochs: Epochs = None,
-    max_steps: MaxSteps = None,
-    batch_size: BatchSize = None,
-    accumulate: Accumulate = None,
-    learning_rate: LearningRate = None,
-    deepspeed: Deepspeed = None,
-    fsdp: Fsdp = None,
-    seed: Seed = None,
-    restart: Restart = False,
-    dry_run: DryRun = False,
+    *,
+    options: TrainingOptions,
 ) -> None:
     """Stage 1: learn to answer what is heard. The model goes to DIR/checkpoint."""
-    set_up(threads)
+    set_up(options.threads)
     from data_tools.manifest import read_manifest
     from data_tools.speech import AugmentConfig
     from train.commands.choose import choose_stage1
@@ -108,11 +87,7 @@ def stage1(
         "checkpoint": checkpoint,
     }
     name, chosen = choose_stage1(recipe, lambda: beginning_config(**begun).text_config, train_llm)
-    loop = changed(
-        chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
-        deepspeed=deepspeed, fsdp=fsdp, seed=seed,
-    )  # fmt: skip
+    loop = changed(chosen.loop, options)
     chosen = replace(
         chosen,
         loop=loop,
@@ -131,7 +106,7 @@ def stage1(
         )
     dialogues = read_manifest(manifest)
     typer.echo(f"recipe: {name}, language model: {chosen.language_model}")
-    if dry_run:
+    if options.dry_run:
         tell_plan(plan_stage1(dialogues, chosen, **begun), output)
         return
     result = train_stage1(
@@ -141,7 +116,7 @@ def stage1(
         output=output,
         cache=found_frames(frames, manifest.parent),
         adapter=adapter,
-        restart=restart,
+        restart=options.restart,
     )
     tell(result, output / "checkpoint")
 
@@ -188,25 +163,14 @@ def stage2(
             "--warm-start", help="Begin with the checkpoint's own unit decoder, of its sizes."
         ),
     ] = False,
-    threads: Threads = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    epochs: Epochs = None,
-    max_steps: MaxSteps = None,
-    batch_size: BatchSize = None,
-    accumulate: Accumulate = None,
-    learning_rate: LearningRate = None,
-    deepspeed: Deepspeed = None,
-    fsdp: Fsdp = None,
-    seed: Seed = None,
-    restart: Restart = False,
-    dry_run: DryRun = False,
+    *,
+    options: TrainingOptions,
 ) -> None:
     """Stage 2: learn to speak what is written. The model with a voice goes to DIR/checkpoint.
 
     The extractor beside the manifest says how many units there are, and joins the checkpoint.
     """
-    set_up(threads)
+    set_up(options.threads)
     from data_tools.manifest import read_manifest
     from omni.files import shipped
     from omni.vocoder import load_vocoder
@@ -221,11 +185,7 @@ def stage2(
         load_vocoder(voice)  # now, not after the training
     checkpoint = shipped(str(checkpoint)) or checkpoint
     name, chosen = choose_stage2(recipe, checkpoint)
-    loop = changed(
-        chosen.loop, device=device, dtype=dtype, epochs=epochs, max_steps=max_steps,
-        batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
-        deepspeed=deepspeed, fsdp=fsdp, seed=seed,
-    )  # fmt: skip
+    loop = changed(chosen.loop, options)
     # Questions are augmented by the same seed as in stage 1, whose frames are then read again.
     hearing = replace(chosen.hearing, loop=replace(chosen.hearing.loop, seed=loop.seed))
     chosen = replace(
@@ -239,7 +199,7 @@ def stage2(
     )
     dialogues = read_manifest(manifest)
     typer.echo(f"recipe: {name}, {chosen.units} units")
-    if dry_run:
+    if options.dry_run:
         tell_plan(plan_stage2(checkpoint, dialogues, chosen), output)
         return
     result = train_stage2(
@@ -248,7 +208,7 @@ def stage2(
         recipe=chosen,
         output=output,
         frames=found_frames(frames, checkpoint.parent, manifest.parent),
-        restart=restart,
+        restart=options.restart,
     )
     from_first(lambda: join_voice(output / "checkpoint", units=extractor, vocoder=voice))
     tell(result, output / "checkpoint")

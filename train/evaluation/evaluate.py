@@ -44,7 +44,7 @@ from train.evaluation.journal import Journal
 from train.evaluation.judges import POCKETSPHINX, Ear
 from train.evaluation.listeners import Listeners
 from train.evaluation.refusing import known_refusals, report_refusals
-from train.evaluation.repeating import repeats, report_words, transcribe
+from train.evaluation.repeating import SAID_BACK, repeats, report_words, transcribe
 from train.evaluation.report import (
     SpokenAnswers,
     report_answers,
@@ -108,7 +108,9 @@ class Evaluation:
             for split in config.splits
         }
         self._judged = {
-            split: spread(repeats(items), config.spoken) for split, items in self.items.items()
+            (split, kind): spread(repeats(items, kind), config.spoken)
+            for split, items in self.items.items()
+            for kind in SAID_BACK
         }
         hears = self.model.vocoder is not None or any(self._judged.values())
         if hears and recogniser is POCKETSPHINX:
@@ -139,7 +141,8 @@ class Evaluation:
             self._answer(f"answer {split}", items)
             self._answer(f"shuffled {split}", with_others_audio(items))
             self._losses(split, items)
-            transcribe(self.journal, self._listeners, split, self._judged[split])
+            for kind in SAID_BACK:
+                transcribe(self.journal, self._listeners, split, self._judged[split, kind])
         self._answer("written", [in_writing(item) for item in self._written])
         if self.model.vocoder is not None:
             speaking = Speaking(
@@ -159,8 +162,9 @@ class Evaluation:
             found |= report_refusals(
                 self.journal, f"answer {split}", items, self._refusals, control=f"shuffled {split}"
             )
-            if judged := self._judged[split]:
-                found["words"] = report_words(self.journal, split, judged, ear.normaliser)
+            for kind, place in SAID_BACK.items():
+                if judged := self._judged[split, kind]:
+                    found[place] = report_words(self.journal, split, judged, ear.normaliser)
             if self.model.vocoder is not None:
                 spoken = SpokenAnswers(
                     items=self._spoken(items), chunks=self.config.chunks, ear=ear

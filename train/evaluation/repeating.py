@@ -15,12 +15,14 @@ from train.evaluation.journal import Journal
 from train.evaluation.listeners import Listeners
 from train.evaluation.report import right_share
 
-REPEAT = "repeat"  # a record's kind: its last answer is what was said
+# A record's kind, whose last answer is what was said, and its place in the report. Each is reported
+# apart: prose has longer sentences and rarer words.
+SAID_BACK = {"repeat": "words", "prose": "words_of_prose"}
 
 
-def repeats(items: Sequence[Example]) -> list[Example]:
-    """Those whose last question is a recording to be said back."""
-    return [item for item in items if item.kind == REPEAT and item.question.speech is not None]
+def repeats(items: Sequence[Example], kind: str) -> list[Example]:
+    """Those of this kind whose last question is a recording: it is to be said back."""
+    return [item for item in items if item.kind == kind and item.question.speech is not None]
 
 
 def transcribe(

@@ -1,15 +1,11 @@
-"""The mini's data set: its kinds and splits, going on, later answers, and the command."""
+"""The mini's data set: its kinds, splits and voices, and the command."""
 
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
-import pytest
 import soundfile
 from typer.testing import CliRunner
 
@@ -17,98 +13,14 @@ from data_tools.check import check_manifest
 from data_tools.check.check import CheckConfig
 from data_tools.cli import app
 from data_tools.manifest.record import Manifest, Record, read_manifest
-from data_tools.mini.asks import ASK_TO_REPEAT, KINDS
-from data_tools.mini.data import Summary, build_mini
+from data_tools.mini.asks import ASK_TO_REPEAT
+from data_tools.mini.data import build_mini
 from data_tools.speech.speak import SAMPLE_RATE
-from data_tools.speech.voices import Voice
-from data_tools.steps import LeftOut
 from data_tools.talk import HELD_OUT, asking_voices
-from data_tools.writers.base import Reply, Request, Writer
+from tests.mini_data import Tones
 
 VOICE_TESTS = {f"test_{name}" for name in HELD_OUT}
 EFFECT_TESTS = {"test_telephone", "test_room", "test_noise"}
-NUMBERS = "one two three four five six seven eight nine ten eleven twelve".split()
-ASKED = {f"what is the colour of number {word} in the book": [f"green {word}"] for word in NUMBERS}
-
-
-class Tones:
-    """Speaks a tone that depends on text and voice, as an engine does; may fail part of the way."""
-
-    def __init__(self, clips_until_failure: int = 10_000) -> None:
-        self.left = clips_until_failure
-
-    def speak(self, text: str, voice: Voice) -> np.ndarray:
-        if self.left == 0:
-            raise ValueError("the engine fell over")
-        self.left -= 1
-        number = int.from_bytes(hashlib.sha256(f"{voice} {text}".encode()).digest()[:4])
-        # As long as speech: `check` listens to it.
-        samples = np.arange(1600 * (2 + len(text)) // 2, dtype=np.float32)
-        return 0.3 * np.sin(samples * (0.1 + number % 97 / 100)).astype(np.float32)
-
-    def versions(self) -> dict[str, str]:
-        return {"tones": "1"}
-
-    def close(self) -> None:
-        pass
-
-
-@dataclass(frozen=True, kw_only=True)
-class Knowing:
-    """A writer that knows the colours of even numbers of the book, and talks about all else."""
-
-    batch_size: int = 4
-    workers: ClassVar[int] = 1
-    device: ClassVar[str] = "cpu"
-    label: str = "knowing"
-
-    def settings(self) -> dict[str, Any]:
-        return {"writer": "knowing"}
-
-    def build(self) -> Writer:
-        return KnowingWriter()
-
-
-class KnowingWriter:
-    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
-        for index, request in enumerate(requests):
-            text = request.messages[-1].content
-            if "number two" in text:
-                yield index, "It is **green two**. It is nice. It is old."
-            elif "in the book" in text:
-                yield index, "It is red."
-            elif "recipe" in text:
-                yield index, LeftOut("was cut off")
-            else:
-                yield index, "Take your time with it."
-
-    def close(self) -> None:
-        pass
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("texts")
-    rows = [{"question": question, "answer": gold} for question, gold in ASKED.items()]
-    (folder / "nq-open-dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
-
-
-def build(folder: Path, texts: Path | None, **options: Any) -> Summary:
-    settings = {"questions": 400, "workers": 2, "make_tts": Tones, "texts": texts} | options
-    return build_mini(folder, **settings)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, texts: Path) -> Path:
-    folder = tmp_path_factory.mktemp("mini") / "data"
-    build(folder, texts)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def manifest(folder: Path) -> Manifest:
-    return read_manifest(folder / "records.jsonl")
 
 
 def of(manifest: Manifest, split: str) -> list[Record]:
@@ -117,14 +29,6 @@ def of(manifest: Manifest, split: str) -> list[Record]:
 
 def kinds(records: Sequence[Record]) -> Counter[str]:
     return Counter(record.provenance["kind"] for record in records)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def test_training_has_every_kind_at_about_its_share(manifest: Manifest) -> None:
@@ -233,50 +137,6 @@ def test_the_set_is_fit_by_the_projects_own_check(manifest: Manifest) -> None:
     assert [result.rule for result in found.results if not result.passed] == []
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_files(
-    tmp_path: Path, folder: Path, texts: Path
-) -> None:
-    with pytest.raises(ValueError, match="fell over"):
-        build(tmp_path / "data", texts, workers=1, make_tts=lambda: Tones(60))
-    assert not (tmp_path / "data" / "records.jsonl").exists()
-    summary = build(tmp_path / "data", texts)
-    assert summary.made_clips == summary.clips - 60
-    assert contents(tmp_path / "data") == contents(folder)
-
-
-def test_a_later_run_needs_no_texts_and_refuses_other_wishes(folder: Path, texts: Path) -> None:
-    assert build(folder, None).made_clips == 0
-    with pytest.raises(ValueError, match="begun with questions=400"):
-        build(folder, texts, questions=401)
-    with pytest.raises(ValueError, match="begun with"):
-        build(folder, texts, seed=1)
-
-
-def test_answers_come_later_and_keep_the_recordings_of_the_questions(
-    tmp_path: Path, texts: Path
-) -> None:
-    data = tmp_path / "data"
-    before = build(data, texts)
-    clips = {path for path in contents(data) if path.startswith("audio/questions")}
-    after = build(data, texts, writer=Knowing())
-    assert clips == {path for path in contents(data) if path.startswith("audio/questions")}
-    assert 0 < after.unanswered < before.unanswered
-    said = {
-        record.turns[0].text: record
-        for record in read_manifest(data / "records.jsonl").records
-        if record.provenance["kind"] == "open"
-    }
-    known = said["What is the colour of number two in the book?"]
-    assert known.turns[1].text == "It is green two. It is nice."
-    assert known.provenance["answered_by"] == "a language model"
-    others = [record.turns[1].text for text, record in said.items() if "the book" in text]
-    assert "It is red." not in others and any("not" in text for text in others)
-    assert any(record.turns[1].text == "Take your time with it." for record in said.values())
-    # Asked again it has all it needs, and without the writer the answers stay.
-    assert build(data, texts, writer=Knowing()).made_clips == 0
-    assert build(data, texts).unanswered == after.unanswered
-
-
 def test_the_nano_can_take_its_kinds_alone_and_needs_no_texts(tmp_path: Path) -> None:
     build_mini(
         tmp_path / "data",
@@ -292,16 +152,6 @@ def test_the_nano_can_take_its_kinds_alone_and_needs_no_texts(tmp_path: Path) ->
     assert set(kinds(records)) == {"domain", "refuse"}
     reading = read_manifest(tmp_path / "data" / "reading.jsonl").records
     assert reading and all(record.turns[1].speech for record in reading)
-
-
-def test_impossible_wishes_are_refused_before_anything_is_written(
-    tmp_path: Path, texts: Path
-) -> None:
-    with pytest.raises(ValueError, match="questions=0"):
-        build(tmp_path / "data", texts, questions=0)
-    with pytest.raises(ValueError, match=f"some of {', '.join(KINDS)}"):
-        build(tmp_path / "data", texts, kinds=("songs",))
-    assert not (tmp_path / "data").exists()
 
 
 def test_the_installed_engines_speak_a_small_set_by_the_command(

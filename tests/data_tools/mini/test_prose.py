@@ -17,7 +17,7 @@ from data_tools.mini.data import Summary, build_mini
 from data_tools.mini.plan import PROSE_SHARES, SHARES
 from data_tools.mini.prose import as_rows, from_rows, prose_in
 from omni.files.errors import UserError
-from tests.data_tools.mini.test_mini_data import Tones
+from tests.mini_data import Tones
 
 WORDS = (
     "baker teacher doctor farmer sailor painter singer writer dancer door window garden river hill "

@@ -39,6 +39,11 @@ def record(name: str, kind: str, asked: str, answer: str, skill: str = "x") -> R
     )  # fmt: skip
 
 
+def as_prose(item: Record) -> Record:
+    """A sentence of prose that is to be said back."""
+    return replace(item, provenance=item.provenance | {"kind": "prose", "skill": "prose"})
+
+
 CAUGHT = "I did not catch that."
 RECORDS = [
     record("fact", "domain", "What is two and two?", "Two and two is four."),
@@ -49,6 +54,7 @@ RECORDS = [
     record("news", "refuse", "Who won?", "I can not follow games.", "now"),
     to_repeat(record("words", "", "turn off the five lights", "")),
     to_repeat(record("more", "", "good morning", "")),
+    as_prose(to_repeat(record("tale", "", "the ship came home at last", ""))),
 ]
 MANIFEST = Manifest(records=RECORDS, root=Path())
 KNOWN = known_refusals(MANIFEST)
@@ -58,7 +64,7 @@ def of(name: str) -> Example:
     return next(i for i in examples(MANIFEST, "test") if i.id == f"{name}#{name in WISHES:d}")
 
 
-WISHES = ("words", "more")  # their second answer counts
+WISHES = ("words", "more", "tale")  # their second answer counts
 
 
 def journal_of(path: Path, label: str, answers: dict[str, str], field: str = "text") -> Journal:
@@ -68,7 +74,7 @@ def journal_of(path: Path, label: str, answers: dict[str, str], field: str = "te
 
 
 def test_words_understood_stand_beside_what_the_judge_hears(tmp_path: Path) -> None:
-    items = repeats([of(name) for name in ("fact", "words", "more")])
+    items = repeats([of(name) for name in ("fact", "words", "tale", "more")], "repeat")
     assert [item.question.text for item in items] == ["turn off the five lights", "good morning"]
     path = tmp_path / "results.jsonl"
     journal_of(path, "answer x", {"words": "turn on the 5 lights", "more": "good morning"})
@@ -80,6 +86,22 @@ def test_words_understood_stand_beside_what_the_judge_hears(tmp_path: Path) -> N
     assert report["wer_judge"] == pytest.approx(3 / 7)
     assert report["above_judge"] == pytest.approx(-2 / 7)
     assert report["wer_shuffled_audio"] >= 1
+
+
+def test_prose_that_is_said_back_is_counted_apart(tmp_path: Path) -> None:
+    everything = [of(name) for name in ("fact", "words", "tale", "more")]
+    (item,) = items = repeats(everything, "prose")
+    assert item.question.text == "the ship came home at last"
+    path = tmp_path / "results.jsonl"
+    journal_of(path, "answer x", {"tale": "the sheep came home"})
+    journal_of(path, "shuffled x", {"tale": "good morning"})
+    journal = journal_of(path, "judged x", {"tale": "The ship came home at last."}, "full")
+    prose = report_words(journal, "x", items, "whisper-en")
+    assert (prose["recordings"], prose["wer_judge"], prose["exact"]) == (1, 0, 0)
+    assert prose["wer"] == prose["above_judge"] == pytest.approx(3 / 6)
+    splits = {"a": split_report(0.5) | {"words": prose | {"wer": 0.25}, "words_of_prose": prose}}
+    shown = [row for row in table_rows({"splits": splits}) if row[0].startswith("words understood")]
+    assert [share for _, share in shown] == ["25.0%", "50.0%"]
 
 
 @pytest.mark.parametrize(
@@ -175,11 +197,14 @@ def test_two_splits_need_no_spread() -> None:
 
 
 def repeated(manifest: Manifest, splits: Sequence[str]) -> Manifest:
-    """Its questions of the first split to be said back, and what is refused in the last."""
-    records = []
+    """Its questions of the first split to be said back; of the last, one is refused and the others
+    are prose."""
+    records: list[Record] = []
     for item in manifest.records:
         if item.split == splits[0]:
             item = to_repeat(item)
+        elif item.split == splits[-1] and any(made.split == splits[-1] for made in records):
+            item = as_prose(to_repeat(item))
         elif item.split == splits[-1]:
             item = replace(item, provenance={"kind": "refuse", "skill": "sound"})
         records.append(item)
@@ -200,7 +225,10 @@ def test_an_evaluation_by_whisper_measures_words_and_refusals_once(tmp_path: Pat
     report = Evaluation(folder, manifest, config, output, recogniser=ear).run()
     words = report["splits"]["validation"]["words"]
     assert words["recordings"] == 1 and words["wer"] > 0 and words["wer_judge"] > 0
+    prose = report["splits"]["test"]["words_of_prose"]
+    assert prose["recordings"] == 1 and prose["wer"] > 0 and prose["wer_judge"] > 0
     assert "words" not in report["splits"]["test"]
+    assert "words_of_prose" not in report["splits"]["validation"]
     assert report["splits"]["test"]["refused"] == {"sound": 0}
     speech = report["splits"]["test"]["speech"]
     assert set(speech["wer_full"]) == {"4", "all", "teacher", "vocoder"}

@@ -23,8 +23,8 @@ from omni.files import SHIPPED, UserError, read_json
 from omni.loading import load
 from omni.session import SessionConfig, SpeechSession
 from omni.vocoder import NsfConfig
-from tests.data_tools.mini.test_mini_data import Tones
 from tests.foreign_bases import ct2_variables, write_ctranslate2, write_gguf
+from tests.mini_data import Tones
 from tests.tiny import tiny_model, tiny_tokenizer
 from train.cli import app as omni_train
 from train.loop import LoopConfig
