@@ -164,8 +164,8 @@ def set_up(threads: int | None) -> None:
     if not first:  # what all of them do is told once
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # as long as the process
     transformers_logging.set_verbosity_error()
-    # CPUs are many times slower on numbers below 1e-38, of which a softmax that has grown sure makes
-    # millions. Before torch's first work: its threads begin with what holds then.
+    # CPUs are many times slower on numbers below 1e-38, of which a softmax that has grown sure
+    # makes millions. Before torch's first work: its threads begin with what holds then.
     torch.set_flush_denormal(True)
     if threads is not None:
         torch.set_num_threads(threads)
