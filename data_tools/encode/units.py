@@ -13,6 +13,7 @@ from data_tools.manifest import Record
 from data_tools.steps import LeftOut, workers_on
 from omni.audio import load_audio
 from omni.devices import check_names, choose_device, choose_dtype
+from omni.files import shipped
 from omni.units import UnitExtractor, merge_repeats
 
 
@@ -129,12 +130,15 @@ def load_units_step(
     dtype: str = "float32",
     batch_size: int = 16,
 ) -> UnitsStep:
-    """units: a units folder, or a checkpoint that carries one. encoder: the speech encoder whose
-    features it is of; HuBERTs are found by the name that the folder states."""
+    """units: a units folder, or a checkpoint that carries one, nano and mini by their names.
+    encoder: the speech encoder whose features it is of; HuBERTs are found by the name that the
+    folder states."""
     from omni.checkpoint import load_speech_encoder, load_units
 
     check_names(device, dtype)  # before anything is loaded
-    folder = Path(units) / "units" if (Path(units) / "units").is_dir() else Path(units)
+    folder = shipped(str(units)) or Path(units)
+    if (folder / "units").is_dir():
+        folder = folder / "units"
     loaded = None if encoder is None else load_speech_encoder(str(encoder))
     extractor = load_units(folder, encoder=loaded)
     return UnitsStep(

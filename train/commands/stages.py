@@ -59,6 +59,14 @@ def stage1(
         Path | None,
         typer.Option(metavar="DIR", help="To begin with: what `omni-train align` left."),
     ] = None,
+    keep_adapter: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-adapter/--train-adapter",
+            help="An aligned one stays, but for what the LLM reads in silence; default: the "
+            "recipe's.",
+        ),
+    ] = None,
     text_share: Annotated[
         float | None, typer.Option(min=0, max=0.9, help="Share of questions put in writing.")
     ] = None,
@@ -95,6 +103,7 @@ def stage1(
         distillation_weight=chosen.distillation_weight
         if distillation_weight is None
         else distillation_weight,
+        keep_adapter=chosen.keep_adapter if keep_adapter is None else keep_adapter,
     )
     if variants is not None:
         augmentation = chosen.augmentation or (AugmentConfig() if variants else None)

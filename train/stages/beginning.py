@@ -51,9 +51,14 @@ def begin_with(
     """Two bases or a checkpoint, and the aligned adapter if there is one.
 
     In a checkpoint it takes the place of the adapter there. Raises UserError unless there are
-    either two bases or a checkpoint.
+    either two bases or a checkpoint, and if the recipe keeps an adapter that nobody has given.
     """
     check_beginning(speech_encoder, language_model, checkpoint)
+    if recipe.keep_adapter and checkpoint is None and adapter is None:
+        raise UserError(
+            "keep_adapter=True, but no adapter is given: a random one would stay, and the LLM deaf;"
+            " align one (omni-train align) and give it (--adapter), or train it (--train-adapter)"
+        )
     if checkpoint is not None:
         return _go_on(recipe, checkpoint, adapter)
     assert speech_encoder is not None and language_model is not None

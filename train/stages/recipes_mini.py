@@ -25,10 +25,10 @@ from train.stages.stage2 import Stage2
 
 
 def mini_stage1() -> Stage1:
-    """Adapter and LoRA, every question heard clean and once augmented; a tenth is in writing.
+    """LoRA above an aligned adapter, which stays; every question heard clean and once augmented.
 
-    The prompt of a spoken question is that of a written one: no line around it, for what the
-    adapter gives are the LLM's own embeddings; and each position costs.
+    A tenth is in writing. The prompt of a spoken question is that of a written one: no line around
+    it, for what the adapter gives are the LLM's own embeddings; and each position costs.
     """
     return Stage1(
         adapter=SpeechAdapterConfig(stack=5, hidden=1536),
@@ -48,6 +48,7 @@ def mini_stage1() -> Stage1:
         augmentation=AugmentConfig(),
         cached_variants=1,
         frame_masking=0.1,
+        keep_adapter=True,
     )
 
 

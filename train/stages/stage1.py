@@ -6,7 +6,7 @@ is cross-entropy on the response alone; the speech encoder is frozen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from data_tools.manifest import Manifest
 from data_tools.speech import AugmentConfig
 from omni.devices import choose_device
+from omni.files import UserError
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
 from omni.prompt import IGNORE, PromptConfig
@@ -67,6 +68,7 @@ class Stage1:
     clean and that many times augmented, keeps that on disk, and takes the variants in turn.
     frame_masking: share of those cached frames that an example does not hear. distillation_weight:
     of the divergence from what the LLM's base says to the written question, beside cross-entropy.
+    keep_adapter: an aligned adapter stays as it is, but for what the LLM reads in silence.
     """
 
     adapter: SpeechAdapterConfig
@@ -80,17 +82,27 @@ class Stage1:
     frame_masking: float = 0.0
     distillation_weight: float = added(0.0)
     gradient_checkpointing: bool = False
+    keep_adapter: bool = added(False)
 
     def __post_init__(self) -> None:
         check_teacher(self.distillation_weight, self.language_model)
+        if self.keep_adapter and self.language_model == "frozen":
+            raise UserError(
+                "keep_adapter=True: with a frozen language model nothing would train; train the "
+                "language model by lora or full, or let the adapter train"
+            )
 
     @property
     def freeze(self) -> Freeze:
-        """What trains, by name, in the module that is trained."""
+        """What trains, by name, in the module that is trained. Which parameters an adapter has that
+        is kept, `adapter` says: it has to be the model's own."""
+        adapter = ("model.speech_adapter",)
+        if self.keep_adapter:
+            adapter = ("model.speech_adapter.mixture.silence",) if self.adapter.vocabulary else ()
         parts = {
-            "full": Freeze(("model.speech_adapter", "model.language_model")),
-            "lora": Freeze(("model.speech_adapter",), lora=("model.language_model",)),
-            "frozen": Freeze(("model.speech_adapter",)),
+            "full": Freeze((*adapter, "model.language_model")),
+            "lora": Freeze(adapter, lora=("model.language_model",)),
+            "frozen": Freeze(adapter),
         }
         return parts[self.language_model]
 
@@ -247,6 +259,9 @@ def train_stage1(
     )
     if recipe.gradient_checkpointing:
         model.gradient_checkpointing_enable()
+    if choose_device(recipe.loop.device).type == "cpu":
+        # Backwards, torch's own attention for CPUs is several times slower than plain products.
+        model.language_model.set_attn_implementation("eager")
 
     def write(folder: Path, weights: Weights) -> None:
         model.save_pretrained(folder, processor=processor, state_dict=part_of(weights, "model"))
@@ -261,7 +276,7 @@ def train_stage1(
         count=answer_tokens,
         validation=Dialogues(validation, processor, ears) if validation else None,
         metrics=exact_answers,
-        freeze=recipe.freeze,
+        freeze=replace(recipe, adapter=model.config.adapter).freeze,
         save=lambda folder, weights: write(folder / "model", weights),
         finish=lambda weights: write(output / "checkpoint", weights),
     )

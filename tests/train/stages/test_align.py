@@ -217,6 +217,40 @@ def test_an_adapter_that_was_aligned_anew_takes_the_place_of_a_checkpoints(
         torch.testing.assert_close(taken[name], value.to(taken[name].dtype), rtol=1e-3, atol=1e-3)
 
 
+def test_a_kept_adapter_changes_in_what_the_llm_reads_in_silence_alone(
+    manifest: Manifest,
+    bases: dict[str, str],
+    aligned: Ended,
+    tmp_path: Path,
+) -> None:
+    kept = replace(
+        HEARING, language_model="lora", keep_adapter=True, loop=replace(LOOP, max_steps=2)
+    )
+    folder = aligned[0] / "speech_adapter"
+    train_stage1(manifest, **bases, recipe=kept, output=tmp_path, adapter=folder)
+    before = load_file(folder / "speech_adapter.safetensors")
+    after = load_file(tmp_path / "checkpoint" / "speech_adapter.safetensors")
+    changed = {
+        name
+        for name, value in before.items()
+        if not torch.allclose(after[name].to(value.dtype), value, rtol=1e-3, atol=1e-3)
+    }
+    assert changed == {"mixture.silence"}
+
+
+def test_a_random_adapter_is_not_kept(
+    manifest: Manifest, bases: dict[str, str], tmp_path: Path
+) -> None:
+    kept = replace(HEARING, language_model="lora", keep_adapter=True)
+    with pytest.raises(UserError, match="no adapter is given"):
+        train_stage1(manifest, **bases, recipe=kept, output=tmp_path / "out")
+
+
+def test_a_kept_adapter_and_a_frozen_llm_leave_nothing_to_train() -> None:
+    with pytest.raises(UserError, match="nothing would train"):
+        replace(HEARING, language_model="frozen", keep_adapter=True)
+
+
 def test_another_adapter_is_another_run(
     manifest: Manifest,
     bases: dict[str, str],
