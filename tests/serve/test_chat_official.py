@@ -139,7 +139,7 @@ def test_many_at_once_each_hear_their_own_answer(port: int) -> None:
             return await asyncio.gather(*map(one, list(QUESTIONS)[:3]))
 
     found = asyncio.run(asyncio.wait_for(all_of_them(), 60))
-    assert all(word in said for said, word in zip(found, QUESTIONS.values(), strict=False))
+    assert all(word in said for said, word in zip(found, [*QUESTIONS.values()][:3], strict=True))
 
 
 def test_stop_longest_and_seed(official: OpenAI) -> None:

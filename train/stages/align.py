@@ -291,7 +291,7 @@ def _check_lengths(items: Sequence[Example], rows: Sequence[Sequence[int]], ears
     """Refuse data whose questions are longer than their recordings can say."""
     pairs = [
         (item.id, row, ears.positions(ears.hear(item.recordings[-1], CLEAN)))
-        for item, row in zip(items, rows, strict=False)
+        for item, row in zip(items, rows[: len(items)], strict=True)
     ]
     bad = infeasible(pairs)
     if len(bad) > len(pairs) // 100:
