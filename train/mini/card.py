@@ -57,8 +57,8 @@ def rows() -> dict[str, tuple[str, str]]:
     return {
         "align": ("speech adapter, CTC on the LLM's token embeddings", "eval_wer"),
         "stage1": (
-            f"speech adapter ({stage1.adapter.stack} frames a position, {stage1.adapter.hidden} "
-            f"wide) and LoRA of rank {stage1.lora.rank}, cross-entropy on the answer",
+            f"LoRA of rank {stage1.lora.rank} above the adapter ({stage1.adapter.stack} frames a "
+            f"position, {stage1.adapter.hidden} wide), cross-entropy on the answer",
             "eval_loss",
         ),
         "units": (
