@@ -19,7 +19,7 @@ from data_tools.commands import (
 from data_tools.commands import build as cli_build
 from data_tools.commands import speech as cli_speech
 from data_tools.commands import texts as cli_text
-from data_tools.manifest import read_manifest, write_manifest
+from data_tools.manifest import joined, read_manifest, write_manifest
 from omni.commands import command_line
 from omni.files import UserError, friendly
 
@@ -147,6 +147,22 @@ def convert(
     manifest = read_manifest(source)
     write_manifest(out, manifest.records, embed_audio=embed_audio, audio_root=manifest.root)
     typer.echo(f"{out}: {len(manifest.records)} records")
+
+
+@app.command()
+@friendly
+def join(
+    sources: Annotated[list[Path], typer.Argument(metavar="MANIFEST...")],
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="MANIFEST")],
+    rename: Annotated[
+        bool, typer.Option(help="An id that is taken gets its manifest's number behind it.")
+    ] = False,
+) -> None:
+    """Write several manifests as one, which finds their recordings from where it lies."""
+    manifests = [(source, read_manifest(source)) for source in sources]
+    records = joined(manifests, out.parent, rename=rename)
+    write_manifest(out, records)
+    typer.echo(f"{out}: {len(records)} records of {len(sources)} manifests")
 
 
 cli_text.register(app)

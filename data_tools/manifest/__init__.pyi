@@ -1,3 +1,4 @@
+from .joining import joined as joined
 from .parquet import laid_out as laid_out
 from .parquet import loaded as loaded
 from .record import ROLES as ROLES
