@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from omni.prompt import SPEECH, PromptConfig, check_said
+from omni.prompt import SPEECH, PromptConfig, check_said, control_tokens
 
 # Where a part of type "audio" may say what is heard; as in Qwen2-Audio's and Voxtral's examples.
 SOURCES = ("audio", "path", "url", "audio_url", "base64")
@@ -45,12 +45,13 @@ def read_chat(
     """
     if not conversation:
         raise ValueError("conversation: no messages; give at least one question")
+    control = control_tokens(tokenizer)
     messages, audio = [], []
     for place, message in enumerate(conversation):
         parts = _parts(message, place)
         for part in parts:
             if part["type"] == "text":
-                check_said(part["text"], place, tokenizer)
+                check_said(part["text"], place, control)
                 continue
             if message["role"] != "user":
                 raise ValueError(

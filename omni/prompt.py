@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -144,26 +144,34 @@ def encode_rendered(
 
 def control_token_in(text: str, tokenizer: PreTrainedTokenizerBase) -> str | None:
     """The first control token of this tokenizer that a text holds, `<speech>` among them."""
-    return next((token for token in _control_tokens(tokenizer).values() if token in text), None)
+    return _first_in(text, control_tokens(tokenizer))
 
 
-def without_control_tokens(
-    ids: Iterable[int], tokenizer: PreTrainedTokenizerBase
-) -> tuple[int, ...]:
-    """The tokens of a reply that can be repeated in a prompt: those that steer are left out."""
-    control = _control_tokens(tokenizer)
+def without_control_tokens(ids: Iterable[int], control: Container[int]) -> tuple[int, ...]:
+    """The tokens of a reply that can be repeated in a prompt: those that steer are left out.
+
+    control: see `control_tokens`.
+    """
     return tuple(token for token in ids if token not in control)
 
 
-def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
-    """Tokens that steer and are never said, by id: ends of turns, headers, the speech slot."""
+def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """Tokens that steer and are never said, by id: ends of turns, headers, the speech slot.
+
+    A table with hundreds of entries is made anew by each call: make it once for many texts.
+    """
     added = tokenizer.added_tokens_decoder.items()
     return {place: token.content for place, token in added if token.special}
+
+
+def _first_in(text: str, control: Mapping[int, str]) -> str | None:
+    return next((token for token in control.values() if token in text), None)
 
 
 def _check(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> None:
     if not messages:
         raise ValueError("conversation: no messages; give at least one question")
+    control = control_tokens(tokenizer)
     for place, message in enumerate(messages):
         expected = ("user", "assistant")[place % 2]
         if message.role != expected:
@@ -171,8 +179,8 @@ def _check(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> N
                 f"message {place}: role {message.role!r}, expected {expected!r}; turns alternate"
             )
         if message.ids is None:
-            check_said(message.text, place, tokenizer)
-        elif len(without_control_tokens(message.ids, tokenizer)) < len(message.ids):
+            check_said(message.text, place, control)
+        elif len(without_control_tokens(message.ids, control)) < len(message.ids):
             raise ValueError(
                 f"message {place}: ids hold a control token of this tokenizer; leave it out, as "
                 "without_control_tokens does"
@@ -184,9 +192,12 @@ def _check(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> N
             )
 
 
-def check_said(text: str, place: int, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise ValueError if what was said in message number `place` would steer the model."""
-    if held := control_token_in(text, tokenizer):
+def check_said(text: str, place: int, control: Mapping[int, str]) -> None:
+    """Raise ValueError if what was said in message number `place` would steer the model.
+
+    control: see `control_tokens`.
+    """
+    if held := _first_in(text, control):
         raise ValueError(
             f"message {place}: text holds {held}, a control token of this tokenizer; remove it"
         )
@@ -228,7 +239,7 @@ def _encode(tokenizer: PreTrainedTokenizerBase, text: str, extra_bos: bool) -> l
 
 def _end_of_response(ids: list[int], start: int, tokenizer: PreTrainedTokenizerBase) -> int:
     """One past the end token: some templates add a newline that the model never has to say."""
-    control = _control_tokens(tokenizer)
+    control = control_tokens(tokenizer)
     ends = (place + 1 for place in range(start, len(ids)) if ids[place] in control)
     return next(ends, len(ids))
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from omni.prompt import Message, without_control_tokens
-from omni.session import Heard, SpeechSession, Turn
+from omni.prompt import Message, control_tokens, without_control_tokens
+from omni.session import Heard, SpeechSession, Turn, spoken_in
 
 
 @dataclass(eq=False)
@@ -43,7 +43,23 @@ class Exchange:
 
 
 class RewritableSession(SpeechSession):
-    """A session whose past can be given."""
+    """A session whose past can be given.
+
+    What it has dropped of a conversation's beginning stays dropped while that beginning is given
+    unchanged: else the LLM would have to read what is left anew at each question.
+    """
+
+    def reset(self) -> None:
+        """As SpeechSession.reset."""
+        self._left_out: list[Message] = []  # the beginning that was dropped
+        super().reset()
+
+    def remember(self, turn: Turn) -> None:
+        """As SpeechSession.remember."""
+        before, is_open = self.history, turn is self._open
+        super().remember(turn)
+        if is_open:
+            self._left_out = [*self._left_out, *before[: turn.script.dropped]]
 
     def begin_after(self, past: Sequence[Exchange]) -> Turn:
         """`begin` with what was pushed, after this past, whose recordings have been heard.
@@ -54,9 +70,13 @@ class RewritableSession(SpeechSession):
         if self._open is not None:
             self.remember(self._open)
         recordings = [one.question for one in past if isinstance(one.question, Recording)]
-        self._heard = [recording.heard for recording in recordings if recording.heard is not None]
-        assert len(self._heard) == len(recordings)
-        self.history = self._messages(past)
+        heard = [recording.heard for recording in recordings if recording.heard is not None]
+        assert len(heard) == len(recordings)
+        messages = self._messages(past)
+        if messages[: len(self._left_out)] != self._left_out:
+            self._left_out = []
+        self._heard = heard[spoken_in(self._left_out) :]
+        self.history = messages[len(self._left_out) :]
         return self.begin()
 
     def start_over(self) -> None:
@@ -65,6 +85,7 @@ class RewritableSession(SpeechSession):
 
     def _messages(self, past: Sequence[Exchange]) -> list[Message]:
         messages: list[Message] = []
+        control = control_tokens(self._processor.tokenizer)
         for exchange in past:
             asked, ids = exchange.question, exchange.answer_ids
             if isinstance(asked, str):
@@ -73,6 +94,6 @@ class RewritableSession(SpeechSession):
                 assert asked.heard is not None
                 messages.append(Message(role="user", positions=len(asked.heard.labels)))
             if ids is not None:
-                ids = without_control_tokens(ids, self._processor.tokenizer)
+                ids = without_control_tokens(ids, control)
             messages.append(Message(role="assistant", text=exchange.answer, ids=ids))
         return messages

@@ -8,6 +8,7 @@ from .events import Timings as Timings
 from .memory import Heard as Heard
 from .reply import Reply as Reply
 from .reply import without_gradients as without_gradients
+from .script import spoken_in as spoken_in
 from .session import SpeechSession as SpeechSession
 from .stepping import Stepper as Stepper
 from .turn import Turn as Turn

@@ -74,12 +74,7 @@ def write_script(
     heard: of each spoken message, in order. The question's may be shorter than its positions say,
     if it is still being spoken. Raises ValueError for control tokens in the question's text.
     """
-    dropped = 0
-    ids = processor.prompt([*history, question]).ids
-    if history and not room.holds(len(ids)):
-        while dropped < len(history) and len(ids) > room.positions // 2:
-            dropped += 2  # a question and its answer
-            ids = processor.prompt([*history[dropped:], question]).ids
+    ids, dropped = _fitting(processor, history, question, room)
     spoken = spoken_in(history[:dropped])
     kept = heard[spoken:]
     said = chain.from_iterable(one.labels for one in kept)
@@ -91,6 +86,46 @@ def write_script(
         labels.append(label)
     speech = tuple(one.positions for one in kept)
     return Script(tuple(ids), tuple(labels), speech, dropped)
+
+
+def _fitting(
+    processor: OmniProcessor, history: Sequence[Message], question: Message, room: Room
+) -> tuple[list[int], int]:
+    """The ids of the prompt, and how many messages of the history are dropped from its front.
+
+    Prompts are tried from the newest turn on, twice as many turns each time and then halfway
+    between: so the work is bounded by the LLM's positions, however long the conversation is.
+    """
+
+    def without(dropped: int) -> list[int]:
+        return processor.prompt([*history[dropped:], question]).ids
+
+    if room.holds(sum(map(_least_positions, history))):
+        ids = without(0)
+        if not history or room.holds(len(ids)):
+            return ids, 0
+    most = room.positions // 2
+    dropped, too_few = len(history), 0  # with these dropped it fits, or nothing does
+    ids = without(dropped)
+    turns = 1
+    while len(ids) <= most and dropped - too_few > 2:  # a question and its answer
+        trial = len(history) - 2 * turns
+        if trial <= too_few:  # between what is known
+            trial = too_few + (dropped - too_few) // 4 * 2
+        made = without(trial)
+        if len(made) <= most:
+            ids, dropped = made, trial
+        else:
+            too_few = trial
+        turns *= 2
+    return ids, dropped
+
+
+def _least_positions(message: Message) -> int:
+    """A bound that asks no tokenizer: every word, token and place of a recording is a position."""
+    if message.positions is not None:
+        return message.positions
+    return len(message.ids) if message.ids is not None else min(1, len(message.text))
 
 
 def spoken_in(messages: Sequence[Message]) -> int:

@@ -25,7 +25,7 @@ from omni.batching import StepInputs
 from omni.language_model import end_tokens
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
-from omni.prompt import Message, without_control_tokens
+from omni.prompt import Message, control_tokens, without_control_tokens
 from omni.session.config import SessionConfig
 from omni.session.events import Done, Event
 from omni.session.memory import Heard, Memory
@@ -293,7 +293,8 @@ class SpeechSession:
             reply, dropped = turn.reply, turn.script.dropped
             recordings = recordings[spoken_in(messages[:dropped]) :]
             # By its tokens: the text may spell what would steer the model, or be split otherwise.
-            ids = without_control_tokens(reply.said_ids, self._processor.tokenizer)
+            control = control_tokens(self._processor.tokenizer)
+            ids = without_control_tokens(reply.said_ids, control)
             answer = Message(role="assistant", text=reply.text, ids=ids)
             messages = [*messages[dropped:], turn.question, answer]
             recordings += [turn.heard] if turn.heard is not None else []

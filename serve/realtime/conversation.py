@@ -68,7 +68,7 @@ class Said:
         self.chunks = [(min(ms, audio_end_ms), min(n, heard)) for ms, n in self.chunks]
 
 
-@dataclass
+@dataclass(eq=False)
 class Entry:
     """An item. recordings: the sound of each of its parts, None for text; said: of an answer that
     the model gave itself. passing: a sound that was no question: the model is not told of it."""
@@ -93,6 +93,7 @@ class Conversation:
 
     def __init__(self, longest: int) -> None:
         self._entries: list[Entry] = []
+        self._by_id: dict[str, Entry] = {}
         self._longest = longest
 
     def add(self, entry: Entry, previous_item_id: str | None = None) -> str | None:
@@ -116,8 +117,10 @@ class Conversation:
         if previous_item_id == ROOT:
             place = 0
         elif previous_item_id is not None:
-            place = self._place(previous_item_id, "previous_item_id") + 1
+            before = self.find(previous_item_id, param="previous_item_id")
+            place = self._entries.index(before) + 1
         self._entries.insert(place, entry)
+        self._by_id[entry.item.id] = entry
         return self._entries[place - 1].item.id if place else None
 
     @property
@@ -127,25 +130,24 @@ class Conversation:
 
     def holds(self, item_id: str | None) -> bool:
         """Whether there is an item of that id."""
-        return any(entry.item.id == item_id for entry in self._entries)
+        return item_id in self._by_id
 
-    def find(self, item_id: str, code: str = NOT_FOUND) -> Entry:
-        """The item of that id. Raises Refused, with this code."""
-        return self._entries[self._place(item_id, "item_id", code)]
+    def find(self, item_id: str, code: str = NOT_FOUND, param: str = "item_id") -> Entry:
+        """The item of that id. Raises Refused with this code, for this field of the event."""
+        if (entry := self._by_id.get(item_id)) is None:
+            raise Refused(
+                code, f"{param}={item_id!r}: no such item in the conversation", param=param
+            )
+        return entry
 
     def delete(self, item_id: str) -> None:
         """Forget an item. Raises Refused."""
-        del self._entries[self._place(item_id, "item_id", "item_delete_invalid_item_id")]
+        self._entries.remove(self.find(item_id, "item_delete_invalid_item_id"))
+        del self._by_id[item_id]
 
     def asked(self) -> Asked:
         """The whole conversation as past and question; None where nothing is left to answer."""
         return asked_of(self._entries)
-
-    def _place(self, item_id: str, param: str, code: str = NOT_FOUND) -> int:
-        for place, entry in enumerate(self._entries):
-            if entry.item.id == item_id:
-                return place
-        raise Refused(code, f"{param}={item_id!r}: no such item in the conversation", param=param)
 
 
 def asked_of(entries: list[Entry]) -> Asked:

@@ -1,13 +1,16 @@
 """A conversation that outgrows the language model's positions loses its beginning, by a rule."""
 
+import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from omni.prompt import Message
-from omni.session.script import Room
+from omni.processor import OmniProcessor
+from omni.prompt import Message, PromptIds
+from omni.session.memory import Heard
+from omni.session.script import Room, write_script
 from tests.talk import SHORT, Counted, answer, fresh_second_turn, processor, session
 from tests.tiny import question
 
@@ -111,3 +114,52 @@ def test_an_answer_without_bound_may_take_a_quarter_and_no_conversation() -> Non
     assert len(talk.history) == 2
     assert Room(POSITIONS, 400).holds(384) and not Room(POSITIONS, 400).holds(385)
     assert Room(POSITIONS, 10).holds(502) and not Room(POSITIONS, 10).holds(503)
+
+
+def conversation(seed: int, turns: int) -> list[Message]:
+    """Questions in writing and by voice, and answers, of many lengths."""
+    draw = random.Random(seed)
+    messages: list[Message] = []
+    for _ in range(turns):
+        words = Message(role="user", text="how warm " * draw.randint(1, 12))
+        voice = Message(role="user", positions=draw.randint(1, 40))
+        answer = Message(role="assistant", text="word " * draw.randint(0, 20))
+        messages += [draw.choice((words, voice)), answer]
+    return messages
+
+
+def heard_of(messages: list[Message]) -> list[Heard]:
+    lengths = [message.positions for message in messages if message.positions is not None]
+    return [Heard(torch.zeros(n, 4), ((place, 0, 0),) * n) for place, n in enumerate(lengths)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_dropped_is_what_dropping_turn_by_turn_would_find(seed: int) -> None:
+    history = conversation(seed, turns=3 * seed)
+    question, room = Message(role="user", text="word " * 13 * (seed % 8)), Room(POSITIONS, 60)
+    dropped = 0
+    if not room.holds(length(history, question)):
+        while dropped < len(history) and length(history[dropped:], question) > POSITIONS // 2:
+            dropped += 2
+    script = write_script(processor(), history, heard_of(history), question, room)
+    assert script.dropped == dropped
+    assert list(script.ids) == processor().prompt([*history[dropped:], question]).ids
+    assert len(script.labels) == len(script.ids)
+
+
+def test_a_question_costs_no_more_work_after_ten_thousand_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[int] = []
+    original = OmniProcessor.prompt
+
+    def counted(self: OmniProcessor, messages: list[Message]) -> PromptIds:
+        tried.append(len(messages))
+        return original(self, messages)
+
+    monkeypatch.setattr(OmniProcessor, "prompt", counted)
+    history, question = conversation(0, turns=10_000), Message(role="user", text="how warm")
+    script = write_script(processor(), history, heard_of(history), question, Room(POSITIONS, 60))
+    kept = len(history) - script.dropped
+    assert kept > 4
+    assert sum(tried) < 20 * kept
