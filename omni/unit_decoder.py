@@ -69,7 +69,8 @@ class UnitDecoderConfig:
 class UnitDecoderState:
     """Keys and values of the steps so far; slot i of a row holds the step at position i.
 
-    keys, values: [layers, B, heads, capacity, head_dim]; lengths: [B] int64, steps of each row.
+    keys, values: [layers, B, heads, capacity, head_dim]; lengths: [B] int64, steps of each row;
+    longest: no row has more steps. It says so without a question to a GPU.
     `step` writes into the free slots in place. So an older state stays as it was, but only one
     step may continue from it: to try two continuations, continue from a `select` of it.
     """
@@ -77,11 +78,14 @@ class UnitDecoderState:
     keys: Tensor
     values: Tensor
     lengths: Tensor
+    longest: int
 
     def select(self, rows: Sequence[int]) -> UnitDecoderState:
         """A copy with these rows in this order; rows may be left out or taken twice."""
         index = torch.as_tensor(rows, dtype=torch.int64, device=self.lengths.device)
-        return UnitDecoderState(self.keys[:, index], self.values[:, index], self.lengths[index])
+        return UnitDecoderState(
+            self.keys[:, index], self.values[:, index], self.lengths[index], self.longest
+        )
 
     @staticmethod
     def join(states: Sequence[UnitDecoderState]) -> UnitDecoderState:
@@ -91,6 +95,7 @@ class UnitDecoderState:
             torch.cat([_enlarged(state.keys, capacity) for state in states], dim=1),
             torch.cat([_enlarged(state.values, capacity) for state in states], dim=1),
             torch.cat([state.lengths for state in states]),
+            max(state.longest for state in states),
         )
 
 
@@ -171,7 +176,7 @@ class UnitDecoder(nn.Module):
         weight, config = self.output_proj.weight, self.config
         empty = weight.new_zeros(config.layers, batch, config.heads, 0, config.head_dim)
         lengths = torch.zeros(batch, dtype=torch.int64, device=weight.device)
-        return UnitDecoderState(empty, empty.clone(), lengths)
+        return UnitDecoderState(empty, empty.clone(), lengths, 0)
 
     @torch.no_grad()
     def step(self, states: Frames, state: UnitDecoderState) -> tuple[Frames, UnitDecoderState]:
@@ -190,12 +195,12 @@ class UnitDecoder(nn.Module):
         if x.shape[1] == 0:
             return self._scores(x, states.lengths), state
         positions = state.lengths[:, None] + torch.arange(x.shape[1], device=x.device)  # [B, s]
-        longest = int(state.lengths.max()) + x.shape[1]
+        longest = state.longest + x.shape[1]
         capacity = grown_capacity(state.keys.shape[3], longest)
         keys, values = _enlarged(state.keys, capacity), _enlarged(state.values, capacity)
         x = self._through(x, positions, _Cache(keys, values, positions, longest))
         lengths = state.lengths + states.lengths * self.upsample
-        return self._scores(x, states.lengths), UnitDecoderState(keys, values, lengths)
+        return self._scores(x, states.lengths), UnitDecoderState(keys, values, lengths, longest)
 
     @torch.no_grad()
     def step_within(

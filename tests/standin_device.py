@@ -16,6 +16,8 @@ DEVICE = torch.device("privateuseone", 0)  # torch's name for a device that othe
 aten = torch.ops.aten
 # What moves numbers between devices; reading one number; and an index may lie on the CPU.
 CROSSES = {aten._to_copy, aten.copy_, aten._local_scalar_dense}
+# What has to be waited for: numbers that the CPU asks for, or sizes that hang on them.
+ASKS = {aten._local_scalar_dense, aten.nonzero, aten.masked_select}
 INDEXES = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}
 
 
@@ -40,6 +42,7 @@ class There(Tensor):
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None):
         if function is Tensor.tolist:  # which torch has for no subclass
+            _waited("tolist")
             return args[0].here.tolist()
         if function is Tensor.numpy:
             raise MixedDevices("numpy() of a tensor of another device; copy it by cpu() first")
@@ -61,7 +64,7 @@ def compute(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
     """One operation of torch, where its operands and its `device` say."""
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     packet = operation.overloadpacket
-    there = any(isinstance(tensor, There) for tensor in tensors)
+    from_there = there = any(isinstance(tensor, There) for tensor in tensors)
     if there and packet not in CROSSES:
         watched = tensors[:1] if packet in INDEXES else tensors
         for tensor in watched:
@@ -73,6 +76,8 @@ def compute(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
         there = asked[0].type == DEVICE.type
     elif packet is aten.copy_:
         there = isinstance(args[0], There)
+    if (from_there and not there) or packet in ASKS or _chooses(packet, args):
+        _waited(str(packet))
     result = operation(*tree_map(unwrapped, args), **tree_map(unwrapped, kwargs))
     if packet is aten._local_scalar_dense or not there:
         return result
@@ -84,6 +89,31 @@ def compute(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
         return inplace[id(value)] if id(value) in inplace else There(value)
 
     return tree_map(wrapped, result)
+
+
+def _chooses(packet: Any, args: tuple[Any, ...]) -> bool:
+    """Whether this picks what a mask on the stand-in says, so that its size hangs on numbers."""
+    masks = [one for one in tree_leaves(args[1:]) if getattr(one, "dtype", None) is torch.bool]
+    return packet is aten.index and any(isinstance(mask, There) for mask in masks)
+
+
+_counts: list[list[str]] = []  # of each `waits` that runs
+
+
+def _waited(what: str) -> None:
+    for found in _counts:
+        found.append(what)
+
+
+@contextmanager
+def waits() -> Iterator[list[str]]:
+    """What the CPU had to wait for the stand-in for, while this lasts."""
+    found: list[str] = []
+    _counts.append(found)
+    try:
+        yield found
+    finally:
+        _counts.remove(found)
 
 
 def unwrapped(value: Any) -> Any:

@@ -5,12 +5,10 @@ from functools import cache
 
 import numpy as np
 import pytest
-import torch
 
-from omni.language_model import run_language_model
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
-from omni.session import SessionConfig, SpeechSession
+from omni.session import SessionConfig, SpeechSession, Stepper
 from omni.session.events import Done, Event
 from omni.session.turn import Turn
 from omni.vocoder.chunking import parse_schedule
@@ -109,13 +107,11 @@ def end_of(events: list[Event]) -> Done:
     return done
 
 
-def step(turn: Turn) -> list[Event]:
-    """One forward, as an engine makes it; no events when the reply has ended."""
-    inputs = turn.reply.next_step_inputs()
-    if inputs is None:
-        return []
-    with torch.inference_mode():
-        output = run_language_model(
-            model().language_model, inputs.embeddings, cache=inputs.cache, use_cache=True
-        )
-        return list(turn.reply.accept(output))
+def step(turn: Turn, block_frames: int | None = None) -> list[Event]:
+    """One step, as an engine makes it; no events when the reply has ended. Raises what failed."""
+    events: list[Event] = []
+    for _, event in Stepper(model(block_frames=block_frames)).step([turn.reply]):
+        if isinstance(event, Exception):
+            raise event
+        events.append(event)
+    return events

@@ -29,7 +29,8 @@ class StateRow(Row[UnitDecoderState]):
     def copied(self, layers: Layers) -> UnitDecoderState:
         """A state of one, without free slots."""
         keys, values = (torch.stack(tensors)[:, None] for tensors in zip(*layers, strict=True))
-        return UnitDecoderState(keys, values, torch.tensor([self.length], device=keys.device))
+        lengths = torch.tensor([self.length], device=keys.device)
+        return UnitDecoderState(keys, values, lengths, self.length)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class UnitDecoderSteps(Together[SpeechInputs, StateRow, SpeechOutput]):
             values = torch.cat(inputs)  # [B, 1, H]
             lengths = torch.tensor(before, device=values.device)
             # The buffer has room for the step, so it is written in place.
-            state = UnitDecoderState(*buffer.filled(), lengths)
+            state = UnitDecoderState(*buffer.filled(), lengths, max(before))
             log_probs, _ = self._decoder.step(Frames(values, torch.ones_like(lengths)), state)
         return [
             SpeechOutput(Frames(*one), row)

@@ -13,19 +13,20 @@ from transformers import Cache
 
 from omni.audio import SAMPLE_RATE
 from omni.batching import SpeechInputs, SpeechOutput, StepInputs, StepOutput, by_itself
-from omni.language_model import LanguageModelOutput, response_states
 from omni.session.events import AudioDelta, Chunk, Done, Event, TextDelta, Timings
 from omni.session.sampling import Sampling, choose
 from omni.session.speaker import Speaker
 from omni.session.stopping import before_stop, certain
+from omni.values import Frames
 from omni.vocoder import AudioChunk
 
 Made = TypeVar("Made")
 
 
 class Reply:
-    """A state machine: feed `next_step_inputs` to the LLM, give its output to `accept`, until
-    there are none; then `finish`. Events are made while they are taken: take all of them.
+    """A state machine: feed `next_step_inputs` to the LLM and give its output to `read`, feed
+    `speech_inputs` to the unit decoder and give its labels to `speak`, until there is no next
+    step; then `finish`. Events are made while they are taken: take all of them.
 
     `cancel`, from any thread, is honoured before the next token, chunk or event: of what is being
     made when it comes nothing is said any more, and Done tells so.
@@ -97,21 +98,12 @@ class Reply:
         """What the LLM must run next; None when the reply has ended or was cancelled."""
         return None if self._cancelled.is_set() else self._inputs
 
-    def accept(self, output: LanguageModelOutput) -> Iterator[Event]:
-        """Take one forward's output: the next token's text, then the sound that became due.
-
-        A reply that was cancelled meanwhile says nothing of it.
-        """
-        yield from self.read(StepOutput(output.hidden, output.logits, output.cache))
-        if self._speaker is not None and (due := self.speech_inputs()) is not None:
-            yield from self.speak(self._speaker.decode(due))
-
-    def read(self, output: StepOutput) -> Iterator[Event]:
-        """The first half of `accept`: the next token and its text."""
+    def read(self, output: StepOutput, best: int | None) -> Iterator[Event]:
+        """The next token and its text. best: of the output's logits, see `best_tokens`."""
         self._past = output.past
         if self._cancelled.is_set():
             return
-        token = choose(output.logits[0, -1], self._sampling, self._generator)
+        token = choose(output.logits[0, -1], best, self._sampling, self._generator)
         ended = token in self._end_tokens
         last = ended or len(self.token_ids) + 1 == self._max_new_tokens
         text = self._decoded([*self.said_ids, *([] if ended else [token])], last)
@@ -142,12 +134,12 @@ class Reply:
         """What the unit decoder must run after `read`; None if nothing, or if cancelled."""
         return None if self._cancelled.is_set() else self._due
 
-    def speak(self, output: SpeechOutput) -> Iterator[Event]:
-        """The second half of `accept`: the units of `speech_inputs`, and the sound now due."""
+    def speak(self, output: SpeechOutput, labels: Sequence[int]) -> Iterator[Event]:
+        """The units of `speech_inputs`, and the sound now due. labels: best of each step."""
         self._due = None
         if self._speaker is None or self._speaking is None or self._cancelled.is_set():
             return
-        units, self._speaking = self._speaker.merge(output, self._speaking)
+        units, self._speaking = self._speaker.merge(output.past, labels, self._speaking)
         if units and self._first_unit_ms is None:
             self._first_unit_ms = self._elapsed_ms()
         self._units += units
@@ -194,9 +186,8 @@ class Reply:
         if self._speaker is None or self._speaking is None:
             return None
         # Of a forward over the prompt or one token, the last state predicts the chosen token.
-        predicts = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
-        predicts[:, -1] = True
-        states = response_states(hidden, predicts)
+        one = torch.ones(1, dtype=torch.int64, device=hidden.device)
+        states = Frames(hidden[:, -1:], one)
         return self._speaker.inputs(states, ids, self._embed, self._speaking)
 
     def _play(self, chunks: list[AudioChunk]) -> Iterator[Event]:

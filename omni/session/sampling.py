@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,18 +54,31 @@ class Sampling:
         return torch.Generator().manual_seed(self.seed)
 
 
-def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+def best_tokens(logits: Sequence[Tensor]) -> list[int | None]:
+    """[vocabulary] logits of each reply -> its best token, None where a logit is NaN.
+
+    The device is waited for once, however many replies there are.
+    """
+    if not logits:
+        return []
+    best = [row.max(dim=0) for row in logits]  # the maximum of what holds NaN is NaN
+    found = torch.stack([ids.masked_fill(values.isnan(), -1) for values, ids in best])
+    return [None if token < 0 else token for token in found.tolist()]
+
+
+def choose(logits: Tensor, best: int | None, sampling: Sampling, generator: torch.Generator) -> int:
     """[vocabulary] logits -> one token id (nucleus sampling: Holtzman et al. 2020).
 
-    Raises ArithmeticError if a logit is NaN: whatever came of it would be said as if it were meant.
+    best: what `best_tokens` says of them. Raises ArithmeticError if a logit is NaN: whatever came
+    of it would be said as if it were meant.
     """
-    if logits.max().isnan():  # the maximum of what holds NaN
+    if best is None:
         raise ArithmeticError(
             "the language model's logits are NaN: its weights or this conversation's state are "
             "broken; load the checkpoint in float32 or bfloat16 and start the conversation anew"
         )
     if sampling.temperature == 0:
-        return int(logits.argmax())
+        return best
     scores = (logits.float() / sampling.temperature)[None]
     ids: Any = torch.empty(1, 0)  # the reply so far, which neither looks at
     if sampling.top_k:

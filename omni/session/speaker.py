@@ -7,14 +7,14 @@ same units, and the same sound up to where chunks are cut.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from omni.audio import SAMPLE_RATE
-from omni.batching import SpeechInputs, SpeechOutput, StateRow
-from omni.ctc import CollapseState, best_labels, collapse, initial_collapse_state
+from omni.batching import SpeechInputs, StateRow
+from omni.ctc import CollapseState, collapse, initial_collapse_state
 from omni.model import OmniForConditionalGeneration
 from omni.session.config import SessionConfig
 from omni.unit_decoder import UnitDecoder, UnitDecoderState
@@ -56,15 +56,13 @@ class Speaker:
         """What the unit decoder reads next, of the LLM's states and the tokens they predict."""
         return SpeechInputs(self._decoder.inputs(states, ids, embed), state.decoder)
 
-    def decode(self, inputs: SpeechInputs) -> SpeechOutput:
-        """The unit decoder's step of this reply alone."""
-        return SpeechOutput(*self._decoder.step(inputs.states, inputs.state))
-
-    def merge(self, output: SpeechOutput, state: SpeakerState) -> tuple[list[int], SpeakerState]:
-        """A step's output -> the merged units that it adds."""
-        labels: Tensor = best_labels(output.log_probs)[0]
+    def merge(
+        self, past: UnitDecoderState | StateRow, labels: Sequence[int], state: SpeakerState
+    ) -> tuple[list[int], SpeakerState]:
+        """The best labels of a step, and the unit decoder's past with it -> the merged units that
+        it adds."""
         units, collapsed = collapse(labels, state.collapse, self._decoder.blank)
-        return units, SpeakerState(output.past, collapsed, state.vocoder)
+        return units, SpeakerState(past, collapsed, state.vocoder)
 
     def vocode(
         self, units: list[int], state: SpeakerState

@@ -1,22 +1,23 @@
 """Stepper: what the running replies of a model need next, in as few forwards as it takes.
 
 One reply is the smallest case. The LLM steps all of them in one forward, then the unit decoder all
-of those that it made a token for; choosing tokens and making sound is each reply's own.
+of those that it made a token for; choosing tokens and making sound is each reply's own. What comes
+of a forward is read back from a GPU at once for all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Generator, Iterator, Sequence
+from itertools import accumulate
 
 import torch
 
-from omni.batching import LanguageModelSteps, SpeechInputs, UnitDecoderSteps
+from omni.batching import LanguageModelSteps, SpeechInputs, SpeechOutput, UnitDecoderSteps
+from omni.ctc import best_labels
 from omni.model import OmniForConditionalGeneration
 from omni.session.events import Event
 from omni.session.reply import Reply
-
-Output = TypeVar("Output")
+from omni.session.sampling import best_tokens
 
 
 class Stepper:
@@ -55,26 +56,41 @@ class Stepper:
             (reply, inputs) for reply in replies if (inputs := reply.next_step_inputs()) is not None
         ]
         read = self._language_model.run([inputs for _, inputs in asked])
+        made = [output for output in read if not isinstance(output, Exception)]
+        best = iter(best_tokens([output.logits[0, -1] for output in made]))
         due: list[tuple[Reply, SpeechInputs]] = []
         for (reply, _), output in zip(asked, read, strict=True):
-            goes_on = yield from _told(reply, output, reply.read)
+            if isinstance(output, Exception):
+                yield reply, output
+                continue
+            goes_on = yield from _told(reply, reply.read(output, next(best)))
             if goes_on and (inputs := reply.speech_inputs()) is not None:
                 due.append((reply, inputs))
         if self._unit_decoder is None:
             return
         spoken = self._unit_decoder.run([inputs for _, inputs in due])
+        labels = iter(_labels([one for one in spoken if not isinstance(one, Exception)]))
         for (reply, _), output in zip(due, spoken, strict=True):
-            yield from _told(reply, output, reply.speak)
+            if isinstance(output, Exception):
+                yield reply, output
+            else:
+                yield from _told(reply, reply.speak(output, next(labels)))
+
+
+def _labels(outputs: Sequence[SpeechOutput]) -> list[list[int]]:
+    """The best label of each step, read back from the device at once."""
+    rows = [best_labels(output.log_probs)[0] for output in outputs]
+    together = torch.cat(rows).tolist() if rows else []
+    ends = accumulate(len(row) for row in rows)
+    return [together[end - len(row) : end] for row, end in zip(rows, ends, strict=True)]
 
 
 def _told(
-    reply: Reply, output: Output | Exception, take: Callable[[Output], Iterator[Event]]
+    reply: Reply, events: Iterator[Event]
 ) -> Generator[tuple[Reply, Event | Exception], None, bool]:
-    """The events that the reply makes of this, or why there are no more; whether it goes on."""
+    """The events of a reply, or why there are no more; whether it goes on."""
     try:
-        if isinstance(output, Exception):
-            raise output
-        for event in take(output):
+        for event in events:
             yield reply, event
     except Exception as error:
         yield reply, error

@@ -5,10 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from omni.language_model import run_language_model
 from omni.session.events import AudioDelta, Done, Event
 from omni.vocoder.chunking import parse_schedule
-from tests.talk import SHORT, model, session
+from tests.talk import SHORT, session, step
 from tests.tiny import question
 
 torch.set_num_threads(1)
@@ -25,17 +24,14 @@ def told(
     now = 0.0
     talk = session(PACED, clock=lambda: now)
     talk.push_audio(question())
-    reply, events = talk.begin().reply, list[Event]()
+    turn, events = talk.begin(), list[Event]()
     with torch.inference_mode():
-        while (inputs := reply.next_step_inputs()) is not None:
+        while turn.reply.next_step_inputs() is not None:
             if seconds is not None:
-                reply.tell_buffered(seconds, received)
-            output = run_language_model(
-                model().language_model, inputs.embeddings, cache=inputs.cache, use_cache=True
-            )
+                turn.reply.tell_buffered(seconds, received)
             now += token_s
-            events += reply.accept(output)
-        events += reply.finish()
+            events += step(turn)
+        events += turn.reply.finish()
     done = events[-1]
     assert isinstance(done, Done)
     return [event.units for event in events if isinstance(event, AudioDelta)], done

@@ -1,18 +1,19 @@
 """At a pause the question may have ended: what is done then is used, or never was."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from omni.audio import AudioError
-from omni.language_model import run_language_model
 from omni.prompt import Message
 from omni.session import SpeechSession
 from omni.session.events import Done, Event
 from omni.session.turn import Turn
-from tests.talk import BAD, Counted, answer, fresh_second_turn, model, push, session
+from omni.vocoder import Fixed
+from tests.talk import BAD, SHORT, Counted, answer, fresh_second_turn, model, push, session, step
 from tests.tiny import question
 
 torch.set_num_threads(1)
@@ -32,14 +33,7 @@ def advance(turn: Turn, block_frames: int | None, steps: int) -> list[Event]:
     events: list[Event] = []
     with torch.inference_mode():
         for _ in range(steps):
-            inputs = turn.reply.next_step_inputs()
-            if inputs is None:
-                break
-            language_model = model(block_frames=block_frames).language_model
-            output = run_language_model(
-                language_model, inputs.embeddings, cache=inputs.cache, use_cache=True
-            )
-            events += turn.reply.accept(output)
+            events += step(turn, block_frames)
         if turn.reply.next_step_inputs() is None:
             events += turn.reply.finish()
     return events
@@ -146,7 +140,8 @@ def test_a_reply_that_was_begun_too_early_never_was(block_frames: int | None, st
 def test_a_reply_whose_events_were_held_back_is_the_one_that_would_have_been_asked_for(
     block_frames: int | None,
 ) -> None:
-    talk, plain = (session(block_frames=block_frames) for _ in range(2))
+    steady = replace(SHORT, schedule=Fixed(4))  # no clock decides where chunks end
+    talk, plain = (session(steady, block_frames) for _ in range(2))
     talk.push_audio(ASKED)
     turn = talk.begin()
     held = advance(turn, block_frames, 30)
