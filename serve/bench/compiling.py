@@ -11,13 +11,13 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from omni.commands import DTYPE_NAMES, Device
+from omni.commands import Device
 from omni.files import UserError, check_file
+from serve.bench.options import BenchDtype, ReportFile, Threads
 from serve.bench.table import print_table
 
 if TYPE_CHECKING:
@@ -197,19 +197,10 @@ def compiled_command(
     ] = "mid",
     sessions: Annotated[int, typer.Option(min=1, help="The most that are stepped together.")] = 1,
     device: Device = "auto",
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help=f"{DTYPE_NAMES}. Default: float32 on a CPU, else bfloat16."
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; default: torch's own choice.")
-    ] = None,
+    dtype: BenchDtype = None,
+    threads: Threads = None,
     repeats: Annotated[int, typer.Option(min=1, help="Steps of each way.")] = 30,
-    json: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where the report goes as JSON.")
-    ] = None,
+    json: ReportFile = None,
 ) -> None:
     """What compiling buys here: a step of each part as it is and compiled, in turns.
 
@@ -242,9 +233,4 @@ def compiled_command(
         times = f"{row.as_it_is_ms:.2f}", f"{row.compiled_ms:.2f}", f"{row.ratio:.2f}"
         cells.append([row.part, str(row.slots), str(row.capacity), *times])
     print_table("a step", cells)
-    machine = found.machine
-    typer.echo(
-        f"{found.model}: compiled in {found.compile_seconds:.0f} s; {machine.cores} cores, "
-        f"{machine.torch_threads} threads, {machine.device}, {machine.dtype}, load "
-        f"{machine.load_before:.1f} to {machine.load_after:.1f}"
-    )
+    typer.echo(f"{found.model}: compiled in {found.compile_seconds:.0f} s; {found.machine}")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,16 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
+from omni.batching import compiled_steps
 from omni.ctc import best_units
+from omni.session import compile_steps
+from serve.bench.latency.answer import Asked, clock_of
+from serve.bench.latency.asking import Live
 from serve.bench.latency.measuring import CHUNK_UNITS, GROWING_S, QUESTIONS_S
+from serve.bench.latency.preparing import compile_ours
+from serve.bench.latency.question import speech
 from serve.bench.latency.reference import Reference
-from serve.bench.latency.sizes import SIZES
+from serve.bench.latency.sizes import SIZES, build, variant
 from serve.cli import app
 
 COMMAND = ["bench", "latency", "--size", "tiny", "--device", "cpu", "--repeats", "1"]
@@ -124,3 +131,33 @@ def test_a_picture_of_another_kind_is_refused_before_anything_is_measured(tmp_pa
     result = CliRunner().invoke(app, [*COMMAND, "--plot", str(tmp_path / "first-audio.doc")])
     assert result.exit_code == 2
     assert "must end in .png or .svg" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_compiled_steps_are_those_of_all_our_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_a_compiler = partial(compile_steps, backend="eager")
+    monkeypatch.setattr("serve.bench.latency.preparing.compile_steps", without_a_compiler)
+    subject = build(SIZES["tiny"], torch.device("cpu"), torch.float32)
+    compile_ours(subject)
+    blocks = variant(subject, block_frames=10)
+    steps = [
+        compiled_steps(part) for part in (blocks.model.language_model, blocks.model.unit_decoder)
+    ]
+    used = [0, 0]
+    for place, one in enumerate(steps):
+        assert one is not None and one.sizes
+        monkeypatch.setattr(one, "run", counted(one.run, used, place))
+    clock = clock_of(torch.device("cpu"))
+    asked = Asked(waveform=speech(3.0), schedule=None, tokens=6)
+    said = Live(blocks, clock).ask(asked)
+    plain = Reference(blocks, clock, padded=False).ask(asked)
+    assert (said.token_ids, said.units) == (plain.token_ids, plain.units)
+    assert used == [5, 6]  # the first token comes of the prompt
+
+
+def counted(run: Callable[..., Any], used: list[int], place: int) -> Callable[..., Any]:
+    def counting(*args: Any) -> Any:
+        made = run(*args)
+        used[place] += made is not None
+        return made
+
+    return counting

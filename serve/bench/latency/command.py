@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omni.commands import DTYPE_NAMES, Device
+from omni.commands import Device
+from serve.bench.options import BenchDtype, CompileOurs, RandomSize, Repeats, ReportFile, Threads
 from serve.bench.table import print_table
 
 if TYPE_CHECKING:
@@ -18,30 +19,16 @@ BLOCK_FRAMES = 10  # 200 ms
 
 
 def latency_command(
-    size: Annotated[
-        Literal["tiny", "mid", "8b"],
-        typer.Option(
-            help="Random weights: tiny tries the command; mid is for two CPU cores; 8b, of the "
-            "published sizes, for a GPU: its weights alone are 18 GB."
-        ),
-    ] = "mid",
+    size: RandomSize = "mid",
     device: Device = "auto",
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help=f"{DTYPE_NAMES}. Default: float32 on a CPU, else bfloat16."
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; default: torch's own choice.")
-    ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Times that each case is measured.")] = 3,
+    dtype: BenchDtype = None,
+    compiled: CompileOurs = False,
+    threads: Threads = None,
+    repeats: Repeats = 3,
     block_frames: Annotated[
         int, typer.Option(min=1, help="20 ms frames of a block of the encoder in blocks.")
     ] = BLOCK_FRAMES,
-    json: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where the report goes as JSON.")
-    ] = None,
+    json: ReportFile = None,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -68,8 +55,8 @@ def latency_command(
     place, kind = prepare(device, dtype, threads)
     with advancing("answer") as progress:
         report = latency(
-            size, device=place, dtype=kind, repeats=repeats, block_frames=block_frames,
-            progress=progress,
+            size, device=place, dtype=kind, compiled=compiled, repeats=repeats,
+            block_frames=block_frames, progress=progress,
         )  # fmt: skip
     if json is not None:
         write_json(json, report.as_json())
@@ -84,7 +71,7 @@ def _print(report: Report) -> None:
     for table in report.tables.values():
         print_table(f"{table.title}, ms (times as fast as the reference)", table.cells())
     print_table("first audio by stages, beside their floor", stage_cells(report.waterfalls))
-    machine, agreement = report.machine, report.agreement
+    agreement = report.agreement
     ties = f", {agreement.ties} of them part at a tie" if agreement.ties else ""
     typer.echo(
         f"{report.size}, {sum(report.parameters.values()) / 1e6:.0f} M parameters, medians of "
@@ -95,7 +82,4 @@ def _print(report: Report) -> None:
         f"floor: {report.speed.gb_per_s:.1f} GB/s, {report.speed.gflop_per_s:.0f} GFLOP/s, both "
         "measured here"
     )
-    typer.echo(
-        f"{machine.cores} cores, {machine.torch_threads} threads, {machine.device}, "
-        f"{machine.dtype}, load {machine.load_before:.1f} to {machine.load_after:.1f}"
-    )
+    typer.echo(f"{report.machine}{', ours compiled' if report.compiled else ''}")

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 import torch
 from tqdm import tqdm
 
-from omni.commands import quieten
+from omni.commands import compiling, quieten
 from omni.devices import choose_device, choose_dtype
+from omni.session import compile_steps
+from serve.bench.latency.sizes import Subject
 
 
 def prepare(
@@ -37,3 +39,9 @@ def advancing(unit: str) -> Generator[Callable[[int, int], None]]:
             bar.update(done - bar.n)
 
         yield progress
+
+
+def compile_ours(subject: Subject) -> None:
+    """Compile the steps of our sessions; those of variants of the subject use them as well."""
+    with compiling() as progress:
+        compile_steps(subject.model, progress=progress)

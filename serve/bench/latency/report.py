@@ -119,6 +119,12 @@ class Machine:
     load_before: float
     load_after: float
 
+    def __str__(self) -> str:
+        return (
+            f"{self.cores} cores, {self.torch_threads} threads, {self.device}, {self.dtype}, load "
+            f"{self.load_before:.1f} to {self.load_after:.1f}"
+        )
+
     @classmethod
     def here(cls, device: torch.device, dtype: torch.dtype, load_before: float) -> Machine:
         """This one, now; load_before: its load average when measuring began."""
@@ -134,9 +140,10 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All that one run found."""
+    """All that one run found. compiled: our steps were, not the reference's."""
 
     size: str
+    compiled: bool
     parameters: Mapping[str, int]  # by part
     repeats: int
     block_frames: int

@@ -20,6 +20,7 @@ from serve.bench.latency.measuring import (
     Ways,
     ways_of,
 )
+from serve.bench.latency.preparing import compile_ours
 from serve.bench.latency.question import speech
 from serve.bench.latency.report import Machine, Report, Table, Waterfall
 from serve.bench.latency.sizes import SIZES, Size, Subject, build, parameter_counts, variant
@@ -31,17 +32,22 @@ def latency(
     *,
     device: torch.device,
     dtype: torch.dtype,
+    compiled: bool,
     repeats: int,
     block_frames: int,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Report:
-    """Measure a model of that size. progress: called with (answers so far, answers in all).
+    """Measure a model of that size. compiled: our steps are; the reference is not.
+
+    progress: called with (answers so far, answers in all).
 
     Raises RuntimeError if the published algorithm and ours say different things.
     """
     load_before = os.getloadavg()[0]
     clock, sizes = clock_of(device), SIZES[size]
     subject = build(sizes, device, dtype)
+    if compiled:
+        compile_ours(subject)
     ways = ways_of(subject, clock, block_frames=block_frames)
     total, answered = _answers_in(ways, sizes, repeats), 0
 
@@ -57,6 +63,7 @@ def latency(
     waterfalls = _waterfalls(subject, bench, clock, speed, block_frames)
     return Report(
         size=size,
+        compiled=compiled,
         parameters=parameter_counts(subject.model),
         repeats=repeats,
         block_frames=block_frames,

@@ -3,13 +3,13 @@
 # Heavy imports stand inside the function: `omni-serve --help` must not wait for torch.
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omni.commands import DTYPE_NAMES, Device
+from omni.commands import Device
 from omni.files import UserError
+from serve.bench.options import BenchDtype, RandomSize, Repeats, ReportFile, Threads
 from serve.bench.table import print_table
 
 if TYPE_CHECKING:
@@ -19,31 +19,16 @@ TOKENS = 32
 
 
 def sessions_command(
-    size: Annotated[
-        Literal["tiny", "mid", "8b"],
-        typer.Option(
-            help="Random weights: tiny tries the command; mid is for two CPU cores; 8b, of the "
-            "published sizes, for a GPU: its weights alone are 18 GB."
-        ),
-    ] = "mid",
+    size: RandomSize = "mid",
     sessions: Annotated[
         str, typer.Option(metavar="N,N,...", help="How many at a time.")
     ] = "1,2,4,8,16",
     device: Device = "auto",
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help=f"{DTYPE_NAMES}. Default: float32 on a CPU, else bfloat16."
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; default: torch's own choice.")
-    ] = None,
+    dtype: BenchDtype = None,
+    threads: Threads = None,
     tokens: Annotated[int, typer.Option(min=2, help="Tokens of each reply.")] = TOKENS,
-    repeats: Annotated[int, typer.Option(min=1, help="Times that each case is measured.")] = 3,
-    json: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where the report goes as JSON.")
-    ] = None,
+    repeats: Repeats = 3,
+    json: ReportFile = None,
 ) -> None:
     """Tokens per second of many sessions together, beside one session and beside taking turns.
 
@@ -61,8 +46,8 @@ def sessions_command(
     place, kind = prepare(device, dtype, threads)
     with advancing("run") as progress:
         report = throughput(
-            size, counts, device=place, dtype=kind, tokens=tokens, repeats=repeats,
-            progress=progress,
+            size, counts, device=place, dtype=kind, tokens=tokens,
+            repeats=repeats, progress=progress,
         )  # fmt: skip
     if json is not None:
         write_json(json, report.as_json())
@@ -79,7 +64,6 @@ def counts_of(text: str) -> list[int]:
 
 def _print(report: Report) -> None:
     print_table("tokens per second of all sessions", report.cells())
-    machine = report.machine
     if report.one_by_one is not None:
         typer.echo(f"not together: {report.one_by_one}")
     typer.echo(
@@ -87,7 +71,4 @@ def _print(report: Report) -> None:
         f"{report.tokens} tokens a reply, medians of {report.repeats}; of {report.compared} "
         f"replies {report.unlike} say something else together than by turns"
     )
-    typer.echo(
-        f"{machine.cores} cores, {machine.torch_threads} threads, {machine.device}, "
-        f"{machine.dtype}, load {machine.load_before:.1f} to {machine.load_after:.1f}"
-    )
+    typer.echo(str(report.machine))
