@@ -90,6 +90,10 @@ def mini(
     batch_size: BatchSize = None,
     device: WriterDevice = None,
     dtype: WriterDtype = None,
+    questions_only: Annotated[
+        bool,
+        typer.Option("--questions-only", help="Answers as texts, which is all that stage 1 needs."),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Chooses texts and voices.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Default: all cores.")] = None,
 ) -> None:
@@ -111,6 +115,7 @@ def mini(
         prose=prose,
         piper=piper,
         writer=config,
+        speak_answers=not questions_only,
         seed=seed,
         workers=workers,
     )

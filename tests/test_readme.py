@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ def test_every_command_and_its_options_exist(page: str, line: str) -> None:
     while subcommands := getattr(command, "commands", {}):
         assert arguments and arguments[0] in subcommands, f"{page}: no such command: {line}"
         command = subcommands[arguments.pop(0)]
-    known = {option for parameter in command.params for option in parameter.opts}
+    named = [[*parameter.opts, *parameter.secondary_opts] for parameter in command.params]
+    known = set(chain.from_iterable(named))  # --with and --without
     for word in arguments:
         if re.match(r"--?[a-z]", word):
             assert word in known, f"{page}: {line}: no option {word}"

@@ -12,8 +12,8 @@ DIR/prose.jsonl    the sentences of prose that were read, if any were given
 DIR/answers.json   what a language model answered, if one was asked
 DIR/state.json     what was asked for; a folder with other contents is refused
 
-A run that was killed goes on where it stopped. A language model can be asked later: its answers
-are added to what lies there.
+A run that was killed goes on where it stopped. A language model can be asked later, and answers can
+be spoken later: they are added to what lies there.
 """
 
 import json
@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_tools.manifest import jsonl_rows, write_manifest
+from data_tools.manifest import Record, jsonl_rows, write_manifest
 from data_tools.mini import prose as prose_texts
 from data_tools.mini import texts as open_texts
 from data_tools.mini.answers import write_answers, written
@@ -77,6 +77,7 @@ def build_mini(
     prose: Path | None = None,
     piper: Path | None = None,
     writer: WriterConfig | None = None,
+    speak_answers: bool = True,
     seed: int = 0,
     workers: int | None = None,
     make_tts: Callable[[], TextToSpeech] | None = None,
@@ -87,7 +88,8 @@ def build_mini(
     can learn; None takes all that there is something for. called: the name that the model answers
     to. texts: files of the open sets; None takes them from the hub. prose: a file or a folder of
     prose; None takes what an earlier run read, if it read any. piper: a folder of neural voices.
-    writer: who answers what has no answer; None leaves it open for a later run.
+    writer: who answers what has no answer; None leaves it open for a later run. speak_answers:
+    False leaves all but the questions for a later run: stage 1 learns from the answers' texts.
     Raises ValueError if the folder was begun with other options.
     """
     folder = Path(folder)
@@ -115,13 +117,18 @@ def build_mini(
     made = fill(folder, asked.values(), workers=workers, make_tts=make_tts)
     own = list({item.ask.id: item.ask for item in spoken}.values())
     known = written(folder) if writer is None else write_answers(folder, own, writer)
-    said = {clip.path: clip for item in spoken for clip in as_learnt(item, known).clips()}
-    heard = [ask.turns[0][0] for ask in own if ask.split == "train" and ask.language == "en"]
-    read_aloud = [answered("reading", text) for text in dict.fromkeys(heard) if text][:READING]
-    clips = {**asked, **said, **{clip.path: clip for clip in read_aloud}}
-    made += fill(folder, clips.values(), workers=workers, make_tts=make_tts)
+    records = [record_of(item, known) for item in spoken]
+    clips, read_aloud = asked, list[PlannedClip]()
+    if speak_answers:
+        said = {clip.path: clip for item in spoken for clip in as_learnt(item, known).clips()}
+        heard = [ask.turns[0][0] for ask in own if ask.split == "train" and ask.language == "en"]
+        read_aloud = [answered("reading", text) for text in dict.fromkeys(heard) if text][:READING]
+        clips = {**asked, **said, **{clip.path: clip for clip in read_aloud}}
+        made += fill(folder, clips.values(), workers=workers, make_tts=make_tts)
+    else:
+        records = [with_unspoken_answers(record) for record in records]
     learnt = list({ask.id: ask for ask in (*own, *asks.get("domain", ()))}.values())
-    write(folder, spoken, learnt, read_aloud, known)
+    write(folder, records, learnt, read_aloud, known)
     return summary(folder, spoken, list(clips.values()), known, made=made)
 
 
@@ -177,7 +184,7 @@ def open_questions(folder: Path, texts: Path | None) -> list[OpenQuestion]:
 
 def write(
     folder: Path,
-    spoken: Sequence[SpokenAsk],
+    records: Sequence[Record],
     asks: Sequence[Ask],
     read: Sequence[PlannedClip],
     known: Written,
@@ -187,7 +194,16 @@ def write(
     write_manifest(folder / "text.jsonl", texts)
     source = {"source": "mini", "licence": "as of the texts in records.jsonl"}
     write_manifest(folder / "reading.jsonl", [reading_record(clip, source) for clip in read])
-    write_manifest(folder / "records.jsonl", [record_of(item, known) for item in spoken])
+    write_manifest(folder / "records.jsonl", records)
+
+
+def with_unspoken_answers(record: Record) -> Record:
+    """The record as a later run finds it that will speak the answers."""
+    turns = (
+        replace(turn, speech=None, voice=None) if turn.role == "assistant" else turn
+        for turn in record.turns
+    )
+    return replace(record, turns=tuple(turns))
 
 
 def told(ask: Ask, known: Written) -> Ask:

@@ -127,6 +127,13 @@ def test_a_reference_that_says_something_else_fails(
     assert "says something else than one forward over everything" in str(result.exception)
 
 
+def test_whole_replies_can_be_left_out() -> None:
+    options = [*COMMAND, "--threads", str(torch.get_num_threads()), "--no-replies"]
+    result = CliRunner().invoke(app, options, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "first audio by the length" in result.stdout and "whole reply" not in result.stdout
+
+
 def test_a_picture_of_another_kind_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*COMMAND, "--plot", str(tmp_path / "first-audio.doc")])
     assert result.exit_code == 2

@@ -22,6 +22,7 @@ from serve.bench.latency.question import speech
 from serve.bench.latency.reference import Reference, chunk_ends
 from serve.bench.latency.report import Row, Span, Table, Waterfall
 from serve.bench.latency.sizes import SIZES, Subject, build, parts_of, variant
+from serve.bench.latency.stages import _Call, waterfall
 
 CPU = torch.device("cpu")
 CLOCK = clock_of(CPU)
@@ -251,3 +252,22 @@ def test_a_waterfall_adds_up_the_calls_of_a_stage() -> None:
     spans = (span("encoder", 8), span("LLM step", 2), span("LLM step", 6))
     fall = Waterfall(way="padded", first_audio_ms=20, spans=spans)
     assert fall.totals() == {"encoder": (8, 2), "LLM step": (8, 2)}
+
+
+def test_stages_are_matched_from_the_first_sound_back(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one run lags behind the microphone, more of its calls come after the last sample."""
+    ours, question = Ours(subject, CLOCK), asked()
+    answer = ours.ask(question)
+    names = ["encoder", "encoder", "prefill", "waveform"]
+    runs = iter([
+        [_Call(name, place, 1.0, flop=10**9) for place, name in enumerate(names)],
+        [_Call(name, place, 2.0, flop=0) for place, name in enumerate(names[1:])],
+        [_Call(name, place, 4.0, flop=0) for place, name in enumerate(names[1:])],
+    ])  # fmt: skip
+    monkeypatch.setattr("serve.bench.latency.stages._calls", lambda *_, **__: (answer, next(runs)))
+    speed = Speed(gb_per_s=1e9, gflop_per_s=1.0)
+    fall = waterfall("live", ours, question, clock=CLOCK, speed=speed, repeats=2)
+    assert [(span.stage, span.ms) for span in fall.spans] == [(n, 3.0) for n in names[1:]]
+    assert {span.floor_ms for span in fall.spans} == {1000.0}

@@ -28,6 +28,12 @@ def latency_command(
     block_frames: Annotated[
         int, typer.Option(min=1, help="20 ms frames of a block of the encoder in blocks.")
     ] = BLOCK_FRAMES,
+    replies: Annotated[
+        bool,
+        typer.Option(
+            help="Whole replies as text and units too: most of the time, by the reference."
+        ),
+    ] = True,
     json: ReportFile = None,
     plot: Annotated[
         Path | None,
@@ -56,7 +62,7 @@ def latency_command(
     with advancing("answer") as progress:
         report = latency(
             size, device=place, dtype=kind, compiled=compiled, repeats=repeats,
-            block_frames=block_frames, progress=progress,
+            block_frames=block_frames, replies=replies, progress=progress,
         )  # fmt: skip
     if json is not None:
         write_json(json, report.as_json())

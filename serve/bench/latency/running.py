@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -23,7 +23,7 @@ from serve.bench.latency.measuring import (
 from serve.bench.latency.preparing import compile_ours
 from serve.bench.latency.question import speech
 from serve.bench.latency.report import Machine, Report, Table, Waterfall
-from serve.bench.latency.sizes import SIZES, Size, Subject, build, parameter_counts, variant
+from serve.bench.latency.sizes import SIZES, Subject, build, parameter_counts, variant
 from serve.bench.latency.stages import waterfall
 
 
@@ -35,9 +35,11 @@ def latency(
     compiled: bool,
     repeats: int,
     block_frames: int,
+    replies: bool = True,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Report:
-    """Measure a model of that size. compiled: our steps are; the reference is not.
+    """Measure a model of that size. compiled: our steps are; the reference is not. replies: whole
+    ones are timed as well.
 
     progress: called with (answers so far, answers in all).
 
@@ -49,7 +51,8 @@ def latency(
     if compiled:
         compile_ours(subject)
     ways = ways_of(subject, clock, block_frames=block_frames)
-    total, answered = _answers_in(ways, sizes, repeats), 0
+    lengths = sizes.long_replies if replies else ()
+    total, answered = _answers_in(ways, lengths, repeats), 0
 
     def done() -> None:
         nonlocal answered
@@ -58,9 +61,9 @@ def latency(
 
     bench = Bench(ways, sizes.reply_tokens, repeats, done)
     bench.warm_up()
-    tables = _tables(bench, sizes)
     speed = probe(device, dtype, clock)
     waterfalls = _waterfalls(subject, bench, clock, speed, block_frames)
+    tables = _tables(bench, lengths, sizes.timed_tokens)
     return Report(
         size=size,
         compiled=compiled,
@@ -75,21 +78,22 @@ def latency(
     )
 
 
-def _answers_in(ways: Ways, size: Size, repeats: int) -> int:
+def _answers_in(ways: Ways, lengths: Sequence[int], repeats: int) -> int:
     first = len(QUESTIONS_S) * len(CHUNK_UNITS) + len(GROWING_S)
-    return len(ways) + repeats * (len(ways) * first + 2 * len(size.long_replies))
+    return len(ways) + repeats * (len(ways) * first + 2 * len(lengths))
 
 
-def _tables(bench: Bench, size: Size) -> dict[str, Table]:
+def _tables(bench: Bench, lengths: Sequence[int], timed_tokens: Sequence[int]) -> dict[str, Table]:
+    """lengths: of whole replies, in tokens; none leaves out their tables."""
     first = bench.first_audio(QUESTIONS_S, CHUNK_UNITS)
-    whole, each = bench.replies(size.long_replies, size.timed_tokens)
+    tables = {"first_audio": Table(title="first audio", rows=first)}
+    if lengths:
+        whole, each = bench.replies(lengths, timed_tokens)
+        tables["replies"] = Table(title="text and units of a whole reply", rows=whole)
+        tables["tokens"] = Table(title="one token of the longest of these", rows=each)
     growth = bench.first_audio(GROWING_S, [SOON])
-    return {
-        "first_audio": Table(title="first audio", rows=first),
-        "replies": Table(title="text and units of a whole reply", rows=whole),
-        "tokens": Table(title="one token of the longest of these", rows=each),
-        "growth": Table(title="first audio by the length of the question", rows=growth),
-    }
+    tables["growth"] = Table(title="first audio by the length of the question", rows=growth)
+    return tables
 
 
 def _waterfalls(

@@ -34,8 +34,10 @@ def waterfall(
     read = {stage: weight_bytes(part) for stage, part in _parts(ours).items()}
     _, counted = _calls(ours, asked, clock, count=True)
     timed = [_calls(ours, asked, clock, count=False) for _ in range(repeats)]
+    # Where work was behind the microphone, calls for earlier pieces stand before the common ones.
+    shared = min(len(counted), *(len(calls) for _, calls in timed))
     spans: list[Span] = []
-    for place, call in enumerate(counted):
+    for place, call in zip(range(-shared, 0), counted[-shared:], strict=True):
         same = [calls[place] for _, calls in timed]
         span = Span(
             stage=call.stage,

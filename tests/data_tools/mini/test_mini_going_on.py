@@ -107,3 +107,20 @@ def test_impossible_wishes_are_refused_before_anything_is_written(
     with pytest.raises(ValueError, match=f"some of {', '.join(KINDS)}"):
         build(tmp_path / "data", texts, kinds=("songs",))
     assert not (tmp_path / "data").exists()
+
+
+def test_questions_alone_can_be_spoken_first_and_the_answers_later(
+    tmp_path: Path, folder: Path, texts: Path
+) -> None:
+    data = tmp_path / "data"
+    first = build(data, texts, speak_answers=False)
+    whole, asked = (read_manifest(place / "records.jsonl").records for place in (folder, data))
+    assert [record.id for record in asked] == [record.id for record in whole]
+    for one, other in zip(asked, whole, strict=True):
+        assert one.turns[::2] == other.turns[::2]
+        assert [turn.text for turn in one.turns] == [turn.text for turn in other.turns]
+        assert all(turn.speech is None for turn in one.turns[1::2])
+    assert not (data / "audio" / "answers").exists() and first.hours["train"] > 0
+    later = build(data, texts)
+    assert later.clips == first.clips + later.made_clips
+    assert contents(data) == contents(folder)
