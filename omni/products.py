@@ -22,7 +22,9 @@ Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # x, weight, bias
 
 # Below so many multiply-adds a product is over before oneDNN's preparation is, some 10 µs.
 WORTH_IT = 2**18
-ROWS, WIDTH, TRIES = 32, 1024, 5  # of the products that are timed: some milliseconds in all
+# Rows and width of the products that are timed, some hundredths of a second in all: one of a
+# prompt, bound by its sums, and one of a step, bound by reading the weights.
+TIMED, TRIES = ((32, 1024), (1, 2048)), 9
 CLEARLY = 0.8  # oneDNN must take at most this share of the BLAS's time
 
 
@@ -93,9 +95,13 @@ def is_clearly_quicker(seconds: Callable[[Product], float]) -> bool:
 
 
 def _timed(product: Product) -> float:
+    """Seconds of one product of each kind."""
+    seconds = 0.0
     with torch.inference_mode():
-        x = torch.ones(ROWS, WIDTH, dtype=torch.float32, device="cpu")
-        weight = torch.ones(WIDTH, WIDTH, dtype=torch.float32, device="cpu")
-        started = time.perf_counter()
-        product(x, weight, None)
-        return time.perf_counter() - started
+        for rows, width in TIMED:
+            x = torch.ones(rows, width, dtype=torch.float32, device="cpu")
+            weight = torch.ones(width, width, dtype=torch.float32, device="cpu")
+            started = time.perf_counter()
+            product(x, weight, None)
+            seconds += time.perf_counter() - started
+    return seconds
