@@ -5,14 +5,15 @@ from collections import Counter
 import pytest
 import torch
 
-from omni.session.sampling import Sampling, choose
+from omni.session.sampling import Sampling, best_tokens, choose
 
 LOGITS = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
+BEST = 0
 
 
 def drawn(sampling: Sampling, times: int = 400) -> Counter[int]:
     generator = sampling.generator()
-    return Counter(choose(LOGITS, sampling, generator) for _ in range(times))
+    return Counter(choose(LOGITS, BEST, sampling, generator) for _ in range(times))
 
 
 def test_temperature_zero_takes_the_best_token() -> None:
@@ -44,7 +45,7 @@ def test_a_seed_repeats_its_draws_and_another_does_not() -> None:
     def draws(seed: int) -> list[int]:
         sampling = Sampling(temperature=1.0, seed=seed)
         generator = sampling.generator()
-        return [choose(LOGITS, sampling, generator) for _ in range(50)]
+        return [choose(LOGITS, BEST, sampling, generator) for _ in range(50)]
 
     assert draws(1) == draws(1) != draws(2)
 
@@ -62,3 +63,16 @@ def test_a_seed_repeats_its_draws_and_another_does_not() -> None:
 def test_settings_out_of_range_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name}={value}: must be"):
         Sampling(**{name: value})  # type: ignore[arg-type]
+
+
+def test_the_best_tokens_of_all_replies_are_found_and_what_is_nan_has_none() -> None:
+    broken = torch.tensor([1.0, float("nan"), 2.0])
+    assert best_tokens([LOGITS, LOGITS.flip(0), broken, -LOGITS]) == [0, 3, None, 3]
+    assert best_tokens([]) == []
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_what_is_nan_is_no_token(temperature: float) -> None:
+    sampling = Sampling(temperature=temperature)
+    with pytest.raises(ArithmeticError, match="logits are NaN"):
+        choose(LOGITS, None, sampling, sampling.generator())
