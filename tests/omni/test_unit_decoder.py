@@ -54,7 +54,8 @@ def test_steps_over_any_chunking_of_each_row_equal_the_whole(lengths, chunks):
     taken, state = [0] * len(lengths), DECODER.initial_state(len(lengths))
     heard: list[list[torch.Tensor]] = [[] for _ in lengths]
     for sizes in [*chunks, lengths]:  # the last one brings what is left
-        ends = [min(t + n, total) for t, n, total in zip(taken, sizes, lengths, strict=False)]
+        asked = sizes[: len(lengths)]
+        ends = [min(t + n, total) for t, n, total in zip(taken, asked, lengths, strict=True)]
         new = frames_of([states.values[row, taken[row] : end] for row, end in enumerate(ends)])
         scores, state = DECODER.step(new, state)
         for row in range(len(lengths)):

@@ -82,6 +82,7 @@ class Row:
         pairs = [
             (turn.text, other.text)
             for session, lone in zip(sessions, alone, strict=True)
+            # A session that ended early has fewer; `dropped` and `refused` tell of it.
             for turn, other in zip(session.turns, lone.turns, strict=False)
             if turn.failure is None and other.failure is None
         ]

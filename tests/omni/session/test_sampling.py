@@ -8,7 +8,7 @@ import torch
 from omni.session.sampling import Sampling, best_tokens, choose
 
 LOGITS = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
-BEST = 0
+(BEST,) = best_tokens([LOGITS])
 
 
 def drawn(sampling: Sampling, times: int = 400) -> Counter[int]:
