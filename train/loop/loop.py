@@ -29,6 +29,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from omni.devices import choose_device, choose_dtype
 from omni.files import UserError, need
+from train.loop.clock import TrainingClock
 from train.loop.freeze import Freeze
 from train.loop.order import BucketSampler, Dealt
 from train.loop.processes import PATIENCE, from_first, launched, process_count, share
@@ -98,7 +99,8 @@ def train(
             f"{len(order)} examples for {here.size} processes: give each at least one; start fewer "
             "processes"
         )
-    callbacks: list[TrainerCallback] = [EpochOfSampler(order), ProgressTable()]
+    clock = TrainingClock(module)
+    callbacks: list[TrainerCallback] = [EpochOfSampler(order), clock, ProgressTable(clock)]
     if freeze is not None:
         callbacks.append(FrozenStaysFrozen(freeze, module))
     trainer = OmniTrainer(
@@ -127,7 +129,7 @@ def train(
     if config.deepspeed is not None:
         check_parts(checkpoint, here.size)
     trainer.train(resume_from_checkpoint=checkpoint)
-    result = trainer.evaluate() if validation is not None else {}
+    result = trainer.validated() if validation is not None else {}
     weights = trainer.gathered()
     if finish is not None and here.first:
         with trainer.by_itself():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from train.loop.clock import SAVING, STEP, VALIDATION, TrainingClock
 
 COLUMNS = ("step", "of", "loss", "learning rate", "s/step", "time left", "validation")
 WIDTHS = (8, 8, 10, 14, 9, 10, 0)
@@ -22,19 +23,13 @@ def to_terminal(line: str) -> None:
 class ProgressTable(TrainerCallback):
     """The rows of the table, instead of the dictionaries that the Trainer prints.
 
-    show: takes each line. clock: seconds.
+    The first row of losses is followed by where the time of its steps went, and the last by where
+    all of it did. clock: another callback, which comes before this one. show: takes each line.
     """
 
-    def __init__(
-        self,
-        show: Callable[[str], None] = to_terminal,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._show, self._clock = show, clock
-        self._step_began = 0.0
-        self._seconds, self._steps = 0.0, 0  # of the steps of this process, validation not counted
-        self._last: tuple[int, dict[str, float]] | None = None  # validation that was told
-        self._told = (0.0, 0)  # the same at the last row
+    def __init__(self, clock: TrainingClock, show: Callable[[str], None] = to_terminal) -> None:
+        self._clock, self._show = clock, show
+        self._told = (0.0, 0)  # seconds and number of steps at the last row
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -44,19 +39,6 @@ class ProgressTable(TrainerCallback):
             if state.global_step:
                 self._show(f"goes on after step {state.global_step}")
             self._row(*COLUMNS)
-
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Starts the step's clock."""
-        self._step_began = self._clock()
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Adds the step's time: a validation between two steps is not counted."""
-        self._seconds += self._clock() - self._step_began
-        self._steps += 1
 
     def on_log(
         self,
@@ -71,24 +53,40 @@ class ProgressTable(TrainerCallback):
             return
         step, of = str(state.global_step), str(state.max_steps)
         if "loss" in logs:
-            seconds, steps = self._seconds - self._told[0], self._steps - self._told[1]
-            self._told = self._seconds, self._steps
-            per_step = seconds / steps if steps else 0.0
+            now = seconds_of_steps(self._clock.seconds), self._clock.steps
+            before, self._told = self._told, now
+            per_step = (now[0] - before[0]) / max(now[1] - before[1], 1)
             left = per_step * (state.max_steps - state.global_step)
             rate = f"{logs.get('learning_rate', 0.0):.2e}"
             self._row(step, of, f"{logs['loss']:.4f}", rate, f"{per_step:.3g}", duration(left))
-        elif (found := measured(logs)) and (told := (state.global_step, found)) != self._last:
-            self._last = told  # the end is validated twice: in training, and for the result
+            if not before[1]:
+                self._show(f"a step's time: {shares(self._clock.seconds)}")
+        elif found := measured(logs):
             self._row(step, of, "", "", "", "", numbers(found))
-        elif "train_loss" in logs and self._steps:
+        elif "train_loss" in logs and self._clock.steps:
+            spent = self._clock.seconds
+            beside = [f"{what} {duration(spent.get(what, 0.0))}" for what in (VALIDATION, SAVING)]
             self._show(
-                f"{self._steps} steps in {duration(self._seconds)}, "
-                f"mean loss {logs['train_loss']:.4f}"
+                f"{self._clock.steps} steps in {duration(seconds_of_steps(spent))} "
+                f"({shares(spent)}), {', '.join(beside)}; mean loss {logs['train_loss']:.4f}"
             )
 
     def _row(self, *cells: str) -> None:
         row = [cell.rjust(width) for cell, width in zip(cells, WIDTHS, strict=False)]
         self._show("  ".join(row).rstrip())
+
+
+def seconds_of_steps(seconds: Mapping[str, float]) -> float:
+    """Of all that a clock has counted, what the steps themselves took."""
+    return sum(seconds.get(what, 0.0) for what in STEP)
+
+
+def shares(seconds: Mapping[str, float]) -> str:
+    """ "data 2 %, forward 35 %, ...": how the time of steps divides."""
+    whole = seconds_of_steps(seconds) or 1.0
+    return ", ".join(
+        f"{what} {100 * seconds[what] / whole:.0f} %" for what in STEP if what in seconds
+    )
 
 
 def measured(result: Mapping[str, float]) -> dict[str, float]:

@@ -83,6 +83,7 @@ class OmniTrainer(Trainer):
         self._count = count
         self._freeze = freeze
         self._save_stage = save
+        self._validated: tuple[int, dict[str, float]] | None = None  # the last, after which step
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """This process's batches as `Dealt` deals them."""
@@ -99,6 +100,19 @@ class OmniTrainer(Trainer):
                 rank=self.args.process_index,
             ),
         )
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As the base's, whose result is kept."""
+        result = super().evaluate(*args, **kwargs)
+        self._validated = self.state.global_step, result
+        return result
+
+    def validated(self) -> dict[str, float]:
+        """The validation of the weights as they are; a training ends with it, and is not asked
+        twice. Every process must ask."""
+        if self._validated is None or self._validated[0] != self.state.global_step:
+            return self.evaluate()
+        return self._validated[1]
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """What the loss is a mean over, in all processes and accumulated batches of a step."""
