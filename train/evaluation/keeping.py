@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tqdm import trange
+
 from omni.files import UserError
 from omni.language_model import is_lora
 from omni.model import OmniForConditionalGeneration
@@ -38,10 +40,15 @@ class Prompt:
     accept: tuple[str, ...] = ()
 
     def right(self, answer: str) -> bool:
-        """Words begin where a word begins; single letters and symbols stand alone, case kept."""
+        """Words begin where a word begins; single letters and symbols stand alone, case kept. A
+        hyphen is a space: twenty-four is twenty four."""
         if not self.accept:
             return REFUSES.search(answer) is not None
-        return any(_word(word).search(answer) for word in self.accept)
+        return any(_word(_plain(word)).search(_plain(answer)) for word in self.accept)
+
+
+def _plain(text: str) -> str:
+    return text.replace("-", " ")
 
 
 def _word(word: str) -> re.Pattern[str]:
@@ -96,9 +103,9 @@ def measure_kept(
             "give a checkpoint whose language_model/ holds LoRA weights"
         )
 
-    def answers() -> list[str]:
+    def answers(who: str) -> list[str]:
         said: list[str] = []
-        for start in range(0, len(prompts), batch_size):
+        for start in trange(0, len(prompts), batch_size, desc=who, unit="batch"):
             batch = [
                 Prepared(processor.prompt([Message(role="user", text=prompt.text)]).ids, [], [])
                 for prompt in prompts[start : start + batch_size]
@@ -106,9 +113,9 @@ def measure_kept(
             said += map(processor.decode, generate(model, processor, batch, max_new_tokens))
         return said
 
-    after = answers()
+    after = answers("the model")
     with untrained(model.language_model):
-        before = answers()
+        before = answers("its base")
     rows = [
         {
             "prompt": prompt.text,
