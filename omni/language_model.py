@@ -116,6 +116,29 @@ def is_lora(model: nn.Module) -> bool:
     return hasattr(model, "peft_config")
 
 
+def is_quantised(model: nn.Module) -> bool:
+    """Whether transformers has packed the weights of this model into fewer bits."""
+    return getattr(model, "hf_quantizer", None) is not None
+
+
+def merge_adapter(model: PreTrainedModel) -> PreTrainedModel:
+    """The LLM with its LoRA added into its weights, in place: for what answers and trains no more.
+
+    Apart, each of its layers makes three products where one would do. An LLM without LoRA comes
+    back as it is; so does one whose base is quantised, for packed weights would be rounded anew,
+    and one whose adapters are transformers' own, of `add_adapter()`.
+    """
+    if not is_lora(model):
+        return model
+    from peft import LoraModel
+
+    tuner: Any = model.base_model
+    if not isinstance(tuner, LoraModel) or is_quantised(tuner.model):
+        return model
+    merged: Any = tuner.merge_and_unload()
+    return merged
+
+
 def end_tokens(generation_config: Any, tokenizer_eos: int | None) -> frozenset[int]:
     """Every id that ends a reply: the model's generation settings name one, several or none."""
     eos = getattr(generation_config, "eos_token_id", None)

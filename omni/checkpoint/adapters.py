@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from omni.about import LORA_BASE
-from omni.checkpoint.touched import is_quantised
 from omni.files import CheckpointError, read_json, write_json, write_tensors
-from omni.language_model import is_lora
+from omni.language_model import is_lora, is_quantised
 
 INNER = ("base_layer", "original_module", "token_adapter")  # what peft calls a wrapped layer
 

@@ -17,6 +17,7 @@ from omni.checkpoint.bases import encoder_weights, load_language_model, load_spe
 from omni.encoder_lora import merge_lora
 from omni.files import CheckpointError, fetch
 from omni.foreign import read_folder
+from omni.language_model import is_quantised
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +50,6 @@ def touched(name: str, base: str, module: nn.Module, weights: Mapping[str, Tenso
     else:
         names = set(weights)
     return any(not _same(weights[key], stored[key]) for key in sorted(names))
-
-
-def is_quantised(module: nn.Module) -> bool:
-    """Whether transformers has packed the weights of this model into fewer bits."""
-    return getattr(module, "hf_quantizer", None) is not None
 
 
 def _encoder_tensors(base: str, module: Any) -> Mapping[str, Tensor]:

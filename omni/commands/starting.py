@@ -16,6 +16,7 @@ from transformers.utils import logging
 from omni.audio import SAMPLE_RATE
 from omni.commands.threads import choose_threads
 from omni.devices import choose_device, choose_dtype
+from omni.language_model import merge_adapter
 from omni.loading import load
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
@@ -37,18 +38,26 @@ def start(
     threads: int | None = None,
     device: str = "auto",
     dtype: str | None = None,
+    adapter_apart: bool = False,
 ) -> tuple[OmniForConditionalGeneration, OmniProcessor]:
     """Load a checkpoint (None: the embedded nano) onto a device; see omni.devices for the names.
 
     threads: torch's CPU threads; None leaves them. dtype: None is float32 on a CPU and the stored
-    type elsewhere. Raises UserError for a device that is not there.
+    type elsewhere. adapter_apart: leave the LLM's LoRA beside its base, for who asks the base as
+    well; else it is merged, for a command that answers saves nothing and a step is quicker.
+    Raises UserError for a device that is not there.
     """
     place = choose_device(device)
     kind = None if dtype is None else choose_dtype(dtype, place)
     quieten()
     if threads is not None:
         torch.set_num_threads(threads)
-    return load(checkpoint, device_map=None if place.type == "cpu" else place, dtype=kind)
+    model, processor = load(
+        checkpoint, device_map=None if place.type == "cpu" else place, dtype=kind
+    )
+    if not adapter_apart:
+        model.language_model = merge_adapter(model.language_model)
+    return model, processor
 
 
 def settle_threads(

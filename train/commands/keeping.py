@@ -41,7 +41,7 @@ def kept(
     from train.evaluation import measure_kept, read_prompts
 
     asked = read_prompts(prompts) if prompts else read_prompts()
-    model, processor = start(checkpoint, device=device, dtype=dtype)
+    model, processor = start(checkpoint, device=device, dtype=dtype, adapter_apart=True)
     report = measure_kept(model, processor, asked)
     for name in ("knew", "refused", "all"):
         share = report[name]

@@ -83,9 +83,12 @@ def test_a_model_is_loaded_where_and_as_the_user_says(
     asked: dict[str, Any] = {}
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.setattr(
-        "omni.commands.starting.load", lambda checkpoint, **options: asked.update(options)
-    )
+
+    def noted(checkpoint: Path, **options: Any) -> Any:
+        asked.update(options)
+        return model, None
+
+    monkeypatch.setattr("omni.commands.starting.load", noted)
     start(tmp_path / "c", device="cuda:1", dtype="float16")
     assert asked == {"device_map": torch.device("cuda", 1), "dtype": torch.float16}
 
