@@ -96,6 +96,15 @@ class TokenMixture(nn.Module):
             self.blank.copy_(embeddings.float().mean(0))
             self.silence.copy_(self.blank)
 
+    def go_on(self, other: TokenMixture) -> None:
+        """For training: with what another has learnt, whose tokens are the first of these."""
+        known = len(other.token_ids)
+        with torch.no_grad():
+            for name in ("blank", "silence", "log_scale"):
+                getattr(self, name).copy_(getattr(other, name))
+            self.bias[:known] = other.bias[:known]
+            self.bias[-1] = other.bias[-1]
+
     def scores(self, heard: Tensor, embeddings: Tensor) -> Tensor:
         """[..., H] and [V, H] -> [..., V + 1], the blank last."""
         table = torch.cat([embeddings.to(heard.dtype), self.blank[None].to(heard.dtype)])

@@ -224,7 +224,7 @@ def test_dry_runs_tell_what_would_be_trained_and_write_nothing(tmp_path: Path) -
         "encoder": [manifest, "--recipe", "nano", "--width", "64"],
         "units": [manifest, "--speech-encoder", encoder, "--recipe", "nano"],
         "vocoder": [str(tmp_path / "units"), "--recipe", "hifigan"],
-        "align": [manifest, *bases, "--recipe", "frozen"],
+        "align": [manifest, *bases, "--recipe", "mini"],
         "stage1": [manifest, *bases, "--recipe", "frozen"],
     }
     before = files(tmp_path)

@@ -7,7 +7,6 @@ from .in_parts import Jobs as Jobs
 from .in_parts import make_in_parts as make_in_parts
 from .options import DryRun as DryRun
 from .options import Encoder as Encoder
-from .options import LanguageModel as LanguageModel
 from .options import Output as Output
 from .options import Restart as Restart
 from .options import Seed as Seed

@@ -8,10 +8,11 @@ import typer
 
 from omni.commands import add_commands
 from train.commands.options import (
-    Encoder,
     Frames,
-    LanguageModel,
+    GoneOnFrom,
     ManifestPath,
+    MaybeEncoder,
+    MaybeLanguageModel,
     Output,
     UnshardedOptions,
     Variants,
@@ -30,9 +31,10 @@ def register(app: typer.Typer) -> None:
 
 def align(
     manifest: ManifestPath,
-    speech_encoder: Encoder,
-    language_model: LanguageModel,
     output: Output,
+    speech_encoder: MaybeEncoder = None,
+    language_model: MaybeLanguageModel = None,
+    checkpoint: GoneOnFrom = None,
     recipe: Annotated[str, typer.Option(help="Of stage 1, whose adapter it is.")] = "auto",
     token_mixture: Annotated[
         bool,
@@ -46,17 +48,21 @@ def align(
     """Before stage 1: the adapter learns to say the question in the LLM's own token embeddings.
 
     The LLM does not run, so it is cheap. The adapter goes to DIR/speech_adapter, for `stage1
-    --adapter`.
+    --adapter`. With --checkpoint the adapter there is aligned further, on whatever is given.
     """
     set_up(options.threads)
     from data_tools.manifest import read_manifest
     from data_tools.speech import AugmentConfig
-    from omni.checkpoint import base_config
     from train.commands.choose import choose_stage1
-    from train.commands.plan import plan_align
+    from train.commands.plan import beginning_config, plan_align
     from train.stages import align_recipe, train_align
 
-    name, hearing = choose_stage1(recipe, lambda: base_config(language_model))
+    begun = {
+        "speech_encoder": speech_encoder,
+        "language_model": language_model,
+        "checkpoint": checkpoint,
+    }
+    name, hearing = choose_stage1(recipe, lambda: beginning_config(**begun).text_config)
     if variants is not None:
         augmentation = hearing.augmentation or (AugmentConfig() if variants else None)
         hearing = replace(hearing, cached_variants=variants, augmentation=augmentation)
@@ -67,13 +73,12 @@ def align(
     chosen = replace(chosen, hearing=hearing, loop=loop, token_mixture=token_mixture)
     dialogues = read_manifest(manifest)
     typer.echo(f"recipe: {name}'s adapter")
-    bases = {"speech_encoder": speech_encoder, "language_model": language_model}
     if options.dry_run:
-        tell_plan(plan_align(dialogues, chosen, **bases), output)
+        tell_plan(plan_align(dialogues, chosen, **begun), output)
         return
     result = train_align(
         dialogues,
-        **bases,
+        **begun,
         recipe=chosen,
         output=output,
         cache=found_frames(frames, manifest.parent),

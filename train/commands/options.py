@@ -46,11 +46,22 @@ DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Tell what would be trained, steps and memory; write nothing."),
 ]
-_LANGUAGE_MODEL: Any = typer.Option(
-    metavar="FOLDER_OR_HUB_ID", help="Any causal LM of transformers, or a GGUF file."
-)
-LanguageModel = Annotated[str, _LANGUAGE_MODEL]
-MaybeLanguageModel = Annotated[str | None, _LANGUAGE_MODEL]
+MaybeLanguageModel = Annotated[
+    str | None,
+    typer.Option(
+        "--language-model",
+        metavar="FOLDER_OR_HUB_ID",
+        help="Any causal LM of transformers, or a GGUF file.",
+    ),
+]
+GoneOnFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--checkpoint",
+        metavar="FOLDER_OR_HUB_ID",
+        help="To go on from, instead of two bases: a folder, a hub id, nano or mini.",
+    ),
+]
 Variants = Annotated[
     int | None,
     typer.Option(

@@ -169,7 +169,9 @@ def plan_vocoder(
 
 
 def beginning_config(
-    speech_encoder: str | None, language_model: str | None, checkpoint: str | None
+    speech_encoder: str | None = None,
+    language_model: str | None = None,
+    checkpoint: str | None = None,
 ) -> OmniConfig:
     """Of the model that stage 1 begins with; nothing but configurations is read.
 
@@ -220,25 +222,22 @@ def plan_stage1(
     )
 
 
-def plan_align(
-    manifest: Manifest, recipe: Align, *, speech_encoder: str, language_model: str
-) -> Plan:
+def plan_align(manifest: Manifest, recipe: Align, **begun: str | None) -> Plan:
     """Of `omni-train align`: stage 1's with a frozen LLM, of which nothing but a table is held.
 
-    Only the questions that `spoken` keeps count.
+    Only the questions that `spoken` keeps count. begun: as `plan_stage1` takes it.
     """
-    frozen = replace(recipe.hearing, language_model="frozen", loop=recipe.loop)
-    plan = plan_stage1(
-        manifest, frozen, speech_encoder=speech_encoder, language_model=language_model
-    )
+    alone = replace(recipe.hearing, language_model="frozen", keep_adapter=False, loop=recipe.loop)
+    plan = plan_stage1(manifest, alone, **begun)
     training, validation = spoken(manifest)
-    positions = recipe.loop.batch_size * _longest(training, frozen.adapter.stack)
-    vocabulary = base_config(language_model).vocab_size
+    config = beginning_config(**begun)
+    stack = (config.adapter if begun.get("checkpoint") else alone.adapter).stack
+    positions = recipe.loop.batch_size * _longest(training, stack)
     return replace(
         plan,
         examples=len(training),
         validation=len(validation),
-        activations=positions * LOGIT * vocabulary,
+        activations=positions * LOGIT * config.text_config.vocab_size,
     )
 
 

@@ -11,6 +11,7 @@ from omni.commands import add_commands
 from omni.files import UserError
 from train.commands.options import (
     Frames,
+    GoneOnFrom,
     ManifestPath,
     MaybeEncoder,
     MaybeLanguageModel,
@@ -43,13 +44,7 @@ def stage1(
     ],
     speech_encoder: MaybeEncoder = None,
     language_model: MaybeLanguageModel = None,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FOLDER_OR_HUB_ID",
-            help="To go on from, instead of two bases: a folder, a hub id, nano or mini.",
-        ),
-    ] = None,
+    checkpoint: GoneOnFrom = None,
     train_llm: Annotated[
         str | None, typer.Option(help="Of the LLM: lora, full or frozen; default: the recipe's.")
     ] = None,

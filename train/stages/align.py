@@ -23,15 +23,15 @@ from transformers import EvalPrediction, PreTrainedTokenizerBase
 from data_tools.manifest import Manifest
 from omni.ctc import best_labels, collapse, ctc_loss, infeasible, initial_collapse_state
 from omni.files import UserError, need
-from omni.frame_cache import CLEAN
+from omni.frame_cache import CLEAN, weights_digest
 from omni.metrics import word_error_rate
 from omni.prompt import IGNORE
 from omni.speech_adapter import SpeechAdapter
 from omni.values import Frames
 from train.data import Ears, Example, data_of, examples, mask_spans, plain, tokenizer_digest
 from train.loop import Freeze, Item, LoopConfig, Weights, begin_run, check_installed, part_of, train
-from train.stages.aligned import bases_of, embedding_table, write_adapter
-from train.stages.beginning import join_bases
+from train.stages.aligned import adapter_for, bases_of, embedding_table, write_adapter
+from train.stages.beginning import begin_with
 from train.stages.stage1 import Stage1, make_ears
 
 log = logging.getLogger(__name__)
@@ -152,16 +152,19 @@ def collate(examples: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 def train_align(
     manifest: Manifest,
     *,
-    speech_encoder: str,
-    language_model: str,
     recipe: Align,
     output: Path,
+    speech_encoder: str | None = None,
+    language_model: str | None = None,
+    checkpoint: str | Path | None = None,
     cache: Path | None = None,
     restart: bool = False,
 ) -> dict[str, float]:
     """Train the adapter on the split "train"; leave it in `output/speech_adapter`.
 
     What is learnt, and what the split "validation" measures, is told by `spoken`.
+    speech_encoder, language_model: the bases between which a new adapter begins; checkpoint: or
+    what has both, and an adapter to go on from, in its size and with the tokens that it knows.
     cache: where encoded questions lie, default `output/frames`; stage 1 reads it too. Resumes from
     what `output` holds; restart: removes that first. Raises UserError if it holds a run of
     something else, or if more than a hundredth of the questions are said in fewer positions than
@@ -170,22 +173,35 @@ def train_align(
     """
     check_installed(recipe.loop)
     need("jiwer", "train", "the adapter's validation")
-    hearing = replace(recipe.hearing, cached_variants=recipe.hearing.cached_variants or 0)
-    model, processor = join_bases(speech_encoder, language_model, hearing, seed=recipe.loop.seed)
+    hearing = replace(
+        recipe.hearing,
+        cached_variants=recipe.hearing.cached_variants or 0,
+        language_model="frozen",
+        keep_adapter=False,
+    )
+    begun = begin_with(
+        hearing,
+        speech_encoder=speech_encoder,
+        language_model=language_model,
+        checkpoint=checkpoint,
+        adapter=None,
+    )
+    model, processor, hearing = begun.model, begun.processor, begun.recipe
     bases = bases_of(model)
+    goes_on = {"speech_adapter": weights_digest(model.speech_adapter)} if checkpoint else {}
     run = begin_run(
         output,
         "align",
         {
             "data": data_of(manifest, "train", "validation"),
             "recipe": plain(recipe),
-            "bases": bases | {"tokenizer": tokenizer_digest(processor.tokenizer)},
+            "bases": bases | {"tokenizer": tokenizer_digest(processor.tokenizer)} | goes_on,
         },
         product="speech_adapter",
         also_writes=("checkpoint-*", "runs"),
         shared=("frames",),
         restart=restart,
-        names={**model.config.bases, "data": str(manifest.root)},
+        names={**begun.names, "data": str(manifest.root)},
     )
     if run.result is not None:
         return run.result
@@ -193,18 +209,17 @@ def train_align(
     training, validation = spoken(manifest)
     ears = make_ears(model, processor, training, validation, hearing, cache or output / "frames")
     said = [token_ids(item.question.text, tokenizer) for item in (*training, *validation)]
-    vocabulary = sorted({token for tokens in said for token in tokens})
+    torch.manual_seed(recipe.loop.seed)
+    adapter = adapter_for(
+        model, {token for tokens in said for token in tokens}, goes_on=bool(goes_on)
+    )
+    assert adapter.mixture is not None
+    vocabulary = adapter.mixture.token_ids.tolist()
     row_of = {token: row for row, token in enumerate(vocabulary)}
     rows = [[row_of[token] for token in tokens] for tokens in said]
     _check_lengths(training, rows, ears)
-    tokens = torch.tensor(vocabulary)
-    table = embedding_table(model)[tokens].clone()
-    width, hidden = model.speech_encoder.width, model.config.hidden_size
-    named = replace(hearing.adapter, vocabulary=len(vocabulary))
-    torch.manual_seed(recipe.loop.seed)
-    adapter = SpeechAdapter(named, input_width=width, output_width=hidden)
-    assert adapter.mixture is not None
-    adapter.mixture.begin(tokens, table)
+    named, width, hidden = adapter.config, model.speech_encoder.width, model.config.hidden_size
+    table = embedding_table(model)[adapter.mixture.token_ids].clone()
     module = LearnsToName(adapter, table)
     del model  # the LLM's memory is the training's now
     blank = len(vocabulary)
@@ -224,7 +239,7 @@ def train_align(
         layers = part_of(weights, "speech_adapter")
         kept = named
         if not recipe.token_mixture:
-            kept = hearing.adapter
+            kept = replace(named, vocabulary=0)
             layers = {name: w for name, w in layers.items() if not name.startswith(MIXTURE)}
         trained = SpeechAdapter(kept, input_width=width, output_width=hidden)
         trained.load_state_dict(layers)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from omni.files import (
@@ -39,6 +40,31 @@ def bases_of(model: OmniForConditionalGeneration) -> dict[str, str]:
         "speech_encoder": weights_digest(model.speech_encoder),
         "embeddings": weights_digest(model.get_input_embeddings()),
     }
+
+
+def adapter_for(
+    model: OmniForConditionalGeneration, said: Set[int], *, goes_on: bool
+) -> SpeechAdapter:
+    """An adapter to align, of the model's size, as a mixture of these tokens of the LLM's.
+
+    goes_on: from the model's own. Tokens that one knows stay, whether or not they are said.
+    """
+    own = model.speech_adapter
+    known = own.mixture.token_ids.tolist() if goes_on and own.mixture is not None else []
+    tokens = torch.tensor([*known, *sorted(said - set(known))])
+    adapter = SpeechAdapter(
+        replace(model.config.adapter, vocabulary=len(tokens)),
+        input_width=model.speech_encoder.width,
+        output_width=model.config.hidden_size,
+    )
+    assert adapter.mixture is not None
+    adapter.mixture.begin(tokens, embedding_table(model)[tokens])
+    if goes_on:
+        adapter.linear1.load_state_dict(own.linear1.state_dict())
+        adapter.linear2.load_state_dict(own.linear2.state_dict())
+    if known and own.mixture is not None:
+        adapter.mixture.go_on(own.mixture)
+    return adapter
 
 
 def write_adapter(folder: Path, adapter: SpeechAdapter, bases: Mapping[str, str]) -> None:

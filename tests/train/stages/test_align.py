@@ -43,11 +43,11 @@ def tone(hertz: float, seconds: float) -> np.ndarray:
     return (0.3 * np.sin(2 * np.pi * hertz * time)).astype(np.float32)
 
 
-def tones(folder: Path, seconds: float = 2.0) -> Manifest:
+def tones(folder: Path, seconds: float = 2.0, texts: tuple[str, ...] = TEXTS) -> Manifest:
     """Four questions to learn, and the same four for validation: can it say what it has heard?"""
     (folder / "audio").mkdir(parents=True)
     records = []
-    for number, text in enumerate(TEXTS):
+    for number, text in enumerate(texts):
         path = f"audio/{number}.wav"
         save_wav(folder / path, tone(TONES[number], seconds))
         turns = (
@@ -215,6 +215,54 @@ def test_an_adapter_that_was_aligned_anew_takes_the_place_of_a_checkpoints(
     taken = model.speech_adapter.state_dict()
     for name, value in load_file(folder / "speech_adapter.safetensors").items():
         torch.testing.assert_close(taken[name], value.to(taken[name].dtype), rtol=1e-3, atol=1e-3)
+
+
+def test_an_adapter_of_a_checkpoint_is_aligned_further_and_keeps_the_words_it_knew(
+    manifest: Manifest,
+    bases: dict[str, str],
+    aligned: Ended,
+    tmp_path: Path,
+) -> None:
+    kept = replace(HEARING, language_model="lora", loop=replace(LOOP, max_steps=1))
+    folder = aligned[0] / "speech_adapter"
+    train_stage1(manifest, **bases, recipe=kept, output=tmp_path / "first", adapter=folder)
+    checkpoint = tmp_path / "first" / "checkpoint"
+    known = load(checkpoint)[0].speech_adapter
+
+    other = tones(tmp_path / "more", texts=("yes", "no", "three", "four"))
+    still = replace(RECIPE, loop=replace(LOOP, learning_rate=1e-12, max_steps=1))
+    result = train_align(other, checkpoint=checkpoint, recipe=still, output=tmp_path / "more")
+    assert result["eval_wer"] == 0.5  # yes and no are still known, three and four not yet
+    longer = replace(RECIPE, loop=replace(RECIPE.loop, epochs=300))
+    result = train_align(other, checkpoint=checkpoint, recipe=longer, output=tmp_path / "longer")
+    assert result["eval_wer"] == 0.0
+    train_stage1(
+        other,
+        checkpoint=checkpoint,
+        adapter=tmp_path / "longer" / "speech_adapter",
+        recipe=replace(kept, loop=replace(kept.loop, learning_rate=1e-12)),
+        output=tmp_path / "second",
+    )
+    model, processor = load(tmp_path / "second" / "checkpoint")
+    assert known.mixture is not None and model.speech_adapter.mixture is not None
+    tokens = model.speech_adapter.mixture.token_ids.tolist()
+    before = known.mixture.token_ids.tolist()
+    assert tokens[: len(before)] == before
+    new = {token for text in ("three", "four") for token in token_ids(text, processor.tokenizer)}
+    assert new <= set(tokens) and len(tokens) == len(set(tokens))
+
+
+def test_another_checkpoints_adapter_is_another_alignment(
+    manifest: Manifest, bases: dict[str, str], aligned: Ended, tmp_path: Path
+) -> None:
+    short = replace(HEARING, language_model="lora", loop=replace(LOOP, max_steps=1))
+    for name, adapter in (("a", None), ("b", aligned[0] / "speech_adapter")):
+        train_stage1(manifest, **bases, recipe=short, output=tmp_path / name, adapter=adapter)
+    brief = replace(RECIPE, loop=replace(LOOP, max_steps=1))
+    output = tmp_path / "out"
+    train_align(manifest, checkpoint=tmp_path / "a" / "checkpoint", recipe=brief, output=output)
+    with pytest.raises(UserError, match="speech_adapter"):
+        train_align(manifest, checkpoint=tmp_path / "b" / "checkpoint", recipe=brief, output=output)
 
 
 def test_a_kept_adapter_changes_in_what_the_llm_reads_in_silence_alone(
