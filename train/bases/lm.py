@@ -6,7 +6,7 @@ Who has a LLaMA, Qwen or SmolLM uses that one; nothing later in the pipeline kno
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -102,28 +102,61 @@ def llama_config(size: SmallLlama, tokenizer: PreTrainedTokenizerFast) -> LlamaC
 
 
 class TextDialogues(Dataset[dict[str, list[int]]]):
-    """One example per assistant turn: history and question as text, the answer as label."""
+    """One example per assistant turn: history and question as text, the answer as label.
+
+    word_dropout: share of the users' words that an example of training leaves out, others in each
+    epoch (Iyyer et al. 2015): a small LLM would know every sentence by heart, and understand none
+    that is put otherwise. Validation (plain int) leaves out nothing.
+    """
 
     def __init__(
-        self, records: Sequence[Record], tokenizer: PreTrainedTokenizerFast, prompt: PromptConfig
+        self,
+        records: Sequence[Record],
+        tokenizer: PreTrainedTokenizerFast,
+        prompt: PromptConfig,
+        *,
+        word_dropout: float = 0.0,
+        seed: int = 0,
     ) -> None:
-        self._examples = []
-        for record in records:
-            for place in range(1, len(record.turns), 2):
-                messages = [Message(role=t.role, text=t.text) for t in record.turns[: place + 1]]
-                self._examples.append(encode_prompt(tokenizer, messages, prompt))
+        self._tokenizer, self._prompt = tokenizer, prompt
+        self._word_dropout, self._seed = word_dropout, seed
+        self._dialogues = [
+            [Message(role=t.role, text=t.text) for t in record.turns[: place + 1]]
+            for record in records
+            for place in range(1, len(record.turns), 2)
+        ]
+        self._whole = [encode_prompt(tokenizer, said, prompt) for said in self._dialogues]
 
     def __len__(self) -> int:
-        return len(self._examples)
+        return len(self._dialogues)
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each example, for batches of like length."""
-        return [len(example.ids) for example in self._examples]
+        """Tokens of each example with all its words, for batches of like length."""
+        return [len(example.ids) for example in self._whole]
 
     def __getitem__(self, item: Item | int) -> dict[str, list[int]]:
-        example = self._examples[item.index if isinstance(item, Item) else item]
+        place = item if isinstance(item, Item) else Item(0, item)
+        example = self._whole[place.index]
+        if isinstance(item, Item) and self._word_dropout:
+            rng = np.random.default_rng((self._seed, place.epoch, place.index))
+            said = [
+                replace(message, text=thinned(str(message.text), self._word_dropout, rng))
+                if message.role == "user"
+                else message
+                for message in self._dialogues[place.index]
+            ]
+            example = encode_prompt(self._tokenizer, said, self._prompt)
         return {"input_ids": example.ids, "labels": example.labels}
+
+
+def thinned(text: str, share: float, rng: np.random.Generator) -> str:
+    """The text without that share of its words, drawn one by one; one word stays."""
+    words = text.split()
+    kept = rng.random(len(words)) >= share
+    if not kept.any():
+        kept[rng.integers(len(words))] = True
+    return " ".join(word for word, stays in zip(words, kept, strict=True) if stays)
 
 
 class TextCollator:
@@ -190,12 +223,13 @@ def train_lm(
     loop: LoopConfig,
     output: Path,
     prompt: PromptConfig = NANO_PROMPT,
+    word_dropout: float = 0.0,
     restart: bool = False,
 ) -> dict[str, float]:
     """Train tokenizer and LLM on the split "train"; leave both in `output/language_model`.
 
-    Resumes from what `output` holds; restart: removes that first. Raises UserError if it holds a
-    run of something else.
+    word_dropout: see `TextDialogues`. Resumes from what `output` holds; restart: removes that
+    first. Raises UserError if it holds a run of something else.
     """
     check_installed(loop)
     records = manifest.records
@@ -207,7 +241,12 @@ def train_lm(
         "lm",
         {
             "data": data_of(manifest, "train", "validation", heard=()),
-            "recipe": {"size": plain(size), "loop": plain(loop), "prompt": plain(prompt)},
+            "recipe": {
+                "size": plain(size),
+                "loop": plain(loop),
+                "prompt": plain(prompt),
+                "word_dropout": word_dropout,
+            },
         },
         product="language_model",
         also_writes=("checkpoint-*", "runs"),
@@ -220,7 +259,9 @@ def train_lm(
     tokenizer = from_first(lambda: build_tokenizer(texts, size.vocabulary))
     torch.manual_seed(loop.seed)
     model = LlamaForCausalLM(llama_config(size, tokenizer))
-    dataset = TextDialogues(parts["train"], tokenizer, prompt)
+    dataset = TextDialogues(
+        parts["train"], tokenizer, prompt, word_dropout=word_dropout, seed=loop.seed
+    )
     validation = TextDialogues(parts["validation"], tokenizer, prompt)
 
     def finish(weights: Weights) -> None:

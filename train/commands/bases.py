@@ -67,7 +67,14 @@ def lm(
     if options.dry_run:
         tell_plan(plan_lm(dialogues, size, loop), output)
         return
-    result = train_lm(dialogues, size=size, loop=loop, output=output, restart=options.restart)
+    result = train_lm(
+        dialogues,
+        size=size,
+        loop=loop,
+        word_dropout=chosen.lm_word_dropout,
+        output=output,
+        restart=options.restart,
+    )
     tell(result, output / "language_model")
 
 

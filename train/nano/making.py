@@ -78,6 +78,7 @@ def _lm(at: Setting) -> dict[str, float]:
         read_manifest(folder / "data" / "text.jsonl"),
         size=recipe.lm,
         loop=at.loop(recipe.lm_loop),
+        word_dropout=recipe.lm_word_dropout,
         output=folder / "lm",
     )
 
@@ -183,13 +184,12 @@ NANO = MadeInParts(
         "checkpoint": _checkpoint,
         "evaluation": _evaluation,
     },
-    # In the order in which they begin. The LLM waits: the ears take longest, and alone they have
-    # all the cores.
+    # In the order in which they begin: the ears take longest.
     needs={
         "letters": ("data",),
         "encoder": ("data", "letters"),
         "units": ("data", "encoder"),
-        "lm": ("data", "encoder"),
+        "lm": ("data",),
         "vocoder": ("units",),
         "stage1": ("data", "encoder", "lm"),
         "stage2": ("units", "stage1"),

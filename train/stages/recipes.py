@@ -25,7 +25,8 @@ class BaseRecipe:
     """How the two bases of a model without published ones are made.
 
     encoder_loop: of the clean and then augmented epochs; encoder_again: another round from there,
-    augmented throughout, so that each can be made and kept by itself.
+    augmented throughout, so that each can be made and kept by itself. lm_word_dropout: of what
+    the LLM reads.
     """
 
     encoder: SpeechEncoderConfig
@@ -34,6 +35,7 @@ class BaseRecipe:
     encoder_again: LoopConfig
     lm: SmallLlama
     lm_loop: LoopConfig
+    lm_word_dropout: float
 
 
 def nano_bases() -> BaseRecipe:
@@ -74,6 +76,7 @@ def nano_bases() -> BaseRecipe:
             save_steps=500,
             eval_steps=500,
         ),
+        lm_word_dropout=0.2,
     )
 
 

@@ -1,4 +1,5 @@
-"""The domain in wide wording: five templates for each of the plain ones, whole templates held out.
+"""The domain in wide wording: five templates for each of the plain ones and as many sentences that
+stand in no frame, whole templates held out.
 
 The facts and answers are those of the plain dialogues. A template stands in one split with all its
 facts, so the held-out splits hold sentences whose core training has never seen.
@@ -6,6 +7,7 @@ facts, so the held-out splits hold sentences whose core training has never seen.
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 
 from data_tools.nano.domain.builders import Fact, sentence
@@ -14,6 +16,9 @@ from data_tools.nano.domain.follow_ups import follow_ups
 from data_tools.nano.domain.skills import skills
 from data_tools.nano.domain.wide_chat import FOLLOW_UPS as GOING_ON
 from data_tools.nano.domain.wide_chat import GREETING_FRAMES, GREETINGS, IDENTITY, Said
+from data_tools.nano.domain.wide_free import FREE_FOLLOW_UPS, FREE_SENTENCES
+from data_tools.nano.domain.wide_free_chat import FREE_CHAT
+from data_tools.nano.domain.wide_free_numbers import FREE_NUMBERS
 from data_tools.nano.domain.wide_numbers import WIDE_NUMBERS
 from data_tools.nano.domain.wide_skills import WIDE_SKILLS
 from data_tools.nano.domain.wording import QUESTION_FRAMES, Template, Wording, asked, templates
@@ -51,14 +56,18 @@ def _heard(dialogue: Dialogue) -> tuple[str, ...]:
 
 def _single_turns() -> Iterator[Dialogue]:
     wordings = WIDE_SKILLS | WIDE_NUMBERS
+    sentences = FREE_SENTENCES | FREE_NUMBERS
     for skill in skills():
         if skill.name in CHATS:
             table, frames = CHATS[skill.name]
             for fact in skill.facts:
-                for template in _chat_templates(table[fact.answer], frames):
+                said = table[fact.answer]
+                said = replace(said, train=(*said.train, *FREE_CHAT.get(fact.answer, ())))
+                for template in _chat_templates(said, frames):
                     yield _dialogue(skill.name, fact, template)
             continue
-        for template in templates(skill.name, wordings[skill.name], skill.templates):
+        free = sentences.get(skill.name, ())
+        for template in templates(skill.name, wordings[skill.name], skill.templates, free):
             for fact in skill.facts:
                 yield _dialogue(skill.name, fact, template)
 
@@ -94,7 +103,8 @@ def _two_turns(single: list[Dialogue]) -> Iterator[Dialogue]:
     for dialogue in single:
         if dialogue.split == "train":
             openings[dialogue.fact].append(dialogue.turns[0])
-    wording = Wording(whole=GOING_ON.train, validation=GOING_ON.validation, test=GOING_ON.test)
+    going_on = (*GOING_ON.train, *FREE_FOLLOW_UPS)
+    wording = Wording(whole=going_on, validation=GOING_ON.validation, test=GOING_ON.test)
     for template in templates(FOLLOW_UPS, wording, ()):
         for follow_up in follow_ups(skills()):
             known = openings[follow_up.first]

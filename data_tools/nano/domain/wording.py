@@ -162,10 +162,13 @@ class Template:
         return "w" + hashlib.sha256(self.text.encode()).hexdigest()[:8]
 
 
-def templates(skill: str, wording: Wording, plain: tuple[str, ...]) -> list[Template]:
-    """The wide templates of a skill: the held-out ones, and five of training for each plain one.
+def templates(
+    skill: str, wording: Wording, plain: tuple[str, ...], free: tuple[str, ...] = ()
+) -> list[Template]:
+    """The wide templates of a skill: the held-out ones, five of training for each plain one, and
+    the free sentences.
 
-    plain: the skill's plain templates, which are not made again.
+    plain: the skill's plain templates, which are not made again. free: more of training.
     """
     whole = [text for text in wording.whole if asked(text) not in set(map(asked, plain))]
     taken = {asked(text) for text in (*plain, *whole, *wording.validation, *wording.test)}
@@ -177,7 +180,7 @@ def templates(skill: str, wording: Wording, plain: tuple[str, ...]) -> list[Temp
     drawn = sorted(framed.values(), key=lambda text: digest(skill, text))
     wanted = max(0, TIMES_AS_MANY * len(plain) - len(whole))
     return [
-        *(Template(text=text, split="train") for text in (*whole, *drawn[:wanted])),
+        *(Template(text=text, split="train") for text in (*whole, *drawn[:wanted], *free)),
         *(Template(text=text, split="validation") for text in wording.validation),
         *(Template(text=text, split="test") for text in wording.test),
     ]

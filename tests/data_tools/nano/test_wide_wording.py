@@ -9,6 +9,11 @@ import pytest
 from data_tools.nano.domain.dialogue import FOLLOW_UPS, Dialogue, dialogues
 from data_tools.nano.domain.skills import skills
 from data_tools.nano.domain.wide import wide_dialogues
+from data_tools.nano.domain.wide_chat import FOLLOW_UPS as FOLLOW_UP_PHRASES
+from data_tools.nano.domain.wide_chat import GREETINGS, IDENTITY
+from data_tools.nano.domain.wide_free import FREE_FOLLOW_UPS, FREE_SENTENCES
+from data_tools.nano.domain.wide_free_chat import FREE_CHAT
+from data_tools.nano.domain.wide_free_numbers import FREE_NUMBERS
 from data_tools.nano.domain.wide_numbers import WIDE_NUMBERS
 from data_tools.nano.domain.wide_skills import WIDE_SKILLS
 from data_tools.nano.domain.wording import TIMES_AS_MANY, asked
@@ -60,6 +65,26 @@ def test_a_held_out_template_is_no_known_core_in_a_new_frame() -> None:
         for text in (*wording.validation, *wording.test):
             for core in (*cores, *wording.orders):
                 assert f" {asked(core)} " not in f" {asked(text)} ", f"{name}: {text!r}: {core!r}"
+
+
+def likeness(one: str, other: str) -> float:
+    """Shared words over all words of two templates."""
+    words, others = set(asked(one).split()), set(asked(other).split())
+    return len(words & others) / len(words | others)
+
+
+def test_no_free_sentence_of_training_is_like_a_held_out_one() -> None:
+    wordings = WIDE_SKILLS | WIDE_NUMBERS
+    free = FREE_SENTENCES | FREE_NUMBERS
+    assert set(free) == set(wordings)
+    pairs = [(text, wordings[skill].test) for skill in free for text in free[skill]]
+    pairs += [(text, FOLLOW_UP_PHRASES.test) for text in FREE_FOLLOW_UPS]
+    said = GREETINGS | IDENTITY
+    assert set(FREE_CHAT) == set(said)
+    pairs += [(text, said[answer].test) for answer in FREE_CHAT for text in FREE_CHAT[answer]]
+    assert len(pairs) > 500
+    for text, held_out in pairs:
+        assert max(likeness(text, other) for other in held_out) < 0.55, text
 
 
 def test_answers_are_those_of_the_plain_dialogues() -> None:
