@@ -6,7 +6,7 @@ Who has a LLaMA, Qwen or SmolLM uses that one; nothing later in the pipeline kno
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from omni.prompt import (
     encode_prompt,
     special_id,
 )
-from train.data import data_of, plain
+from train.data import data_of, plain, thinned
 from train.loop import (
     Item,
     LoopConfig,
@@ -140,23 +140,9 @@ class TextDialogues(Dataset[dict[str, list[int]]]):
         example = self._whole[place.index]
         if isinstance(item, Item) and self._word_dropout:
             rng = np.random.default_rng((self._seed, place.epoch, place.index))
-            said = [
-                replace(message, text=thinned(str(message.text), self._word_dropout, rng))
-                if message.role == "user"
-                else message
-                for message in self._dialogues[place.index]
-            ]
+            said = thinned(self._dialogues[place.index], self._word_dropout, rng)
             example = encode_prompt(self._tokenizer, said, self._prompt)
         return {"input_ids": example.ids, "labels": example.labels}
-
-
-def thinned(text: str, share: float, rng: np.random.Generator) -> str:
-    """The text without that share of its words, drawn one by one; one word stays."""
-    words = text.split()
-    kept = rng.random(len(words)) >= share
-    if not kept.any():
-        kept[rng.integers(len(words))] = True
-    return " ".join(word for word, stays in zip(words, kept, strict=True) if stays)
 
 
 class TextCollator:

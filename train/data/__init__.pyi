@@ -4,7 +4,6 @@ from .batches import Dialogues as Dialogues
 from .batches import Example as Example
 from .batches import Prepared as Prepared
 from .batches import examples as examples
-from .batches import mask_spans as mask_spans
 from .batches import on_device as on_device
 from .batches import recordings_of as recordings_of
 from .batches import spread as spread
@@ -20,3 +19,5 @@ from .fingerprint import plain as plain
 from .fingerprint import state_content as state_content
 from .fingerprint import state_key as state_key
 from .fingerprint import tokenizer_digest as tokenizer_digest
+from .left_out import mask_spans as mask_spans
+from .left_out import thinned as thinned

@@ -18,11 +18,11 @@ from omni.frame_cache import CLEAN
 from omni.processor import OmniProcessor, pad_features
 from omni.prompt import IGNORE, Message, PromptIds
 from train.data.features import Ears
+from train.data.left_out import mask_spans, thinned
 from train.loop import Item
 
 LESSON = "lesson_"  # what the teacher of stage 1 reads: the names of it in a batch
 TEXT_DRAW = 7  # keeps the draw of written questions apart from that of augmentation
-MASKED_SPAN = 5  # encoder frames, 0.1 s: one LLM position at the usual stack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,16 +135,6 @@ class Prepared:
     lesson: PromptIds | None = None
 
 
-def mask_spans(frames: Tensor, share: float, rng: np.random.Generator) -> Tensor:
-    """[F, D] with about `share` of the frames zeroed, in spans: SpecAugment's time masks (Park et
-    al. 2019) on what the encoder made, so that the LLM learns to fill in what it did not catch."""
-    spans = rng.binomial(len(frames) // MASKED_SPAN, share)
-    masked = frames.clone()
-    for start in rng.integers(0, max(1, len(frames) - MASKED_SPAN + 1), spans):
-        masked[start : start + MASKED_SPAN] = 0.0
-    return masked
-
-
 class Batch(TypedDict, total=False):
     """What OmniForConditionalGeneration.forward takes.
 
@@ -170,9 +160,10 @@ class Dialogues(Dataset[Prepared]):
     """Examples for training (by Item) and validation (by int: clean, never written).
 
     text_share: how many of the spoken examples are put to the model in writing, drawn anew in
-    every epoch; it keeps an LLM that learns to listen able to read. frame_masking: share of the
-    encoder's frames that training does not hear, drawn anew as well. lessons: training examples
-    also bring their conversation in writing, for a teacher.
+    every epoch; it keeps an LLM that learns to listen able to read. word_dropout: share of the
+    words in writing that training does not see, and frame_masking: of the encoder's frames that it
+    does not hear, drawn anew as well. lessons: training examples also bring their conversation in
+    writing, for a teacher.
     """
 
     def __init__(
@@ -182,11 +173,17 @@ class Dialogues(Dataset[Prepared]):
         ears: Ears,
         *,
         text_share: float = 0.0,
+        word_dropout: float = 0.0,
         frame_masking: float = 0.0,
         lessons: bool = False,
         seed: int = 0,
     ) -> None:
-        for name, share in (("text_share", text_share), ("frame_masking", frame_masking)):
+        shares = {
+            "text_share": text_share,
+            "word_dropout": word_dropout,
+            "frame_masking": frame_masking,
+        }
+        for name, share in shares.items():
             if not 0.0 <= share < 1.0:
                 raise ValueError(f"{name}={share}: must be from 0 to below 1")
         if frame_masking and not ears.encoded:
@@ -198,6 +195,7 @@ class Dialogues(Dataset[Prepared]):
         self._processor = processor
         self._ears = ears
         self._text_share = text_share
+        self._word_dropout = word_dropout
         self._frame_masking = frame_masking
         self._lessons = lessons
         self._seed = seed
@@ -219,7 +217,7 @@ class Dialogues(Dataset[Prepared]):
         if isinstance(item, Item):
             rng = np.random.default_rng((self._seed, TEXT_DRAW, item.epoch, item.index))
             written = bool(rng.random() < self._text_share)
-            prepared = self.prepare(item.index, self._ears.variant(item), written=written)
+            prepared = self.prepare(item.index, self._ears.variant(item), written=written, thin=rng)
             if self._lessons:
                 prepared = replace(prepared, lesson=self._lesson(item.index, prepared))
             if not self._frame_masking:
@@ -228,14 +226,22 @@ class Dialogues(Dataset[Prepared]):
             return replace(prepared, heard=heard)
         return self.prepare(item, CLEAN, written=False)
 
-    def prepare(self, index: int, variant: int, *, written: bool) -> Prepared:
-        """One example in a given variant of its recordings, or with its questions written."""
+    def prepare(
+        self, index: int, variant: int, *, written: bool, thin: np.random.Generator | None = None
+    ) -> Prepared:
+        """One example in a given variant of its recordings, or with its questions written.
+
+        thin: draws the words that are left out; None leaves out none.
+        """
         example = self.items[index]
         written = written and example.has_words
         recordings = () if written else example.recordings
         heard = [self._ears.hear(path, variant) for path in recordings]
         positions = [self._ears.positions(sound) for sound in heard]
-        prompt = self._processor.prompt(example.messages(positions, written=written))
+        messages = example.messages(positions, written=written)
+        if self._word_dropout and thin is not None:
+            messages = thinned(messages, self._word_dropout, thin)
+        prompt = self._processor.prompt(messages)
         return Prepared(prompt.ids, prompt.labels, heard)
 
     def _lesson(self, index: int, prepared: Prepared) -> PromptIds:

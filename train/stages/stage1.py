@@ -66,7 +66,8 @@ class Stage1:
     writing, so that the LLM stays able to read. augmentation: None hears the recordings as they
     are. cached_variants: None encodes every question in every epoch; a number encodes it once
     clean and that many times augmented, keeps that on disk, and takes the variants in turn.
-    frame_masking: share of those cached frames that an example does not hear. distillation_weight:
+    frame_masking: share of those cached frames that an example does not hear. word_dropout: share
+    of the words in writing that an example does not see. distillation_weight:
     of the divergence from what the LLM's base says to the written question, beside cross-entropy.
     keep_adapter: an aligned adapter stays as it is, but for what the LLM reads in silence.
     """
@@ -80,6 +81,7 @@ class Stage1:
     augmentation: AugmentConfig | None = None
     cached_variants: int | None = None
     frame_masking: float = 0.0
+    word_dropout: float = added(0.0)
     distillation_weight: float = added(0.0)
     gradient_checkpointing: bool = False
     keep_adapter: bool = added(False)
@@ -253,6 +255,7 @@ def train_stage1(
         processor,
         ears,
         text_share=recipe.text_share,
+        word_dropout=recipe.word_dropout,
         frame_masking=recipe.frame_masking,
         lessons=recipe.distillation_weight > 0,
         seed=recipe.loop.seed,

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from data_tools.manifest.record import Record, RecordTurn
-from omni.prompt import IGNORE
+from omni.prompt import IGNORE, Message
 from tests.tiny import tiny_tokenizer
-from train.bases.lm import NANO_PROMPT, TextDialogues, thinned
+from train.bases.lm import NANO_PROMPT, TextDialogues
+from train.data.left_out import thinned
 from train.loop.order import Item
 
 QUESTION, ANSWER = "Tell me the capital of France.", "The capital of France is Paris."
@@ -45,10 +46,18 @@ def test_the_answer_and_validation_are_whole() -> None:
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.7])
 def test_the_share_is_that_of_the_words(share: float) -> None:
     rng = np.random.default_rng(1)
-    kept = [len(thinned("a b c d e f g h i j", share, rng).split()) for _ in range(400)]
+    said = [Message(role="user", text="a b c d e f g h i j")] * 400
+    kept = [len(message.text.split()) for message in thinned(said, share, rng)]
     assert np.mean(kept) == pytest.approx(10 * (1 - share), abs=0.3)
 
 
-def test_one_word_always_stays() -> None:
+def test_one_word_always_stays_and_answers_and_recordings_are_left_alone() -> None:
     rng = np.random.default_rng(1)
-    assert {thinned("yes no", 1.0, rng) for _ in range(20)} == {"yes", "no"}
+    two = [Message(role="user", text="yes no")] * 20
+    assert {message.text for message in thinned(two, 1.0, rng)} == {"yes", "no"}
+    others = [
+        Message(role="user", positions=3),
+        Message(role="user", text=""),
+        Message(role="assistant", text="It is so."),
+    ]
+    assert thinned(others, 1.0, rng) == others

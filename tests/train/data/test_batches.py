@@ -118,6 +118,19 @@ def test_a_written_question_stands_in_the_prompt_as_text(manifest: Manifest) -> 
     assert tiny_model().config.speech_token_id not in prepared.ids
 
 
+def test_training_sees_a_written_question_with_some_words_left_out(manifest: Manifest) -> None:
+    items = examples(manifest, "train")
+    data = dialogues(items, text_share=0.9, word_dropout=0.5)
+    whole = dialogues(items).prepare(0, 0, written=True)
+    seen = [data[Item(epoch, 0)] for epoch in range(20)]
+    written = [prepared for prepared in seen if not prepared.heard]
+    assert len({tuple(prepared.ids) for prepared in written}) > 3
+    assert all(len(prepared.ids) <= len(whole.ids) for prepared in written)
+    assert data.prepare(0, 0, written=True) == whole
+    with pytest.raises(ValueError, match=r"word_dropout=1\.0"):
+        dialogues([], word_dropout=1.0)
+
+
 def test_units_and_speech_stay_with_their_dialogue_however_records_are_ordered(
     manifest: Manifest,
 ) -> None:
