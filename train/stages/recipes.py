@@ -70,7 +70,7 @@ def nano_bases() -> BaseRecipe:
         encoder_again=replace(encoder_loop, learning_rate=1e-3),
         lm=SmallLlama(),
         lm_loop=LoopConfig(
-            epochs=7,  # of 25,000 dialogues
+            epochs=5,  # of 38,000 dialogues
             batch_size=32,
             learning_rate=2e-3,
             weight_decay=0.1,
