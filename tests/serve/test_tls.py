@@ -35,8 +35,9 @@ def test_over_tls_sessions_open_and_no_key_is_printed(tmp_path: Path) -> None:
         short = httpx.post(secrets, headers=BEARER, verify=trusted, timeout=WAIT_S).json()["value"]
         address = f"wss://localhost:{served.port}/v1/realtime"
         for offered in (KEY, short):
+            patient = {"ssl": trusted, "open_timeout": WAIT_S}
             subprotocols = ["realtime", f"openai-insecure-api-key.{offered}"]
-            with closing(connect(address, ssl=trusted, subprotocols=subprotocols)) as socket:
+            with closing(connect(address, subprotocols=subprotocols, **patient)) as socket:
                 assert socket.subprotocol == "realtime"
                 assert checked(str(socket.recv(WAIT_S)))["type"] == "session.created"
                 socket.send(f'{{"type": "{offered}"}}')

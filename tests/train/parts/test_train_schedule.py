@@ -118,13 +118,12 @@ def test_a_progress_bar_written_over_itself_counts_as_one_line(tmp_path: Path) -
     assert last_line(log) == ""
 
 
-def test_the_nanos_ears_have_all_cores_and_its_longest_chain_is_begun_first() -> None:
+def test_the_nanos_llm_learns_beside_its_ears_and_the_longest_chain_is_begun_first() -> None:
     needs = {
         part: [need for need in needed if need != "data"] for part, needed in NANO.needs.items()
     }
-    assert ready(needs, [], []) == ["letters"]
-    assert ready(needs, ["letters"], []) == ["encoder"]
-    heard = ["letters", "encoder"]
-    assert ready(needs, heard, []) == ["units", "lm"]
-    assert ready(needs, [*heard, "units"], ["lm"]) == ["vocoder"]
-    assert ready(needs, [*heard, "units", "lm"], ["vocoder"]) == ["stage1"]
+    assert ready(needs, [], []) == ["letters", "lm"]
+    assert ready(needs, ["letters"], ["lm"]) == ["encoder"]
+    heard = ["letters", "lm", "encoder"]
+    assert ready(needs, heard, []) == ["units", "stage1"]
+    assert ready(needs, [*heard, "units"], ["stage1"]) == ["vocoder"]
