@@ -34,7 +34,7 @@ from omni.vocoder.spectrum import Spectrum
 from omni.vocoder.stream_layers import PairState, SameConv, Signal, align, leaky, least
 
 # Frames, of the 17 of the symmetric form: a first chunk that sees 12 differs from the whole by
-# 0.1 % at its border (0.2 at worst), one that sees 8 by 8 % (trained nano, its bundled questions).
+# 0.1 % at its border (0.2 at worst), one that sees 8 by 8 % (a nano of that form, its questions).
 HEARD_AHEAD = 12
 LOG_GAIN_START, MAX_LOG_GAIN = -3.0, 4.0  # the excitations have unit power, speech about e^-3
 

@@ -22,7 +22,7 @@ from tests.realtime import Client, of, only, pcm, served, silence, sound, transc
 torch.set_num_threads(1)
 QUESTIONS = NANO.parent / "questions"
 CAPITAL = load_audio(QUESTIONS / "1-capital-of-france.wav")
-ELEPHANT = load_audio(QUESTIONS / "3-elephant.wav")
+SUM = load_audio(QUESTIONS / "4-three-and-eight.wav")
 DONE = "response.done"
 OPENING = ["session.created", "conversation.created"]
 
@@ -75,7 +75,7 @@ def test_turns_that_the_client_ends_itself_and_what_it_deletes_is_forgotten(
 ) -> None:
     turns = {"input": {"turn_detection": None}}
     client.send("session.update", session={"type": "realtime", "audio": turns})
-    for question, answer in ((CAPITAL, "Paris"), (ELEPHANT, "lephant")):
+    for question, answer in ((CAPITAL, "Paris"), (SUM, "eleven")):
         client.say(question)
         client.send("input_audio_buffer.commit")
         client.send("response.create")
@@ -87,7 +87,7 @@ def test_turns_that_the_client_ends_itself_and_what_it_deletes_is_forgotten(
 
 def test_who_speaks_into_an_answer_hears_no_more_of_it(client: Client) -> None:
     client.say(spoken(CAPITAL))
-    client.say(np.concatenate([ELEPHANT, silence(0.8)]))  # at once, into the answer
+    client.say(np.concatenate([SUM, silence(0.8)]))  # at once, into the answer
     events = [*client.until(DONE), *client.until(DONE)]
     started = [
         place for place, event in enumerate(events)
@@ -125,7 +125,7 @@ def test_errors_are_told_and_the_conversation_goes_on(client: Client) -> None:
 def test_clients_do_not_hear_each_other(port: int) -> None:
     with Client(port) as one, Client(port) as other:
         one.say(spoken(CAPITAL))
-        other.say(spoken(ELEPHANT))
+        other.say(spoken(SUM))
         first, second = one.until(DONE), other.until(DONE)
     assert "Paris" in transcript(first) and "Paris" not in transcript(second)
 
