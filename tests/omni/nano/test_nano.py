@@ -12,7 +12,7 @@ from omni.metrics import normalise
 from omni.session.config import SessionConfig
 
 QUESTIONS = Path(omni.__file__).parent / "nano" / "questions"
-# Of the held-out questions, picked before any edition was trained. flite's rms asks 3, 4 and 6 and
+# Of the held-out questions, picked before this edition was trained. flite's rms asks 3, 4 and 6 and
 # was never heard in training; the other voices were.
 ANSWERS = {
     "1-capital-of-france": "The capital of France is Paris.",
