@@ -14,6 +14,7 @@ from data_tools.steps import LeftOut, workers_on
 from omni.audio import load_audio
 from omni.devices import check_names, choose_device, choose_dtype
 from omni.files import shipped
+from omni.frame_cache import weights_digest
 from omni.units import UnitExtractor, merge_repeats
 
 
@@ -38,9 +39,11 @@ class UnitsStep:
         return workers_on(self.device)
 
     def settings(self) -> dict[str, Any]:
-        """Centroids and encoder by fingerprint, roles and type; not where it computes."""
+        """Centroids by fingerprint and the encoder by its weights, roles and type; not where it
+        computes."""
         return {
             "extractor": self.extractor.fingerprint,
+            "encoder": weights_digest(self.extractor.encoder),
             "roles": list(self.roles),
             "dtype": self.dtype,
         }

@@ -28,12 +28,12 @@ class UnitExtractor:
         self.config = config
         self.centroids = centroids.float()
         self._half_squares = self.centroids.square().sum(-1) / 2  # [K]
-        self._encoder = encoder
+        self.encoder = encoder
         self._features = features_of(config, encoder)
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> UnitExtractor:
         """Moves the encoder, in place; the centroids follow the features, which are float32."""
-        self._encoder.to(device, dtype)
+        self.encoder.to(device, dtype)
         return self
 
     @property

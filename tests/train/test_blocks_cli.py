@@ -41,3 +41,14 @@ def test_blocks_of_nothing_are_refused_before_anything_is_read(tmp_path: Path) -
     call = ["blocks", "none", "none.jsonl", "-o", str(tmp_path / "out"), "--block-frames", "0"]
     refused = CliRunner().invoke(app, call)
     assert refused.exit_code == 2 and "--block-frames" in refused.stderr
+
+
+@pytest.mark.parametrize("command", ["blocks", "align", "stage1"])
+def test_what_ships_is_planned_by_its_name_without_a_network(command: str, tmp_path: Path) -> None:
+    checkpoint = ["mini"] if command == "blocks" else ["--checkpoint", "mini"]
+    manifest = str(tiny_records(tmp_path / "data"))
+    recipe = [] if command == "blocks" else ["--recipe", "auto"]
+    call = [command, *checkpoint, *recipe, manifest, "--output", str(tmp_path / "out"), "--dry-run"]
+    plan = CliRunner().invoke(app, call)
+    assert plan.exit_code == 0, plan.output
+    assert "examples: " in plan.output

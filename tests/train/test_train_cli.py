@@ -90,6 +90,16 @@ def test_the_nano_says_which_command_makes_what_it_lacks(tmp_path: Path) -> None
     assert "omni-data nano" in last.stderr  # it is known; only the data is missing
 
 
+def test_one_part_is_not_begun_anew_by_removing_all_of_them(tmp_path: Path) -> None:
+    for part in ("stage1", "stage2", "frames", "checkpoint"):
+        (tmp_path / part).mkdir()
+    refused = run("mini", str(tmp_path), "--part", "stage1", "--restart")
+    assert refused.exit_code == 2
+    made_from_it = ", ".join(str(tmp_path / part) for part in ("stage1", "stage2", "checkpoint"))
+    assert refused.stderr.strip().endswith(f"remove {made_from_it}")
+    assert (tmp_path / "frames").is_dir()
+
+
 def test_the_parts_of_a_model_come_after_what_they_need() -> None:
     from train.mini import MINI
     from train.nano import NANO

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
-from omni.files import UserError, read_json
+from omni.config import OmniConfig
+from omni.files import UserError, read_json, shipped
 from train.stages import STAGE1, STAGE2, Stage1, Stage2
 
 T = TypeVar("T")
@@ -65,6 +66,11 @@ def _named(table: Mapping[str, T], name: str) -> T:
     if name not in table:
         raise UserError(f"recipe={name!r}: must be {AUTO} or one of {', '.join(table)}")
     return table[name]
+
+
+def config_of(checkpoint: str | Path) -> OmniConfig:
+    """The configuration of a folder, a hub id or what ships; nothing else of it is read."""
+    return OmniConfig.from_pretrained(shipped(str(checkpoint)) or checkpoint)
 
 
 def meta_language_model(config: PretrainedConfig) -> nn.Module:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from omni.files import UserError
 from train.commands.options import named
 
 if TYPE_CHECKING:
@@ -33,6 +34,13 @@ def make_in_parts(
 
     if part is not None:
         named(model.parts, part)
+        if restart:  # which would remove every part, and then lack what this one needs
+            there = [folder / name for name in model.made_from(part) if (folder / name).exists()]
+            raise UserError(
+                f"--part {part} --restart: --restart removes every part; give one of the two. To "
+                f"make {part} anew, with what was made from it, remove "
+                f"{', '.join(map(str, there)) or 'nothing, for it is not there'}"
+            )
     if dry_run:
         for name in model.parts if part is None else [part]:
             there = complete(folder, name) and not restart

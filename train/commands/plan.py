@@ -34,7 +34,7 @@ from train.bases import (
     build_tokenizer,
     llama_config,
 )
-from train.commands.choose import count, meta_language_model
+from train.commands.choose import config_of, count, meta_language_model
 from train.data import Example, examples, recordings_of
 from train.loop import Freeze, LoopConfig, process_count
 from train.stages import (
@@ -179,7 +179,7 @@ def beginning_config(
     """
     check_beginning(speech_encoder, language_model, checkpoint)
     if checkpoint is not None:
-        return OmniConfig.from_pretrained(checkpoint)
+        return config_of(checkpoint)
     assert speech_encoder is not None and language_model is not None
     return OmniConfig(
         audio_config=encoder_config(speech_encoder).to_whisper(),
@@ -243,7 +243,7 @@ def plan_align(manifest: Manifest, recipe: Align, **begun: str | None) -> Plan:
 
 def plan_blocks(checkpoint: str | Path, manifest: Manifest, recipe: Blocks) -> Plan:
     """Of `omni-train blocks`; of the checkpoint nothing but its configuration is read."""
-    whole = OmniConfig.from_pretrained(checkpoint).encoder
+    whole = config_of(checkpoint).encoder
     with torch.device("meta"):
         module = HearsInBlocks(SpeechEncoder(whole), recipe.of(whole), recipe.lora)
     recipe.freeze.apply(module)
@@ -260,7 +260,7 @@ def plan_blocks(checkpoint: str | Path, manifest: Manifest, recipe: Blocks) -> P
 
 def plan_stage2(checkpoint: str | Path, manifest: Manifest, recipe: Stage2) -> Plan:
     """Of `omni-train stage2`; of the checkpoint nothing but its configuration is read."""
-    config = OmniConfig.from_pretrained(checkpoint)
+    config = config_of(checkpoint)
     config.unit_decoder = asdict(recipe.decoder(config.hidden_size))
     with torch.device("meta"):
         model = OmniForConditionalGeneration(config)

@@ -116,6 +116,14 @@ class MadeInParts(Generic[S]):
             show=StatusLine(),
         )
 
+    def made_from(self, part: str) -> list[str]:
+        """The part, and all that need it or what was made from it, in their order."""
+        found = [part]
+        for name, needed in self.needs.items():  # which are there before it
+            if not set(found).isdisjoint(needed):
+                found.append(name)
+        return found
+
     def require_given(self, folder: Path) -> None:
         """Raise UserError, with the command that makes it, if something is not there."""
         for name in self.given:

@@ -85,8 +85,15 @@ def test_a_run_cut_short_ends_with_the_same_units(extractor, manifest, tmp_path,
 
 def test_other_centroids_are_another_step(extractor, manifest, tmp_path):
     label(manifest, UnitsStep(extractor=extractor), tmp_path / "j")
-    other = UnitExtractor(CONFIG, extractor.centroids.flip(0), extractor._encoder)
+    other = UnitExtractor(CONFIG, extractor.centroids.flip(0), extractor.encoder)
     assert label(manifest, UnitsStep(extractor=other), tmp_path / "j").made == 7
+
+
+def test_another_encoder_of_the_same_size_is_another_step(extractor, manifest, tmp_path):
+    label(manifest, UnitsStep(extractor=extractor), tmp_path / "j")
+    encoder = SpeechEncoder(extractor.encoder.config).eval()
+    other = UnitsStep(extractor=UnitExtractor(CONFIG, extractor.centroids, encoder))
+    assert label(manifest, other, tmp_path / "j").made == 7
 
 
 def test_answers_that_the_encoder_cannot_take_are_left_out_alone(extractor, manifest, tmp_path):
@@ -112,7 +119,7 @@ def test_answers_that_the_encoder_cannot_take_are_left_out_alone(extractor, mani
 
 def test_the_step_is_loaded_from_the_folders_of_encoder_and_units(extractor, manifest, tmp_path):
     extractor.save(tmp_path / "checkpoint/units")
-    save_speech_encoder(extractor._encoder, tmp_path / "encoder", dtype=torch.float32)
+    save_speech_encoder(extractor.encoder, tmp_path / "encoder", dtype=torch.float32)
     step = load_units_step(tmp_path / "checkpoint", encoder=tmp_path / "encoder")
     assert step.extractor.fingerprint == extractor.fingerprint
     first, second = (
