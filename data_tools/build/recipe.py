@@ -102,9 +102,9 @@ def build(path: str | Path, executor: Executor | None = None) -> Built:
             max_left_out=recipe.max_left_out,
             executor=executor,
         )
-        records, made[name] = result.records, result.made
-        if isinstance(step, SplitStep):  # of few questions, a split may have got none
-            records = hold_out(records, step)
+        made[name] = result.made
+        # Of few questions, a split may have got none.
+        records = hold_out(records, step) if isinstance(step, SplitStep) else result.records
         if result.left_out:
             left_out[name] = result.left_out
     manifest = out / recipe.manifest

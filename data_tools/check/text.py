@@ -142,9 +142,17 @@ def duplicates(records: Sequence[Record]) -> Iterator[Finding]:
 
 
 def leakage(records: Sequence[Record]) -> Iterator[Finding]:
-    """Questions and their recordings that training shares with another split."""
+    """Questions and their recordings that training shares with another split.
+
+    A question is all that the user says up to an answer, so a dialogue has one for each answer.
+    """
     training = [record for record in records if record.split == "train"]
-    questions = {asked(record): record.id for record in training if asked(record)}
+    questions = {
+        question: record.id
+        for record in training
+        for end in range(1, len(record.turns) + 1, 2)
+        if (question := asked(record.turns[:end]))
+    }
     recordings = {
         turn.speech: record.id
         for record in training
@@ -155,7 +163,7 @@ def leakage(records: Sequence[Record]) -> Iterator[Finding]:
         if record.split == "train":
             continue
         shared = [turn.speech for turn in record.turns[::2] if turn.speech in recordings]
-        if (twin := questions.get(asked(record))) is not None:
+        if (twin := questions.get(asked(record.turns))) is not None:
             detail = f"{record.split} asks what {twin} asks in train"
             yield Finding(rule="leakage", record=record.id, detail=detail)
         elif shared:

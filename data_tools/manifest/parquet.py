@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from omni.files import UserError, write_bytes
+from omni.files import UserError, write_bytes, write_once
 
 GROUP = 100  # rows held in memory at a time: with audio inside about 50 MB
 
@@ -120,13 +120,11 @@ def laid_out(audio: dict[str, Any], folder: Path, root: Path) -> str | None:
     suffix = Path(audio.get("path") or "").suffix.lower()
     name = hashlib.sha256(data).hexdigest()[:32] + (suffix if suffix[1:].isalnum() else ".wav")
     path = folder / name
-    if not path.exists():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_bytes(path, data)
-        except OSError as error:
-            raise UserError(
-                f"{folder}: the audio inside the manifest can't be laid out there ({error}); name "
-                "another audio_folder"
-            ) from error
+    try:
+        write_once(path, lambda: write_bytes(path, data))
+    except OSError as error:
+        raise UserError(
+            f"{folder}: the audio inside the manifest can't be laid out there ({error}); name "
+            "another audio_folder"
+        ) from error
     return str(path.relative_to(root) if path.is_relative_to(root) else path.resolve())

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data_tools.manifest import Record
+from data_tools.manifest import Record, RecordTurn
 from data_tools.steps import LeftOut, digest
 from omni.files import UserError
 
 
-def asked(record: Record) -> str:
-    """The user's words, letters and digits alone: equal for what is the same question."""
-    words = " ".join(turn.text for turn in record.turns if turn.role == "user").casefold()
+def asked(turns: Sequence[RecordTurn]) -> str:
+    """The user's words in them, letters and digits alone: equal for what is the same question."""
+    words = " ".join(turn.text for turn in turns if turn.role == "user").casefold()
     return " ".join("".join(c if c.isalnum() else " " for c in words).split())
 
 
@@ -82,8 +82,11 @@ class SplitStep:
 
 
 def question_of(record: Record) -> str:
-    """What may stand on one side only; a record that has a recording and no words is its id."""
-    return asked(record) or record.id
+    """What may stand on one side only; a record that has a recording and no words is its id.
+
+    Of a dialogue its first question: training also learns to answer what a dialogue begins with.
+    """
+    return asked(record.turns[:1]) or record.id
 
 
 def hold_out(records: Sequence[Record], step: SplitStep) -> list[Record]:

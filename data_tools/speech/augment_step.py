@@ -16,8 +16,9 @@ import numpy as np
 from data_tools.manifest import Record
 from data_tools.speech.augmentation import AugmentConfig, augment, augment_rng
 from data_tools.speech.clips import make_once
-from data_tools.steps import LeftOut, digest, stamps
+from data_tools.steps import LeftOut, digest
 from omni.audio import load_audio
+from omni.files import file_digest
 
 FOLDER = "audio/augmented"
 
@@ -81,12 +82,11 @@ class AugmentWork:
         if record.split not in step.splits:
             return record
         turns = list(record.turns)
-        for number, (turn, stamp) in enumerate(
-            zip(record.turns, stamps(record, self.root), strict=True)
-        ):
+        for number, turn in enumerate(record.turns):
             if turn.role != "user" or turn.speech is None:
                 continue
-            name = digest(step.settings(), record.id, number, turn.speech, stamp and stamp[0])
+            content = file_digest(self.root / turn.speech)
+            name = digest(step.settings(), record.id, number, turn.speech, content)
             path = f"{FOLDER}/{name[:2]}/{name}.wav"
             make_once(self.root / path, partial(self.heard, record.id, number, turn.speech))
             turns[number] = replace(turn, speech=path)

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from omni.audio import SAMPLE_RATE, save_wav
+from omni.files import write_once
 
 FRAME = SAMPLE_RATE // 100  # 10 ms
 FULL_SCALE = 0.999  # a sample at or above it was, most likely, cut there
@@ -57,26 +56,7 @@ def make_once(path: Path, make: Callable[[], np.ndarray]) -> None:
 
     Any number of workers may want it at once, also on other machines that share the folder.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock")
-    while not path.exists():
-        with lock.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if not names(lock, file.fileno()):
-                continue  # whoever held the lock has removed the file
-            try:
-                if not path.exists():
-                    save_wav(path, make())
-            finally:
-                lock.unlink(missing_ok=True)
-
-
-def names(path: Path, handle: int) -> bool:
-    """Whether the open file is still the one of this name."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(handle))
-    except FileNotFoundError:
-        return False
+    write_once(path, lambda: save_wav(path, make()))
 
 
 def measure(waveform: np.ndarray) -> ClipStats:

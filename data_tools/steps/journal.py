@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_tools.manifest import Record, record_from_row, row_from_record, without_nulls
-from omni.files import UserError, read_lines, write_lines
+from omni.files import read_lines, write_lines
 
 
 @dataclass(frozen=True)
@@ -19,21 +16,6 @@ class LeftOut:
     """Instead of a record: why the step can't make one."""
 
     reason: str
-
-
-@contextmanager
-def alone(journal: Path) -> Generator[None]:
-    """Holds the journal against a second run; the lock ends with the process, however it ends."""
-    with journal.with_name(journal.name + ".lock").open("w") as lock:
-        # Workers are forks: one that outlives a killed run for a moment must not keep its lock.
-        os.register_at_fork(after_in_child=lock.close)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{journal}: another run is working on it; wait for it, or choose another output"
-            ) from None
-        yield
 
 
 def read_journal(path: Path) -> Iterator[tuple[str, Record | LeftOut]]:

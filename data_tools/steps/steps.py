@@ -20,13 +20,12 @@ from tqdm import tqdm
 from data_tools.manifest import Manifest, Record, row_from_record, write_manifest
 from data_tools.steps.journal import (
     LeftOut,
-    alone,
     journal_row,
     read_journal,
     write_journal,
 )
 from data_tools.steps.workers import Executor, Job, LocalExecutor
-from omni.files import UserError, appending, digest_of, write_lines
+from omni.files import UserError, appending, digest_of, held, write_lines
 
 FEW = 20  # so many records may be left out, whatever their share
 
@@ -83,7 +82,7 @@ def run_step(
     """
     keys = content_keys(records, step, root)
     journal.parent.mkdir(parents=True, exist_ok=True)
-    with alone(journal):
+    with held(journal):
         found = list(read_journal(journal))
         known = {key: result for key, result in found if is_whole(result, root)}
         todo = [

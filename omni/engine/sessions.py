@@ -19,7 +19,7 @@ import numpy as np
 from omni.audio import AudioError
 from omni.engine.past import Exchange, Recording, RewritableSession
 from omni.engine.runs import Begun, Deliver, Run, cancelled_early, step
-from omni.engine.urgency import StepCosts, most_urgent
+from omni.engine.urgency import STEP_SECONDS, StepCosts, most_urgent
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
 from omni.session import SessionConfig, SpeechSession, Stepper, compile_steps
@@ -35,11 +35,7 @@ class Engine:
     """Many sessions, one model, one thread. `close` ends it; it is a context manager too."""
 
     def __init__(
-        self,
-        model: OmniForConditionalGeneration,
-        processor: OmniProcessor,
-        *,
-        max_sessions: int,
+        self, model: OmniForConditionalGeneration, processor: OmniProcessor, *, max_sessions: int
     ) -> None:
         """Raises ValueError if max_sessions is below 1."""
         if max_sessions < 1:
@@ -156,6 +152,7 @@ class Engine:
         return any(run.standing().runs_dry for run in self._runs if not run.waits())
 
     def _do(self, *, wait: bool) -> None:
+        began = time.perf_counter()
         try:
             while True:
                 work = self._work.get(block=wait)
@@ -165,8 +162,10 @@ class Engine:
                     work()
                 except Exception:
                     log.exception("work of one session failed; the others go on")
-                if len(self._runs) > running > 0 and self._someone_runs_dry():
-                    return  # to begin a reply takes long: the rest after the next step
+                # To begin a reply takes long, and so may a question whose pieces come at once.
+                long = len(self._runs) > running or time.perf_counter() - began > STEP_SECONDS
+                if running and long and self._someone_runs_dry():
+                    return  # the rest after the next step
         except Empty:
             return
 

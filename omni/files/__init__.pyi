@@ -37,6 +37,7 @@ from .ragged import fill as fill
 from .ragged import made_with as made_with
 from .share import ALONE as ALONE
 from .share import Share as Share
+from .share import held as held
 from .strict import build_strictly as build_strictly
 from .writing import check_file as check_file
 from .writing import check_folder as check_folder
@@ -44,4 +45,5 @@ from .writing import link_or_copy as link_or_copy
 from .writing import replace_file as replace_file
 from .writing import replace_folder as replace_folder
 from .writing import write_bytes as write_bytes
+from .writing import write_once as write_once
 from .writing import write_text as write_text

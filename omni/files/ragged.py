@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from omni.files.errors import UserError
 from omni.files.lines import appending, read_lines, write_lines
-from omni.files.share import ALONE, Share
+from omni.files.share import ALONE, Share, held
 
 HEADER = "made_of"  # key of the index's first line: what the arrays were made of and by
 AT_ONCE = 256  # arrays that are appended before their lines are written
@@ -75,23 +75,23 @@ def fill(
     process gives the same ones. Raises UserError that names what differs.
     """
     made_of = json.loads(json.dumps(made_of | {"width": width}))  # as it reads back
-    if share.first:
-        folder.mkdir(parents=True, exist_ok=True)
-        _append_parts(folder, made_of)
-    share.wait()
-    places = _read(folder, made_of)
-    todo = [[key for key in batch if key not in places] for batch in batches]
-    mine = share.of([keys for keys in todo if keys])
-    with (
-        _appending(folder if share.size == 1 else folder / f"part-{share.rank}", made_of) as append,
-        tqdm(total=sum(map(len, mine)), desc=label, unit="file", disable=not share.first) as bar,
-    ):
-        for keys in mine:
-            append(zip(keys, make(keys), strict=True))
-            bar.update(len(keys))
-    share.wait()
-    if share.first:
-        _append_parts(folder, made_of)
+    with _held(folder, made_of, batches) if share.first else nullcontext():
+        if share.first:
+            _append_parts(folder, made_of)
+        share.wait()
+        if mine := share.of(_missing(folder, made_of, batches)):
+            own = folder if share.size == 1 else folder / f"part-{share.rank}"
+            total = sum(map(len, mine))
+            with (
+                _appending(own, made_of) as append,
+                tqdm(total=total, desc=label, unit="file", disable=not share.first) as bar,
+            ):
+                for keys in mine:
+                    append(zip(keys, make(keys), strict=True))
+                    bar.update(len(keys))
+        share.wait()
+        if share.first:
+            _append_parts(folder, made_of)
     share.wait()
     return RaggedStore(folder, width, _read(folder, made_of))
 
@@ -102,9 +102,34 @@ def made_with(folder: Path) -> dict[str, Any]:
     return lines[0][HEADER] if lines else {}
 
 
+@contextmanager
+def _held(
+    folder: Path, made_of: dict[str, Any], batches: Sequence[Sequence[str]]
+) -> Generator[None]:
+    """Hold the folder against another run, unless everything is there: any number may read it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    to_do = _missing(folder, made_of, batches) or _parts(folder)
+    with held(folder / "index.jsonl") if to_do else nullcontext():
+        yield
+
+
+def _missing(
+    folder: Path, made_of: dict[str, Any], batches: Sequence[Sequence[str]]
+) -> list[list[str]]:
+    """What is not there of each batch, without empty ones."""
+    places = _read(folder, made_of)
+    todo = [[key for key in batch if key not in places] for batch in batches]
+    return [keys for keys in todo if keys]
+
+
+def _parts(folder: Path) -> list[Path]:
+    """What processes have left in parts of their own."""
+    return sorted(folder.glob("part-*"))
+
+
 def _append_parts(folder: Path, made_of: dict[str, Any]) -> None:
-    """Append what processes have left in parts of their own, and remove each part after that."""
-    for part in sorted(folder.glob("part-*")):
+    """Append each part, and remove it after that."""
+    for part in _parts(folder):
         places = _read(part, made_of)
         store = RaggedStore(part, made_of["width"], places)
         known = _read(folder, made_of)  # a kill may have fallen into an earlier appending

@@ -1,10 +1,16 @@
-"""Which part of a common work a process does: plain numbers, for nothing here needs a network."""
+"""Which part of a common work a process does, and that no other run does it at the same time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import fcntl
+import os
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
+
+from omni.files.errors import UserError
 
 T = TypeVar("T")
 
@@ -35,3 +41,22 @@ class Share:
 
 
 ALONE = Share()
+
+
+@contextmanager
+def held(path: Path) -> Generator[None]:
+    """Holds a file that is appended to against a second run, by a lock beside it that ends with
+    the process, however it ends.
+
+    Raises UserError if another run holds it.
+    """
+    with path.with_name(path.name + ".lock").open("w") as lock:
+        # Workers are forks: one that outlives a killed run for a moment must not keep its lock.
+        os.register_at_fork(after_in_child=lock.close)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{path}: another run is working on it; wait for it, or choose another output"
+            ) from None
+        yield

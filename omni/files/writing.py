@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,6 +77,33 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 aside, then rename."""
     write_bytes(path, text.encode())
+
+
+def write_once(path: Path, write: Callable[[], None]) -> None:
+    """Calls `write`, which makes the file, unless it is there; its folder is made.
+
+    Any number of processes may want it at once, also on other machines that share the folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    while not path.exists():
+        with lock.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not _names(lock, file.fileno()):
+                continue  # whoever held the lock has removed the file
+            try:
+                if not path.exists():
+                    write()
+            finally:
+                lock.unlink(missing_ok=True)
+
+
+def _names(path: Path, handle: int) -> bool:
+    """Whether the open file is still the one of this name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:

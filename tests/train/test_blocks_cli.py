@@ -52,3 +52,17 @@ def test_what_ships_is_planned_by_its_name_without_a_network(command: str, tmp_p
     plan = CliRunner().invoke(app, call)
     assert plan.exit_code == 0, plan.output
     assert "examples: " in plan.output
+
+
+@pytest.mark.parametrize("asked", [[], ["--max-steps", "7"]])
+def test_epochs_that_are_asked_for_are_trained_whatever_steps_the_recipe_has(
+    asked: list[str], tmp_path: Path
+) -> None:
+    manifest = str(tiny_records(tmp_path / "data"))
+    call = [
+        "stage1", manifest, "--checkpoint", "mini", "--recipe", "mini", "--epochs", "3",
+        "--batch-size", "4", "--output", str(tmp_path / "out"), "--dry-run", *asked,
+    ]  # fmt: skip
+    plan = CliRunner().invoke(app, call)
+    assert plan.exit_code == 0, plan.output
+    assert f"steps: {7 if asked else 6} of " in plan.output and "3 epochs" in plan.output

@@ -192,6 +192,8 @@ def changed(loop: "LoopConfig", options: TrainingOptions) -> "LoopConfig":
         for name, value in vars(options).items()
         if name in known and value is not None
     }
+    if "epochs" in given and "max_steps" not in given:
+        given["max_steps"] = -1  # a recipe's own end would come first, or never
     loop = replace(loop, **given)
     device = choose_device(loop.device)
     if loop.dtype != "auto":  # auto may have to time the machine, which is the loop's to do

@@ -182,12 +182,13 @@ def stage2(
     from train.commands.plan import plan_stage2
     from train.loop import from_first
     from train.stages import train_stage2
-    from train.voice import join_voice, unit_count
+    from train.voice import check_voice, join_voice, unit_count
 
     extractor = manifest.parent / "units"
     if voice is not None:
         load_vocoder(voice)  # now, not after the training
     checkpoint = shipped(str(checkpoint)) or checkpoint
+    check_voice(checkpoint, units=extractor, vocoder=voice, warm_start=warm_start)
     name, chosen = choose_stage2(recipe, checkpoint)
     loop = changed(chosen.loop, options)
     # Questions are augmented by the same seed as in stage 1, whose frames are then read again.

@@ -116,11 +116,13 @@ class Evaluation:
         if hears and recogniser is POCKETSPHINX:
             need("pocketsphinx", "eval", "hearing what a checkpoint says")
         voice = self.model.vocoder is not None
+        kind = self.model.dtype
         made_of = {
             "data": data_of(manifest, *config.splits, heard=("user", "assistant"), units=True),
             "checkpoint": weights_digest(self.model, voice=voice),
             "max_new_tokens": config.max_new_tokens,
             "device": str(self.model.device),  # of the timings
+            **({} if kind == torch.float32 else {"dtype": str(kind).removeprefix("torch.")}),
             "recogniser": " ".join([recogniser.name, recogniser.weights]).strip(),
         }
         begin_run(

@@ -1,4 +1,5 @@
 from .labels import answers as answers
+from .labels import check_voice as check_voice
 from .labels import clips as clips
 from .labels import join_voice as join_voice
 from .labels import make_units as make_units

@@ -67,8 +67,6 @@ def fit_units(
         clusters, batch_size=10_000, max_no_improvement=50, random_state=seed
     ).fit(data)
     extractor = UnitExtractor(config, torch.from_numpy(kmeans.cluster_centers_), encoder)
-    extractor.save(output / "units")
-
     labels = [extractor.nearest(torch.from_numpy(features)).numpy() for features in taken]
     distance = data - extractor.centroids.numpy()[np.concatenate(labels)]
     merged = sum(len(merge_repeats(units)) for units in labels)
@@ -81,6 +79,7 @@ def fit_units(
         used_units=len(np.unique(np.concatenate(labels))),
     )
     write_json(output / "kmeans_report.json", asdict(report))
+    extractor.save(output / "units")  # last: where it is, nothing is fitted again
     return report
 
 

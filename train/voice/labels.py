@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from data_tools.manifest import Manifest, Record, RecordTurn, read_manifest, write_manifest
 from omni.files import UserError, read_tensors, replace_folder
@@ -139,7 +140,34 @@ def unit_count(extractor: Path) -> int | None:
     """K of an extractor's folder; None if there is no such folder."""
     if not extractor.is_dir():
         return None
-    return len(read_tensors(extractor / "centroids.safetensors")["centroids"])
+    return len(_centroids(extractor))
+
+
+def check_voice(checkpoint: Path, *, units: Path, vocoder: Path | None, warm_start: bool) -> None:
+    """Refuse units by number alone: a vocoder and a unit decoder know their own ones only.
+
+    units: an extractor's folder, if it is there, whose units will be learnt; vocoder: who will
+    speak them, else the checkpoint's own. Raises UserError if that vocoder, or the decoder that
+    training begins with, was trained on units of another extractor.
+    """
+    own = checkpoint / "units"
+    stays = [
+        *(["vocoder"] if vocoder is None and (checkpoint / "vocoder").is_dir() else []),
+        *(["unit decoder"] if warm_start else []),
+    ]
+    if not stays or not own.is_dir() or not units.is_dir():
+        return
+    given, known = _centroids(units).half(), _centroids(own).half()  # checkpoints are packed so
+    if given.shape != known.shape or not torch.equal(given, known):
+        raise UserError(
+            f"{units}: not the units of {own}, which the checkpoint's {' and '.join(stays)} knows; "
+            f"extract them by omni-data units --extractor {checkpoint}, or train a vocoder on "
+            "these, give it by --voice, and leave out --warm-start"
+        )
+
+
+def _centroids(extractor: Path) -> Tensor:
+    return read_tensors(extractor / "centroids.safetensors")["centroids"]
 
 
 def join_voice(checkpoint: Path, *, units: Path, vocoder: Path | None) -> None:

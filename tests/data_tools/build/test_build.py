@@ -1,6 +1,7 @@
 """A recipe from text to a data set: killed at any moment, it ends with the same files."""
 
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -162,7 +163,7 @@ def test_questions_asked_alike_fall_into_the_same_split():
     assert splits.count("test") == pytest.approx(90, abs=25)
     assert splits.count("validation") == pytest.approx(90, abs=25)
     assert step([record("x", "Question 1?", "holdout")])[0].split == "holdout"  # type: ignore[union-attr]
-    assert asked(records[1]) == asked(twins[1]) == "question 1"
+    assert asked(records[1].turns) == asked(twins[1].turns) == "question 1"
     with pytest.raises(UserError, match="together below 1"):
         SplitStep(shares={"test": 0.6, "validation": 0.4})
 
@@ -177,6 +178,23 @@ def test_every_split_that_a_recipe_asks_for_gets_a_question(tmp_path: Path) -> N
     assert built.splits == "train 3, validation 1, test 1"
     splits = [record.split for record in read_manifest(built.manifest).records]
     assert sorted(splits) == ["test", "train", "train", "train", "validation"]
+
+
+def test_a_held_out_question_stays_held_out_when_the_data_grow(tmp_path: Path) -> None:
+    recipe = {"read": {"source": "t.jsonl"}, "steps": [{"split": {"test": 0.2}}], "out": "data"}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"check": None}))
+
+    def held_out(count: int) -> set[str]:
+        rows = [{"id": str(n), "question": f"What is {n}?", "answer": "It."} for n in range(count)]
+        (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        build(tmp_path / "recipe.yaml")
+        records = read_manifest(tmp_path / "data/records.jsonl").records
+        return {record.id for record in records if record.split == "test"}
+
+    sizes = {count: held_out(count) for count in (40, 41, 60, 100)}
+    for few, many in itertools.pairwise(sizes.values()):
+        assert few <= many
+    assert len(sizes[100]) > len(sizes[40]) > 0
 
 
 def test_the_recipe_of_the_documentation_is_one(tmp_path):

@@ -138,6 +138,14 @@ def test_a_question_of_training_in_another_split_is_leakage_however_it_is_writte
     assert broken(check)["leakage"] == [("d11", None)] and not check.fit
 
 
+def test_a_question_that_opens_a_longer_dialogue_of_training_is_leakage(clean):
+    held_out = clean.records[11]
+    more = RecordTurn(role="user", text="And then?"), RecordTurn(role="assistant", text="Nothing.")
+    longer = replace(clean.records[0], id="longer", turns=(*held_out.turns, *more))
+    check = check_manifest(Manifest(records=[*clean.records, longer], root=clean.root))
+    assert ("d11", None) in broken(check)["leakage"] and not check.fit
+
+
 def test_a_recording_of_training_in_another_split_is_leakage(clean):
     assert "leakage" in broken(check_manifest(changed(clean, record=11, speech="0.user.wav")))
 

@@ -1,6 +1,8 @@
 """The record and its files: what is written is read back, and what is wrong is named."""
 
 import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -239,3 +241,17 @@ def test_audio_that_is_missing_or_has_no_place_in_the_format_is_refused(tmp_path
     assert not (tmp_path / "set.parquet").exists()
     with pytest.raises(ValueError, match=r"only \.parquet"):
         write_manifest(tmp_path / "set.jsonl", [QUESTION_ONLY], embed_audio=True)
+
+
+def test_several_processes_may_read_a_parquet_with_audio_inside_at_once(tmp_path: Path) -> None:
+    for number in range(60):
+        (tmp_path / f"{number}.wav").write_bytes(bytes([number]) * 20_000)
+    rows = [spoken_by(f"{number}.wav") for number in range(60)]
+    path = tmp_path / "away" / "set.parquet"
+    path.parent.mkdir()
+    write_manifest(path, rows, embed_audio=True, audio_root=tmp_path)
+    with ProcessPoolExecutor(4, mp_context=get_context("fork")) as pool:
+        whole = list(pool.map(read_manifest, [path] * 4))
+    laid_out = sorted(file.name for file in (path.parent / "set.audio").iterdir())
+    assert len(laid_out) == 60 and all(name.endswith(".wav") for name in laid_out)
+    assert whole[1:] == whole[:-1]

@@ -1,5 +1,6 @@
 """What is asked to be held out is, of small sets too, and the counts are told."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,22 @@ def test_a_share_of_the_questions_is_held_out_and_equal_questions_stay_together(
     assert {split[f"a-{n}"] == split[f"b-{n}"] for n in range(200)} == {True}
     assert set(split.values()) == {"own", "validation"}
     assert 70 <= list(split.values()).count("validation") <= 130
+
+
+def test_dialogues_that_begin_alike_stay_together(tmp_path: Path) -> None:
+    def turns(*said: str) -> list[dict[str, str]]:
+        roles = itertools.cycle(("user", "assistant"))
+        return [{"role": role, "text": text} for role, text in zip(roles, said, strict=False)]
+
+    rows = [
+        {"id": f"{kind}{number}", "turns": turns(f"What is {number}?", "A number.", *more)}
+        for number in range(60)
+        for kind, more in (("short", ()), ("long", ("And then?", "More.")))
+    ]
+    records = read(write(tmp_path / "r.jsonl", *rows), validation=0.3)
+    split = {record.id: record.split for record in records}
+    assert set(split.values()) == {"train", "validation"}
+    assert all(split[f"short{number}"] == split[f"long{number}"] for number in range(60))
 
 
 def test_questions_without_words_are_held_out_by_their_ids(tmp_path: Path) -> None:

@@ -82,6 +82,14 @@ def test_what_is_drawn_depends_on_the_record_and_not_on_its_neighbours(source, t
     np.testing.assert_array_equal(single["b user"], both["b user"])
 
 
+def test_a_recording_replaced_by_one_as_long_is_augmented_anew(source, tmp_path):
+    before = augmented(source, tmp_path / "out.jsonl", AugmentStep())
+    save_wav(tmp_path / "b.wav", 0.5 * tone(300.0 + ord("b")))
+    after = augmented(source, tmp_path / "out.jsonl", AugmentStep())
+    np.testing.assert_array_equal(after["a user"], before["a user"])
+    assert not np.array_equal(after["b user"], before["b user"])
+
+
 @pytest.mark.parametrize(
     "step",
     [

@@ -11,9 +11,10 @@ import pytest
 
 from data_tools.manifest import RecordTurn
 from data_tools.manifest.record import Manifest, Record, read_manifest
-from data_tools.steps.journal import LeftOut, alone
+from data_tools.steps.journal import LeftOut
 from data_tools.steps.steps import run_step, step_over_file
 from omni.files.errors import UserError
+from omni.files.share import held
 
 
 def record(name: str, text: str = "hello", speech: str | None = None) -> Record:
@@ -162,14 +163,14 @@ def test_too_many_records_without_result_end_the_run_by_name(tmp_path):
 
 
 def test_two_runs_on_one_journal_are_refused(tmp_path):
-    with alone(tmp_path / "journal"), pytest.raises(UserError, match="another run"):
+    with held(tmp_path / "journal"), pytest.raises(UserError, match="another run"):
         shout(tmp_path, Shout())
 
 
 def test_a_worker_that_outlives_its_run_does_not_keep_the_journal(tmp_path):
     context = get_context("fork")
     started = context.Event()
-    with alone(tmp_path / "journal"):
+    with held(tmp_path / "journal"):
         worker = context.Process(target=lambda: (started.set(), time.sleep(60)))
         worker.start()
         assert started.wait(30)

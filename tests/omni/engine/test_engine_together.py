@@ -2,13 +2,14 @@
 
 import random
 import threading
+import time
 from dataclasses import replace
 
 import pytest
 import torch
 
 from omni.engine import Begun, Engine, EngineEvent
-from omni.engine.urgency import StepCosts
+from omni.engine.urgency import STEP_SECONDS, Standing, StepCosts
 from omni.session import Done, TextDelta
 from tests.engines import LONG, WAIT_S, Heard, ask, spoken, wait
 from tests.talk import FIRST, SECOND, SHORT, answer, model, processor, session
@@ -109,6 +110,31 @@ def test_all_that_run_go_forward_in_one_forward(monkeypatch: pytest.MonkeyPatch)
     assert max(sizes) == 16 and len(sizes) <= longest + 2
     monkeypatch.undo()
     assert said == [answer(session(), text)[1].token_ids for text in asked]
+
+
+def test_work_that_comes_all_at_once_makes_no_gap_in_anothers_answer(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Standing, "runs_dry", property(lambda standing: True))
+    order: list[str] = []
+    end = threading.Event()
+
+    def piece() -> None:
+        time.sleep(1.2 * STEP_SECONDS)
+        order.append("piece")
+
+    def listen(event: EngineEvent) -> None:
+        if isinstance(event, TextDelta):
+            if "token" not in order:
+                for _ in range(4):
+                    engine.post(piece)
+            order.append("token")
+        if isinstance(event, Done):
+            end.set()
+
+    engine.open(LONG).run(listen, FIRST)
+    assert end.wait(WAIT_S)
+    assert order[:9] == ["token", *["piece", "token"] * 4]
 
 
 @pytest.mark.parametrize("seed", range(3))

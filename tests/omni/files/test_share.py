@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from omni.audio import save_wav
+from omni.files import UserError
 from omni.files.ragged import RaggedStore, fill
 from omni.files.share import ALONE, Share
 from omni.units import UnitExtractor, UnitsConfig
@@ -64,7 +65,8 @@ def filled(folder: Path, share: Share, made: list[str], fatal: str | None = None
 
 def assert_whole(folder: Path, store: RaggedStore) -> None:
     assert all(torch.equal(store[key].float(), array(key)) for key in KEYS)
-    assert sorted(path.name for path in folder.iterdir()) == ["index.jsonl", "values.bin"]
+    left = {path.name for path in folder.iterdir()} - {"index.jsonl.lock"}
+    assert left == {"index.jsonl", "values.bin"}
 
 
 @pytest.mark.parametrize("size", [2, 3])
@@ -96,6 +98,29 @@ def test_what_killed_processes_have_made_is_not_made_again(tmp_path: Path, size:
         assert_whole(tmp_path, store)
     assert all(before) and any(after)
     assert sorted(chain(*before, *after)) == KEYS
+
+
+def test_a_second_run_may_read_a_cache_that_is_being_filled_and_not_fill_it(
+    tmp_path: Path,
+) -> None:
+    filled(tmp_path, ALONE, [])
+
+    def fill_more(key: str, meanwhile: Callable[[], None]) -> RaggedStore:
+        def make(keys: Sequence[str]) -> list[Tensor]:
+            meanwhile()
+            return [torch.full((2, 3), 7.0) for _ in keys]
+
+        return fill(
+            tmp_path, made_of={"what": "counts"}, batches=[[key]], make=make, width=3, label="more"
+        )
+
+    def meanwhile() -> None:
+        assert all((filled(tmp_path, ALONE, [])[key].float() == array(key)).all() for key in KEYS)
+        with pytest.raises(UserError, match="another run is working on it"):
+            fill_more("other", lambda: None)
+
+    assert (fill_more("new", meanwhile)["new"] == 7).all()
+    assert (fill_more("other", lambda: None)["other"] == 7).all()
 
 
 def test_a_corpus_is_labelled_by_all_as_by_one(tmp_path: Path) -> None:

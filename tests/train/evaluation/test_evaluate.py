@@ -1,6 +1,7 @@
 """Measuring a checkpoint: answers, controls, what is heard, and a report that adds up."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from data_tools.manifest.record import Manifest, read_manifest
 from omni.audio import load_audio
+from omni.files import UserError
 from omni.prompt import Message
 from omni.session.config import SessionConfig
 from omni.session.events import Done
@@ -200,6 +202,17 @@ def test_an_evaluation_measures_everything_once(
     again = Evaluation(checkpoint, manifest, config, tmp_path).run()
     assert (tmp_path / "results.jsonl").read_text().count("\n") == lines
     assert again["splits"] == report["splits"]
+
+
+def test_another_number_format_is_another_evaluation(
+    checkpoint: Path, manifest: Manifest, tmp_path: Path
+) -> None:
+    config = EvaluationConfig(
+        splits=("test",), chunks=("all",), spoken=1, timed=1, max_new_tokens=6
+    )
+    Evaluation(checkpoint, manifest, config, tmp_path)
+    with pytest.raises(UserError, match="dtype"):
+        Evaluation(checkpoint, manifest, replace(config, dtype=torch.bfloat16), tmp_path)
 
 
 def test_a_sample_is_taken_evenly_and_a_larger_one_joins_it(

@@ -63,6 +63,23 @@ def test_the_fit_explains_most_of_the_features_and_reports_it(fitted, extractor,
     assert json.loads((output / "kmeans_report.json").read_text())["frames"] == report.frames
 
 
+def test_a_fit_that_was_killed_before_its_report_leaves_no_units(
+    encoder, recordings, tmp_path, monkeypatch
+):
+    class Killed(Exception):
+        pass
+
+    def nearest(*_):
+        raise Killed
+
+    monkeypatch.setattr(UnitExtractor, "nearest", nearest)
+    with pytest.raises(Killed):
+        fit_units(
+            [path for _, path in recordings], encoder, CONFIG, clusters=CLUSTERS, output=tmp_path
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_same_seed_gives_the_same_units(fitted, extractor, encoder, recordings, tmp_path):
     paths = [path for _, path in recordings]
     fit_units(paths, encoder, CONFIG, clusters=CLUSTERS, output=tmp_path, seed=3, batch_size=2)
