@@ -37,14 +37,15 @@ def build(
     from data_tools.steps import executor_of
 
     runner = executor_of(executor, ray_address)
+    options = read_recipe(recipe).check
+    checking = None if options is None else check_config(options)  # now, not after the work
     built = build_data_set(recipe, runner)
     for step, made in built.made.items():
         left_out = len(built.left_out.get(step, {}))
         typer.echo(f"{step:<14} {made:8} new" + (f", {left_out} left out" if left_out else ""))
     typer.echo(f"{built.manifest}: {built.records} records; {built.splits}")
-    options = read_recipe(recipe).check
-    if options is not None:
-        config, count_tokens = check_config(options)
+    if checking is not None:
+        config, count_tokens = checking
         folder = built.manifest.parent
         finish(read_manifest(built.manifest), config, count_tokens, folder, runner)
 

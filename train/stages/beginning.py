@@ -121,9 +121,12 @@ def _go_on(recipe: Stage1, checkpoint: str | Path, adapter: Path | None) -> Begi
 
 
 def heard_by(model: OmniForConditionalGeneration) -> dict[str, str]:
-    """Digests of the parts whose weights the response states depend on."""
+    """What the response states depend on: digests of parts by their weights, and how it is asked."""
     parts = ("speech_encoder", "speech_adapter", "language_model")
-    return {part: weights_digest(getattr(model, part)) for part in parts}
+    return {part: weights_digest(getattr(model, part)) for part in parts} | {
+        "prompt": repr(sorted(model.config.prompt.items())),
+        "pad_to_window": str(model.config.pad_to_window),
+    }
 
 
 def join_bases(

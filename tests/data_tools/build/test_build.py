@@ -237,6 +237,15 @@ def test_a_recipe_that_lacks_something_is_refused(tmp_path):
         read_recipe(tmp_path / "r.yaml")
 
 
+def test_a_check_that_can_not_be_made_is_refused_before_the_work(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "text.jsonl", [])
+    recipe = {"read": {"source": "text.jsonl"}, "steps": [], "out": "data", "check": {"lamp": 1}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    refused = CliRunner().invoke(app, ["build", str(tmp_path / "recipe.yaml")])
+    assert refused.exit_code == 2 and "lamp" in refused.stderr
+    assert not (tmp_path / "data").exists()
+
+
 def test_the_command_builds_checks_and_reports(kitchen, whole):
     done = CliRunner().invoke(app, ["build", str(kitchen / "recipe.yaml")])
     assert done.exit_code == 0, done.output

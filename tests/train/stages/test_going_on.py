@@ -12,9 +12,9 @@ from omni.language_model import is_lora
 from omni.loading import load
 from omni.prompt import SPEECH, PromptConfig
 from omni.speech_adapter import SpeechAdapterConfig
-from tests.tiny import UNITS, tiny_bases, tiny_records
+from tests.tiny import UNITS, tiny_bases, tiny_model, tiny_records
 from train.loop.loop import LoopConfig
-from train.stages.beginning import begin_with, join_bases
+from train.stages.beginning import begin_with, heard_by, join_bases
 from train.stages.stage1 import Lora, Stage1, train_stage1
 from train.stages.stage2 import Stage2, train_stage2
 
@@ -158,3 +158,15 @@ def test_a_run_is_not_resumed_from_another_checkpoint(
     other = tmp_path / "on" / "checkpoint"
     with pytest.raises(UserError, match=r"made with checkpoint\.speech_adapter"):
         train_stage1(manifest, checkpoint=other, recipe=FIRST, output=tmp_path / "on")
+
+
+@pytest.mark.parametrize("changed", [{"system": "You are somebody else."}, {}])
+def test_a_checkpoint_whose_configuration_asks_otherwise_is_another_one(
+    changed: dict[str, str],
+) -> None:
+    model = tiny_model()
+    before = heard_by(model)
+    assert heard_by(tiny_model()) == before
+    model.config.prompt = model.config.prompt | changed
+    model.config.pad_to_window = not changed
+    assert heard_by(model) != before
