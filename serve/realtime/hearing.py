@@ -95,7 +95,8 @@ class Hearing:
 
     def commit(self) -> None:
         """The client ends the turn."""
-        self._live.push(self._rest())
+        # What a full buffer has no room for is cut: a few ms too much, and nothing is heard.
+        self._live.push(self._rest()[: self._longest - self._live.samples])
         if self._live.samples < SHORTEST:
             raise Refused(
                 "input_audio_buffer_commit_empty",
@@ -135,13 +136,15 @@ class Hearing:
         for change in detector.hear(piece):
             at = self._detector_began + change.at
             if isinstance(change, Started):
-                start = max(at - detector.rules.padding, self._position - len(self._before))
+                kept = min(len(self._before), self._longest)
+                start = max(at - detector.rules.padding, self._position - kept)
                 self._speech_started(self._item_id, to_ms(start))
                 self._live.push(self._before[start - self._position :])
                 self._before = np.empty(0, np.float32)
             else:
                 self._stop(at, TurnEnd(to_ms(change.silence), to_ms(change.voice)))
-        if detector.speaking and self._live.samples >= self._longest:
+        # One frame more might be more than the encoder hears, and then it would hear nothing.
+        if detector.speaking and self._live.samples + FRAME > self._longest:
             detector.end_turn()
             self._stop(self._position)
 

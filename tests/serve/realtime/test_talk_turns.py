@@ -110,6 +110,37 @@ def test_a_turn_that_never_ends_is_ended(engine: Engine) -> None:
     )
 
 
+@pytest.mark.parametrize("piece", [480, 1_440])
+def test_a_turn_as_long_as_the_encoder_hears_is_answered(engine: Engine, piece: int) -> None:
+    longest_s = engine.processor.max_seconds
+    desk = Desk(engine, SHORT, longest_s=longest_s)
+    turn = np.concatenate([silence(0.5), question(longest_s + 1), silence(0.7)])
+    told = [*desk.say(turn, piece=piece), *desk.settle()]
+    assert len(of(told, "input_audio_buffer.committed")) == 2  # what goes on is another turn
+    response = of(told, "response.done")[-1]["response"]
+    assert response["output"]
+    heard = response["usage"]["input_token_details"]["audio_tokens"]
+    assert heard == pytest.approx(10 * (longest_s + 1), abs=10)  # the first turn as well
+
+
+def test_a_buffer_that_a_client_has_filled_is_answered(engine: Engine) -> None:
+    longest_s = engine.processor.max_seconds
+    desk = Desk(engine, SHORT, longest_s=longest_s).manual()
+    # These 5 ms are still in the resampler, and nothing is refused.
+    assert desk.say(question(longest_s + 0.005)) == []
+    desk.send("input_audio_buffer.commit")
+    assert desk.answer()[-1]["response"]["output"]
+
+
+def test_what_was_heard_before_a_voice_is_no_longer_than_a_turn(engine: Engine) -> None:
+    detection = {"type": "server_vad", "prefix_padding_ms": 5_000}
+    desk = Desk(engine, SHORT, longest_s=2.0)
+    desk.update(audio={"input": {"turn_detection": detection}})
+    told = desk.say(np.concatenate([silence(4.0), question(0.2)]))
+    started, stopped = told[0], told[1]
+    assert stopped["audio_end_ms"] - started["audio_start_ms"] == 2_000
+
+
 def test_what_a_client_clears_was_never_said(desk: Desk) -> None:
     desk.manual().say(question(seed=4))
     assert types(desk.send("input_audio_buffer.clear")) == ["input_audio_buffer.cleared"]
