@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from json import dumps, loads
 from typing import Any
 
-from omni.engine import Begun, EngineEvent, EngineSession, Recording
+from omni.engine import Begun, EngineEvent, EngineSession
 from omni.session import AudioDelta, Done, SessionConfig, TextDelta
 from omni.vocoder import parse_schedule
 from serve.realtime.conversation import Asked, Conversation
@@ -123,7 +123,6 @@ class Answering:
                 "conversation: holds no question; create an item of a user, or give instructions",
             )  # fmt: skip
             return
-        self._configure(session, params, asked)
         watch = StageWatch(silence_ms) if session.omni and session.omni.timings else None
 
         def deliver(event: EngineEvent) -> None:
@@ -131,7 +130,12 @@ class Answering:
                 watch.see(event)
             self._post(lambda: self._hear(reply, event, watch))
 
-        self._live.ask(deliver, question, asked.past)
+        try:
+            self._configure(session, params, asked)
+            self._live.ask(deliver, question, asked.past)
+        except Exception as error:  # else it would be active for ever, and no other could begin
+            self._went_wrong(reply, error)
+            return
         if self._outbox.is_full:  # of the response before
             self._engine.pause()
 
@@ -169,9 +173,6 @@ class Answering:
         """
         given, self._interrupted = self._interrupted, None
         if given is None or self.active is not None or not given.reply.settings.remembered:
-            return False
-        question = given.asked.question
-        if isinstance(question, Recording) and question.samples is None:
             return False
         if not given.reply.begun:  # nothing of it has come
             self.create(session, given.params)
@@ -276,10 +277,7 @@ class Answering:
         elif isinstance(event, ValueError):  # AudioError too
             self._fail(reply, "invalid_request_error", "question_refused", str(event))
         else:
-            log.error("a response failed", exc_info=event)
-            self._fail(
-                reply, "server_error", "response_failed", "The server failed to make this response"
-            )
+            self._went_wrong(reply, event)
 
     def _sound_sent(self, response_id: str, audio_ms: float) -> None:
         if self.active is not None and self.active.id == response_id:
@@ -298,6 +296,12 @@ class Answering:
                 self._fail(reply, "invalid_request_error", refused.code, refused.message)
                 return
         reply.begin(begun, previous)
+
+    def _went_wrong(self, reply: Reply, error: Exception) -> None:
+        log.error("a response failed", exc_info=error)
+        self._fail(
+            reply, "server_error", "response_failed", "The server failed to make this response"
+        )
 
     def _fail(self, reply: Reply, kind: str, code: str, message: str) -> None:
         self._end(reply, "failed", error={"type": kind, "code": code, "message": message})

@@ -121,6 +121,42 @@ def test_items_are_answered_that_are_not_part_of_the_conversation(desk: Desk) ->
     assert transcript(desk.answer()) == alone(ASKED).text  # as if it had not been
 
 
+def test_a_spoken_question_is_answered_again_where_its_answer_is_deleted(desk: Desk) -> None:
+    desk.manual().say(question())
+    desk.send("input_audio_buffer.commit")
+    events = desk.answer()
+    desk.answer(conversation="none", instructions=ALSO)  # the first one is part of the past now
+    said = events[-1]["response"]["output"][0]["id"]
+    desk.send("conversation.item.delete", item_id=said)
+    assert transcript(desk.answer()) == transcript(events)
+
+
+def test_an_earlier_spoken_turn_can_be_asked_beside_the_conversation(desk: Desk) -> None:
+    desk.manual()
+    asked, told = [], []
+    for seed in (0, 1):
+        desk.say(question(seed=seed))
+        asked += of(desk.send("input_audio_buffer.commit"), "input_audio_buffer.committed")
+        told.append(transcript(desk.answer()))
+    item = {"type": "item_reference", "id": asked[0]["item_id"]}
+    assert transcript(desk.answer(conversation="none", input=[item])) == told[0]
+
+
+def test_a_response_that_cannot_begin_ends(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.write(ASKED)
+    with monkeypatch.context() as patch:
+
+        def failing(*_: object) -> None:
+            raise RuntimeError("secret")
+
+        patch.setattr(desk.engine, "run", failing)
+        response = desk.answer()[-1]["response"]
+    assert (response["status"], response["status_details"]["error"]["code"]) == (
+        "failed", "response_failed",
+    )  # fmt: skip
+    assert transcript(desk.answer()) == alone(ASKED).text
+
+
 def test_replayed_items_keep_their_ids_and_places(desk: Desk) -> None:
     part = {"type": "output_text", "text": "It is warm."}
     said = {"type": "message", "role": "assistant", "id": "said", "content": [part]}
