@@ -207,20 +207,7 @@ class Answering:
         self._engine.close()
 
     def _reply(self, session: SessionObject, params: ResponseParams, heard: Heard) -> Reply:
-        output = session.audio.output
-        if params.audio is not None and params.audio.output is not None:
-            given = params.audio.output
-            named = {name: getattr(given, name) for name in given.model_fields_set}
-            output = output.model_copy(update=named)
-        settings = ReplySettings(
-            conversation_id=self._conversation_id,
-            modality=(params.output_modalities or session.output_modalities)[0],
-            output=output,
-            max_output_tokens=params.max_output_tokens or session.max_output_tokens,
-            metadata=params.metadata,
-            remembered=params.conversation == "auto",
-            heard=heard,
-        )
+        settings = ReplySettings.of(session, params, self._conversation_id, heard)
         reply_id: list[str] = []
 
         def emit(event: ServerEvent, audio_ms: float | None) -> None:
@@ -275,6 +262,8 @@ class Answering:
             else:  # the engine itself is being closed
                 self._end(reply, "cancelled")
         elif isinstance(event, ValueError):  # AudioError too
+            if not reply.begun:
+                self._pass_over_the_question()
             self._fail(reply, "invalid_request_error", "question_refused", str(event))
         else:
             self._went_wrong(reply, event)
@@ -296,6 +285,13 @@ class Answering:
                 self._fail(reply, "invalid_request_error", refused.code, refused.message)
                 return
         reply.begin(begun, previous)
+
+    def _pass_over_the_question(self) -> None:
+        """A refused text is no question, or all that is written after it would be refused with it;
+        of recordings the engine knows by itself."""
+        if (given := self._latest) is not None and given.params.input is None:
+            for entry in given.asked.written:
+                entry.passing = True
 
     def _went_wrong(self, reply: Reply, error: Exception) -> None:
         log.error("a response failed", exc_info=error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from omni.audio import SAMPLE_RATE
@@ -33,7 +34,7 @@ from serve.realtime.limits import Limits
 from serve.realtime.live import LiveQuestion
 from serve.realtime.metrics import REFUSALS
 from serve.realtime.outbox import Outbox
-from serve.realtime.served import Model
+from serve.realtime.served import Model, check_told
 from serve.realtime.session_object import Omni, SessionObject, updated
 from serve.realtime.transcribing import Transcribing
 from serve.realtime.wire import Refused, new_id
@@ -65,6 +66,7 @@ class Talk:
         self._conversation_id = new_id("conv")
         self._conversation = Conversation(limits.items)
         self._told_of_tools = False
+        self._check_told = partial(check_told, control_token_in=model.control_token_in)
         self._transcribing = Transcribing(
             model.recogniser, self._emit, post=post, in_background=in_background
         )
@@ -136,8 +138,9 @@ class Talk:
                 self._editing.truncate(event)
             case sent.DeleteItem():
                 self._editing.delete(event.item_id)
-            case sent.CreateResponse():
-                self._answering.create(self.session, event.response)
+            case sent.CreateResponse(response=params):
+                self._check_told(params.instructions, params.tools, "response")
+                self._answering.create(self.session, params)
             case sent.CancelResponse():
                 self._answering.cancel(event.response_id)
             case sent.ClearOutput():
@@ -149,6 +152,7 @@ class Talk:
 
     def _change(self, update: dict[str, Any]) -> None:
         session = updated(self.session, update)
+        self._check_told(session.instructions, session.tools, "session")
         self.session = session
         self._hearing.configure(session.audio.input)
         if session.tools and not self._model.takes_tools and not self._told_of_tools:
