@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -18,10 +19,12 @@ from serve.realtime.wire import Refused, new_id
 
 @dataclass(frozen=True)
 class TurnEnd:
-    """By what silence the end of a turn was known, and how long its voice had been, in ms."""
+    """Who ended a turn. silence_ms, voice_ms: by what silence its end was known, and how long its
+    voice had been; None where no silence ended it."""
 
-    silence_ms: int
-    voice_ms: int
+    by: Literal["silence", "limit", "client"]
+    silence_ms: int | None = None
+    voice_ms: int | None = None
 
 
 SHORTEST = SAMPLE_RATE // 10  # of a turn that a client ends; in samples, 100 ms
@@ -36,7 +39,7 @@ class Hearing:
     """Raises nothing but Refused, and is as before then.
 
     speech_started: item id, ms; speech_stopped: the same; turn: item id, what was said, and how it
-    ended, None where the client or the limit ended it.
+    ended.
     make_voice: called once, when turns are first detected. longest: samples of one turn.
     """
 
@@ -49,7 +52,7 @@ class Hearing:
         longest: int,
         speech_started: Callable[[str, int], None],
         speech_stopped: Callable[[str, int], None],
-        turn: Callable[[str, Recording, TurnEnd | None], None],
+        turn: Callable[[str, Recording, TurnEnd], None],
     ) -> None:
         self._live = live
         self._make_voice = make_voice
@@ -105,7 +108,7 @@ class Hearing:
             )
         if self._detector is not None:
             self._detector.end_turn()
-        self._end()
+        self._end(TurnEnd("client"))
 
     def clear(self) -> None:
         """Forget what was said since the last turn."""
@@ -142,17 +145,17 @@ class Hearing:
                 self._live.push(self._before[start - self._position :])
                 self._before = np.empty(0, np.float32)
             else:
-                self._stop(at, TurnEnd(to_ms(change.silence), to_ms(change.voice)))
+                self._stop(at, TurnEnd("silence", to_ms(change.silence), to_ms(change.voice)))
         # One frame more might be more than the encoder hears, and then it would hear nothing.
         if detector.speaking and self._live.samples + FRAME > self._longest:
             detector.end_turn()
-            self._stop(self._position)
+            self._stop(self._position, TurnEnd("limit"))
 
-    def _stop(self, at: int, end: TurnEnd | None = None) -> None:
+    def _stop(self, at: int, end: TurnEnd) -> None:
         self._speech_stopped(self._item_id, to_ms(at))
         self._end(end)
 
-    def _end(self, end: TurnEnd | None = None) -> None:
+    def _end(self, end: TurnEnd) -> None:
         item_id, self._item_id = self._item_id, new_id("item")
         self._turn(item_id, self._live.end(), end)
 

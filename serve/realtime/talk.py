@@ -176,7 +176,7 @@ class Talk:
     def _speech_stopped(self, item_id: str, at_ms: int) -> None:
         self._emit(SpeechStopped(item_id=item_id, audio_end_ms=at_ms))
 
-    def _turn(self, item_id: str, recording: Recording, end: TurnEnd | None) -> None:
+    def _turn(self, item_id: str, recording: Recording, end: TurnEnd) -> None:
         item = MessageItem(id=item_id, role="user", content=[Part(type="input_audio")])
         entry = Entry(item, [recording])
         detection = self.session.audio.input.turn_detection
@@ -185,14 +185,15 @@ class Talk:
         self._editing.add(entry)
         if self.session.audio.input.transcription is not None and recording.samples is not None:
             self._transcribing.transcribe(item, recording.samples)
-        if detection is None or not detection.create_response:
-            return
-        if end is not None and end.voice_ms < (self.session.omni or Omni()).false_interruption_ms:
+        if detection is None or not detection.create_response or end.by == "client":
+            return  # by the protocol, who commits asks for the response as well
+        shortest_ms = (self.session.omni or Omni()).false_interruption_ms
+        if end.voice_ms is not None and end.voice_ms < shortest_ms:
             entry.passing = True
             if self._answering.go_on(self.session):
                 return
             entry.passing = False  # there is nothing that it has interrupted
-        self._answering.want(self.session, end and end.silence_ms)
+        self._answering.want(self.session, end.silence_ms)
 
     def _emit(self, event: ServerEvent) -> None:
         self._outbox.put(event)

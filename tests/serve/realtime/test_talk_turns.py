@@ -54,6 +54,17 @@ def test_a_turn_is_not_answered_where_the_client_wants_to_do_it(desk: Desk) -> N
     assert desk.answer()[-1]["response"]["output"]
 
 
+def test_a_turn_that_the_client_commits_waits_for_its_response_create(desk: Desk) -> None:
+    desk.say(question())
+    assert types(desk.send("input_audio_buffer.commit")) == [
+        "input_audio_buffer.committed", "conversation.item.added", "conversation.item.done",
+    ]  # fmt: skip
+    assert desk.settle() == []
+    response = desk.answer(metadata={"k": "v"})[-1]["response"]
+    assert response["metadata"] == {"k": "v"}
+    assert response["usage"]["input_token_details"]["audio_tokens"] > 5
+
+
 def started_answer(engine: Engine, **detection: object) -> Desk:
     """A desk at which a long answer has begun to sound."""
     desk = Desk(engine, LONG)
