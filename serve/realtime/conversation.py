@@ -48,10 +48,20 @@ class Said:
             start_ms, start = end_ms, end
         return start_ms
 
+    def _whole_words(self, tokens: int) -> int:
+        while 0 < tokens < len(self.tokens) and not self.tokens[tokens][1][:1].isspace():
+            tokens -= 1
+        return tokens
+
+    def break_off(self) -> None:
+        """It was stopped: words for which no sound came were never said."""
+        sounded = self.chunks[-1][1] if self.chunks else 0
+        self.tokens = self.tokens[: self._whole_words(sounded)]
+
     def cut(self, audio_end_ms: float) -> None:
         """Keep what was heard by then, in whole words."""
         if audio_end_ms >= self.audio_ms:
-            self.words_end_ms = self.audio_ms
+            self.words_end_ms = self._begins_ms(len(self.tokens))
             return
         start_ms, start = 0.0, 0
         heard = 0
@@ -61,8 +71,7 @@ class Said:
                 heard = int(start + share * (end - start))
                 break
             start_ms, start = end_ms, end
-        while 0 < heard < len(self.tokens) and not self.tokens[heard][1][:1].isspace():
-            heard -= 1
+        heard = self._whole_words(min(heard, len(self.tokens)))
         self.words_end_ms = self._begins_ms(heard)
         self.tokens = self.tokens[:heard]
         self.chunks = [(min(ms, audio_end_ms), min(n, heard)) for ms, n in self.chunks]

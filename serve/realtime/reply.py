@@ -161,6 +161,9 @@ class Reply:
         if error is not None:
             details["error"] = error
         self._send(ResponseDone(response=self._response(status, output, details)))
+        if self._speaks and status in ("cancelled", "failed"):
+            self.said.break_off()
+            self.refresh()
 
     def cut(self, heard_ms: float) -> None:
         """It was heard so far and no further."""

@@ -101,6 +101,21 @@ def test_what_was_not_heard_is_forgotten(desk: Desk) -> None:
     assert transcript(events).startswith(heard) and len(heard) < len(transcript(events))
 
 
+def test_an_answer_stopped_before_its_first_sound_was_not_said(desk: Desk) -> None:
+    desk.update(omni={"chunk_size": "all"})
+    desk.write(ASKED)
+    desk.send("response.create")
+    begun = desk.until("response.output_audio_transcript.delta")
+    desk.send("response.cancel")
+    item_id = only(begun, "conversation.item.added")["item"]["id"]
+    for cut in (None, {"item_id": item_id, "content_index": 0, "audio_end_ms": 0}):
+        if cut is not None:
+            desk.send("conversation.item.truncate", **cut)
+        (shown,) = desk.send("conversation.item.retrieve", item_id=item_id)
+        assert shown["item"]["content"][0]["transcript"] == ""
+    assert transcript(desk.answer()) == alone(ASKED).text
+
+
 def test_a_time_after_the_end_is_no_error(desk: Desk) -> None:
     desk.write(ASKED)
     item_id = desk.answer()[-1]["response"]["output"][0]["id"]
