@@ -160,10 +160,9 @@ class Answering:
         self._interrupted = None
         if (latest := self._latest) is not None:
             now = self._now()
-            if latest.reply is self.active or latest.listener.left_s(now) > 0:
+            unsent = self._outbox.drop_deltas(latest.reply.id)  # all may have been made already
+            if latest.reply is self.active or unsent or latest.listener.left_s(now) > 0:
                 self._interrupted = replace(latest, heard_ms=latest.listener.heard_ms(now))
-        if self.active is not None:
-            self._outbox.drop_deltas(self.active.id)
 
     def go_on(self, session: SessionObject) -> bool:
         """It was no question: say what was not heard of the answer that it interrupted.
@@ -269,8 +268,10 @@ class Answering:
             self._went_wrong(reply, event)
 
     def _sound_sent(self, response_id: str, audio_ms: float) -> None:
-        if self.active is not None and self.active.id == response_id:
-            left = self._listener.sent(audio_ms / 1e3, self._now())
+        if self._latest is None or self._latest.reply.id != response_id:
+            return
+        left = self._listener.sent(audio_ms / 1e3, self._now())
+        if self._latest.reply is self.active:  # what it is still making goes by that
             self._engine.tell_buffered(left, self._listener.sent_s)
 
     def _begin(self, reply: Reply, begun: Begun) -> None:
