@@ -225,9 +225,8 @@ def silence(seconds: float) -> np.ndarray:
 @contextmanager
 def served(app: FastAPI, *, port: int = 0, **options: Any) -> Iterator[int]:
     """A real server in a thread; its port. port: 0 takes a free one."""
-    config = uvicorn.Config(
-        app, port=port, log_level="error", ws="websockets-sansio", ws_max_size=32 << 20, **options
-    )
+    options = {"ws": "websockets-sansio", "ws_max_size": 32 << 20} | options
+    config = uvicorn.Config(app, port=port, log_level="error", **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
