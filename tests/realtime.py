@@ -93,9 +93,14 @@ class Desk:
         self.depth = limits.json_depth
         self.events()
 
+    def handle(self, text: str) -> None:
+        """One message, whatever it is; the client takes nothing."""
+        for _ in self.talk.handle(text, self.depth):
+            pass
+
     def send(self, type: str, **fields: Any) -> list[Event]:
         """One event; what is told at once."""
-        self.talk.handle(json.dumps({"type": type, **fields}), self.depth)
+        self.handle(json.dumps({"type": type, **fields}))
         return self.events()
 
     def update(self, **session: Any) -> Event:
@@ -127,8 +132,8 @@ class Desk:
         """A question in writing and its answer, while the client takes nothing."""
         content = [{"type": "input_text", "text": text}]
         item = {"type": "message", "role": "user", "content": content}
-        self.talk.handle(json.dumps({"type": "conversation.item.create", "item": item}), 32)
-        self.talk.handle('{"type": "response.create"}', 32)
+        self.handle(json.dumps({"type": "conversation.item.create", "item": item}))
+        self.handle('{"type": "response.create"}')
 
     def events(self) -> list[Event]:
         """What waits to be sent, each as the official client takes it."""

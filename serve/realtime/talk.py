@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -100,13 +100,14 @@ class Talk:
         """The client has gone."""
         self._answering.close()
 
-    def handle(self, text: str, max_depth: int) -> None:
-        """One message. Whatever is wrong with it is told as an `error` event."""
+    def handle(self, text: str, max_depth: int) -> Iterator[None]:
+        """One message, with pauses in which others may be served. Whatever is wrong with it is told
+        as an `error` event."""
         event_id = None
         try:
             value = sent.read_object(text, max_depth)
             event_id = sent.id_of(value)
-            self._do(sent.client_event(value))
+            yield from self._do(sent.client_event(value))
         except Refused as refused:
             self.refuse(refused, event_id)
 
@@ -118,10 +119,10 @@ class Talk:
         )
         self._emit(ErrorEvent(error=body))
 
-    def _do(self, event: sent.AnyClientEvent) -> None:
+    def _do(self, event: sent.AnyClientEvent) -> Iterable[None]:
         match event:
             case sent.Append():
-                self._hearing.append(event.audio)
+                return self._hearing.append(event.audio)
             case sent.Commit():
                 self._hearing.commit()
             case sent.Clear():
@@ -149,6 +150,7 @@ class Talk:
                     "output_audio_buffer.clear: belongs to WebRTC and SIP; over a WebSocket the "
                     "client stops its own playback",
                 )
+        return ()
 
     def _change(self, update: dict[str, Any]) -> None:
         session = updated(self.session, update)

@@ -93,7 +93,7 @@ def test_what_is_wrong_is_told_and_the_session_goes_on(desk: Desk, wrong: str) -
     sent, code = WRONG[wrong]
     before = desk.talk.session
     event = sent if isinstance(sent, str) else json.dumps({"event_id": "mine", **sent})
-    desk.talk.handle(event, 32)
+    desk.handle(event)
     (told,) = desk.events()
     assert (told["type"], told["error"]["code"]) == ("error", code)
     assert told["error"].get("event_id") == (

@@ -1,5 +1,7 @@
 """Turns: who begins and ends them, and what a new one or a client cancels."""
 
+import base64
+import json
 from queue import Empty
 
 import numpy as np
@@ -19,6 +21,7 @@ from tests.realtime import (
     deltas_left_out,
     of,
     only,
+    pcm,
     silence,
     spoken_turn,
     transcript,
@@ -183,6 +186,17 @@ def test_what_is_asked_while_an_answer_begins_stands_after_it(desk: Desk) -> Non
     talk = session()
     answer(talk, ASKED)
     assert transcript(desk.answer()) == answer(talk, ALSO)[1].text and later
+
+
+def test_others_are_served_while_a_long_piece_of_sound_is_heard(desk: Desk) -> None:
+    sound = np.concatenate([spoken_turn(), silence(7)])
+    audio = base64.b64encode(pcm(sound)).decode()
+    steps = desk.talk.handle(json.dumps({"type": "input_audio_buffer.append", "audio": audio}), 32)
+    told = [[event["type"] for event in desk.events()] for _ in steps]
+    seconds = len(sound) / 16_000
+    assert len(told) == pytest.approx(2 * seconds, abs=2)  # half a second without a pause
+    place = [names[:1] == ["input_audio_buffer.speech_started"] for names in told].index(True)
+    assert place == 1  # what is told is told at once: it began 0.5 s into the sound
 
 
 # What is cancelled
