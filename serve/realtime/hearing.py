@@ -103,14 +103,14 @@ class Hearing:
 
     def commit(self) -> None:
         """The client ends the turn."""
-        # What a full buffer has no room for is cut: a few ms too much, and nothing is heard.
-        self._live.push(self._rest()[: self._longest - self._live.samples])
-        if self._live.samples < SHORTEST:
+        length = self._live.samples + self._decoder.held_back
+        if length < SHORTEST:
             raise Refused(
                 "input_audio_buffer_commit_empty",
-                f"input_audio_buffer: {to_ms(self._live.samples)} ms of audio; a turn has at least "
-                "100 ms",
+                f"input_audio_buffer: {to_ms(length)} ms of audio; a turn has at least 100 ms",
             )
+        # What a full buffer has no room for is cut: a few ms too much, and nothing is heard.
+        self._live.push(self._rest()[: self._longest - self._live.samples])
         if self._detector is not None:
             self._detector.end_turn()
         self._end(TurnEnd("client"))

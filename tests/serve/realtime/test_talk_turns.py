@@ -68,6 +68,20 @@ def test_a_turn_that_the_client_commits_waits_for_its_response_create(desk: Desk
     assert response["usage"]["input_token_details"]["audio_tokens"] > 5
 
 
+def test_a_commit_that_is_refused_leaves_nothing_in_the_turn(desk: Desk) -> None:
+    for _ in range(5):  # of a voice nothing has been heard
+        desk.say(silence(0.1))
+        (told,) = desk.send("input_audio_buffer.commit")
+        assert told["error"]["code"] == "input_audio_buffer_commit_empty"
+    assert desk.talk._hearing._live.samples == 0
+    desk.manual().send("input_audio_buffer.clear")
+    desk.say(question(0.06))
+    (told,) = desk.send("input_audio_buffer.commit")
+    assert "60 ms of audio" in told["error"]["message"]
+    desk.say(question(0.05))  # together they are long enough
+    assert of(desk.send("input_audio_buffer.commit"), "input_audio_buffer.committed")
+
+
 def started_answer(engine: Engine, **detection: object) -> Desk:
     """A desk at which a long answer has begun to sound."""
     desk = Desk(engine, LONG)
