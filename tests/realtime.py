@@ -93,9 +93,14 @@ class Desk:
         self.depth = limits.json_depth
         self.events()
 
+    def handle(self, text: str) -> None:
+        """One message, whatever it is; the client takes nothing."""
+        for _ in self.talk.handle(text, self.depth):
+            pass
+
     def send(self, type: str, **fields: Any) -> list[Event]:
         """One event; what is told at once."""
-        self.talk.handle(json.dumps({"type": type, **fields}), self.depth)
+        self.handle(json.dumps({"type": type, **fields}))
         return self.events()
 
     def update(self, **session: Any) -> Event:
@@ -127,8 +132,8 @@ class Desk:
         """A question in writing and its answer, while the client takes nothing."""
         content = [{"type": "input_text", "text": text}]
         item = {"type": "message", "role": "user", "content": content}
-        self.talk.handle(json.dumps({"type": "conversation.item.create", "item": item}), 32)
-        self.talk.handle('{"type": "response.create"}', 32)
+        self.handle(json.dumps({"type": "conversation.item.create", "item": item}))
+        self.handle('{"type": "response.create"}')
 
     def events(self) -> list[Event]:
         """What waits to be sent, each as the official client takes it."""
@@ -225,9 +230,8 @@ def silence(seconds: float) -> np.ndarray:
 @contextmanager
 def served(app: FastAPI, *, port: int = 0, **options: Any) -> Iterator[int]:
     """A real server in a thread; its port. port: 0 takes a free one."""
-    config = uvicorn.Config(
-        app, port=port, log_level="error", ws="websockets-sansio", ws_max_size=32 << 20, **options
-    )
+    options = {"ws": "websockets-sansio", "ws_max_size": 32 << 20} | options
+    config = uvicorn.Config(app, port=port, log_level="error", **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

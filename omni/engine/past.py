@@ -18,7 +18,7 @@ from omni.session import Heard, SpeechSession, Turn, spoken_in
 @dataclass(eq=False)
 class Recording:
     """A spoken question. samples: [n] float32 at 16 kHz; its keeper may drop them (None) when it
-    stands in the past and was heard.
+    was heard: it can be asked again without them.
 
     The engine's thread fills in the rest. heard: what the LLM reads of it. refused: it can't be
     heard (silence, too short, too long).
@@ -78,6 +78,13 @@ class RewritableSession(SpeechSession):
         self._heard = heard[spoken_in(self._left_out) :]
         self.history = messages[len(self._left_out) :]
         return self.begin()
+
+    def take(self, question: Recording | str) -> None:
+        """The question, in place of all that was pushed, unless that is the question's sound."""
+        if isinstance(question, str):
+            self.push_text(question)
+        elif question.heard is not None:
+            self._question.recall(question.heard)
 
     def start_over(self) -> None:
         """Forget the question that was pushed so far; another must follow."""

@@ -229,9 +229,10 @@ class EngineSession:
     ) -> None:
         """Answer a question after this past; a reply that still runs is cancelled.
 
-        question: a text, or the recording that was pushed. Delivered are Begun, TextDelta and
-        AudioDelta as they come, and Done at the end; or instead of Done an exception: AudioError
-        and ValueError where the question is refused, others where its reply failed.
+        question: a text, the recording that was pushed, or one that was heard before. Delivered
+        are Begun, TextDelta and AudioDelta as they come, and Done at the end; or instead of Done an
+        exception: AudioError and ValueError where the question is refused, others where its reply
+        failed.
         """
         self.cancel()
         run = self._run = Run(deliver)
@@ -285,8 +286,7 @@ class EngineSession:
         past: Sequence[Exchange],
         processor: OmniProcessor,
     ) -> None:
-        if isinstance(question, str):
-            self._session.push_text(question)
+        self._session.take(question)
         self._stale = False
         heard = [exchange for exchange in past if self._hear(exchange.question, processor)]
         turn = self._session.begin_after(heard)

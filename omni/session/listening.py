@@ -68,6 +68,10 @@ class Listening:
         for piece in later._pieces:
             self.push(piece)
 
+    def recall(self, heard: Heard) -> None:
+        """The whole question as it was heard before; its sound is not needed."""
+        self._ended = heard
+
     def listen(self) -> None:
         """Encode what is complete. Does nothing beyond what the encoder can hear: that is told
         when the question has ended."""

@@ -43,6 +43,12 @@ class Question:
         self.text, self.read = text.strip(), None
         self.listening = Listening(self._model, self._processor)
 
+    def recall(self, heard: Heard) -> None:
+        """A spoken question that was heard before, in place of all."""
+        self.text, self.read = None, None
+        self.listening = Listening(self._model, self._processor)
+        self.listening.recall(heard)
+
     def so_far(self) -> tuple[Message, Heard]:
         """A spoken question that goes on: what was heard of it, in a message that has place for
         one position more, for at least one will follow."""

@@ -31,6 +31,7 @@ from .outbox import Outbox as Outbox
 from .served import Model as Model
 from .served import Recogniser as Recogniser
 from .served import check_control_tokens as check_control_tokens
+from .served import check_told as check_told
 from .session_object import DEFAULT_VOICE as DEFAULT_VOICE
 from .session_object import MAX_OUTPUT_TOKENS as MAX_OUTPUT_TOKENS
 from .session_object import FunctionTool as FunctionTool

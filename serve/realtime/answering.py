@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from json import dumps, loads
 from typing import Any
 
-from omni.engine import Begun, EngineEvent, EngineSession, Recording
+from omni.engine import Begun, EngineEvent, EngineSession
 from omni.session import AudioDelta, Done, SessionConfig, TextDelta
 from omni.vocoder import parse_schedule
 from serve.realtime.conversation import Asked, Conversation
@@ -123,7 +123,6 @@ class Answering:
                 "conversation: holds no question; create an item of a user, or give instructions",
             )  # fmt: skip
             return
-        self._configure(session, params, asked)
         watch = StageWatch(silence_ms) if session.omni and session.omni.timings else None
 
         def deliver(event: EngineEvent) -> None:
@@ -131,7 +130,12 @@ class Answering:
                 watch.see(event)
             self._post(lambda: self._hear(reply, event, watch))
 
-        self._live.ask(deliver, question, asked.past)
+        try:
+            self._configure(session, params, asked)
+            self._live.ask(deliver, question, asked.past)
+        except Exception as error:  # else it would be active for ever, and no other could begin
+            self._went_wrong(reply, error)
+            return
         if self._outbox.is_full:  # of the response before
             self._engine.pause()
 
@@ -156,10 +160,9 @@ class Answering:
         self._interrupted = None
         if (latest := self._latest) is not None:
             now = self._now()
-            if latest.reply is self.active or latest.listener.left_s(now) > 0:
+            unsent = self._outbox.drop_deltas(latest.reply.id)  # all may have been made already
+            if latest.reply is self.active or unsent or latest.listener.left_s(now) > 0:
                 self._interrupted = replace(latest, heard_ms=latest.listener.heard_ms(now))
-        if self.active is not None:
-            self._outbox.drop_deltas(self.active.id)
 
     def go_on(self, session: SessionObject) -> bool:
         """It was no question: say what was not heard of the answer that it interrupted.
@@ -169,9 +172,6 @@ class Answering:
         """
         given, self._interrupted = self._interrupted, None
         if given is None or self.active is not None or not given.reply.settings.remembered:
-            return False
-        question = given.asked.question
-        if isinstance(question, Recording) and question.samples is None:
             return False
         if not given.reply.begun:  # nothing of it has come
             self.create(session, given.params)
@@ -206,20 +206,7 @@ class Answering:
         self._engine.close()
 
     def _reply(self, session: SessionObject, params: ResponseParams, heard: Heard) -> Reply:
-        output = session.audio.output
-        if params.audio is not None and params.audio.output is not None:
-            given = params.audio.output
-            named = {name: getattr(given, name) for name in given.model_fields_set}
-            output = output.model_copy(update=named)
-        settings = ReplySettings(
-            conversation_id=self._conversation_id,
-            modality=(params.output_modalities or session.output_modalities)[0],
-            output=output,
-            max_output_tokens=params.max_output_tokens or session.max_output_tokens,
-            metadata=params.metadata,
-            remembered=params.conversation == "auto",
-            heard=heard,
-        )
+        settings = ReplySettings.of(session, params, self._conversation_id, heard)
         reply_id: list[str] = []
 
         def emit(event: ServerEvent, audio_ms: float | None) -> None:
@@ -274,16 +261,17 @@ class Answering:
             else:  # the engine itself is being closed
                 self._end(reply, "cancelled")
         elif isinstance(event, ValueError):  # AudioError too
+            if not reply.begun:
+                self._pass_over_the_question()
             self._fail(reply, "invalid_request_error", "question_refused", str(event))
         else:
-            log.error("a response failed", exc_info=event)
-            self._fail(
-                reply, "server_error", "response_failed", "The server failed to make this response"
-            )
+            self._went_wrong(reply, event)
 
     def _sound_sent(self, response_id: str, audio_ms: float) -> None:
-        if self.active is not None and self.active.id == response_id:
-            left = self._listener.sent(audio_ms / 1e3, self._now())
+        if self._latest is None or self._latest.reply.id != response_id:
+            return
+        left = self._listener.sent(audio_ms / 1e3, self._now())
+        if self._latest.reply is self.active:  # what it is still making goes by that
             self._engine.tell_buffered(left, self._listener.sent_s)
 
     def _begin(self, reply: Reply, begun: Begun) -> None:
@@ -298,6 +286,19 @@ class Answering:
                 self._fail(reply, "invalid_request_error", refused.code, refused.message)
                 return
         reply.begin(begun, previous)
+
+    def _pass_over_the_question(self) -> None:
+        """A refused text is no question, or all that is written after it would be refused with it;
+        of recordings the engine knows by itself."""
+        if (given := self._latest) is not None and given.params.input is None:
+            for entry in given.asked.written:
+                entry.passing = True
+
+    def _went_wrong(self, reply: Reply, error: Exception) -> None:
+        log.error("a response failed", exc_info=error)
+        self._fail(
+            reply, "server_error", "response_failed", "The server failed to make this response"
+        )
 
     def _fail(self, reply: Reply, kind: str, code: str, message: str) -> None:
         self._end(reply, "failed", error={"type": kind, "code": code, "message": message})

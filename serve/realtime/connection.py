@@ -110,12 +110,13 @@ class Connection:
                     )
                 )
             else:
-                self._handle(text)
+                await self._handle(text)
             await self._keep_pace()
 
-    def _handle(self, text: str) -> None:
+    async def _handle(self, text: str) -> None:
         try:
-            self.talk.handle(text, self._limits.json_depth)
+            for _ in self.talk.handle(text, self._limits.json_depth):
+                await asyncio.sleep(0)
         except Exception:  # our own mistake costs one message, not the session
             log.exception("a message could not be handled")
             self.talk.refuse(Refused("server_error", "The server failed to handle this message"))

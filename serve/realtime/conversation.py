@@ -48,10 +48,20 @@ class Said:
             start_ms, start = end_ms, end
         return start_ms
 
+    def _whole_words(self, tokens: int) -> int:
+        while 0 < tokens < len(self.tokens) and not self.tokens[tokens][1][:1].isspace():
+            tokens -= 1
+        return tokens
+
+    def break_off(self) -> None:
+        """It was stopped: words for which no sound came were never said."""
+        sounded = self.chunks[-1][1] if self.chunks else 0
+        self.tokens = self.tokens[: self._whole_words(sounded)]
+
     def cut(self, audio_end_ms: float) -> None:
         """Keep what was heard by then, in whole words."""
         if audio_end_ms >= self.audio_ms:
-            self.words_end_ms = self.audio_ms
+            self.words_end_ms = self._begins_ms(len(self.tokens))
             return
         start_ms, start = 0.0, 0
         heard = 0
@@ -61,8 +71,7 @@ class Said:
                 heard = int(start + share * (end - start))
                 break
             start_ms, start = end_ms, end
-        while 0 < heard < len(self.tokens) and not self.tokens[heard][1][:1].isspace():
-            heard -= 1
+        heard = self._whole_words(min(heard, len(self.tokens)))
         self.words_end_ms = self._begins_ms(heard)
         self.tokens = self.tokens[:heard]
         self.chunks = [(min(ms, audio_end_ms), min(n, heard)) for ms, n in self.chunks]
@@ -71,7 +80,8 @@ class Said:
 @dataclass(eq=False)
 class Entry:
     """An item. recordings: the sound of each of its parts, None for text; said: of an answer that
-    the model gave itself. passing: a sound that was no question: the model is not told of it."""
+    the model gave itself. passing: a sound that was no question, or a text that can't be one: the
+    model is not told of it."""
 
     item: Item
     recordings: list[Recording | None] = field(default_factory=list[Recording | None])
@@ -81,11 +91,38 @@ class Entry:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the model is asked. system: what the conversation's system messages say."""
+    """What the model is asked. system: what the conversation's system messages say. written: the
+    items that a question in writing is made of."""
 
     past: list[Exchange]
     question: Recording | str | None
     system: list[str]
+    written: list[Entry]
+
+
+@dataclass
+class _Waiting:
+    """Questions that nobody has answered yet. written: the items of the last one, if it is text."""
+
+    questions: list[Recording | str] = field(default_factory=list[Recording | str])
+    written: list[Entry] = field(default_factory=list[Entry])
+
+    def add(self, entry: Entry, question: Recording | str) -> None:
+        if isinstance(question, Recording):
+            if not question.refused:
+                self.questions.append(question)
+                self.written = []
+        elif question.strip():
+            if self.written:
+                self.questions[-1] = f"{self.questions[-1]}\n{question.strip()}"
+            else:
+                self.questions.append(question.strip())
+            self.written = [*self.written, entry]
+
+    def take(self) -> list[Recording | str]:
+        """All of them: they are answered now."""
+        taken, self.questions, self.written = self.questions, [], []
+        return taken
 
 
 class Conversation:
@@ -157,29 +194,30 @@ def asked_of(entries: list[Entry]) -> Asked:
     empty answer; an answer that is empty is none.
     """
     past: list[Exchange] = []
-    waiting: list[Recording | str] = []
+    waiting = _Waiting()
     system: list[str] = []
     for entry in entries:
         if entry.passing:
             continue
         item = entry.item
         if isinstance(item, FunctionOutputItem):
-            _wait(waiting, item.output)
+            waiting.add(entry, item.output)
         elif isinstance(item, FunctionCallItem):
             _answer(past, waiting, f"{item.name}({item.arguments})", None)
         elif item.role == "user":
             for part, recording in zip(item.content, _recordings(entry), strict=True):
                 written = part.text or part.transcript or ""
-                _wait(waiting, written if recording is None else recording)
+                waiting.add(entry, written if recording is None else recording)
         elif item.role == "system":
             system += [part.text for part in item.content if part.text]
         else:
             own = entry.said
             text = own.text if own is not None else _text_of(item)
             _answer(past, waiting, text, own.ids if own is not None else None)
-    question = waiting.pop() if waiting else None
-    past += [Exchange(one) for one in waiting]
-    return Asked(past, question, system)
+    written = waiting.written
+    *unanswered, question = waiting.take() or [None]
+    past += [Exchange(one) for one in unanswered if one is not None]
+    return Asked(past, question, system, written)
 
 
 def _recordings(entry: Entry) -> list[Recording | None]:
@@ -191,31 +229,16 @@ def _text_of(item: MessageItem) -> str:
     return " ".join(filter(None, (part.text or part.transcript for part in item.content)))
 
 
-def _wait(waiting: list[Recording | str], question: Recording | str) -> None:
-    if isinstance(question, Recording):
-        if not question.refused:
-            waiting.append(question)
-    elif question.strip():
-        if waiting and isinstance(waiting[-1], str):
-            waiting[-1] = f"{waiting[-1]}\n{question.strip()}"
-        else:
-            waiting.append(question.strip())
-
-
 def _answer(
-    past: list[Exchange],
-    waiting: list[Recording | str],
-    text: str,
-    ids: tuple[int, ...] | None,
+    past: list[Exchange], waiting: _Waiting, text: str, ids: tuple[int, ...] | None
 ) -> None:
     if not text.strip():
         return
-    if not waiting and past:  # two answers to one question
+    if not waiting.questions and past:  # two answers to one question
         before = past.pop()
         past.append(Exchange(before.question, f"{before.answer} {text}".strip()))
         return
-    *unanswered, question = waiting or [""]
-    waiting.clear()
+    *unanswered, question = waiting.take() or [""]
     past += [Exchange(one) for one in unanswered]
     if isinstance(question, Recording) and question.heard is not None:
         question.samples = None  # heard and answered: the model needs its samples no more

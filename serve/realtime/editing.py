@@ -109,6 +109,9 @@ class Editing:
         """An item with its sound as the model takes it."""
         entry = Entry(item)
         if not isinstance(item, MessageItem):
+            for name in ("name", "arguments", "output"):  # of a call, and what it gave
+                text = getattr(item, name, "")
+                check_control_tokens(text, f"item.{name}", self._control_token_in)
             return entry
         for place, part in enumerate(item.content):
             where = f"item.content[{place}]"

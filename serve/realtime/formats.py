@@ -50,10 +50,20 @@ class WireDecoder:
     def __init__(self, kind: Kind) -> None:
         self.kind: Kind = kind
         self._resampler = soxr.ResampleStream(RATES[kind], SAMPLE_RATE, 1, dtype="float32")
+        self._bytes = self._given = 0
+
+    @property
+    def held_back(self) -> int:
+        """Samples at 16 kHz of what came in that have still to be given."""
+        came = self._bytes // WIDTHS[self.kind]
+        return came * SAMPLE_RATE // RATES[self.kind] - self._given
 
     def decode(self, data: bytes, *, last: bool = False) -> np.ndarray:
         """The next piece; some 20 ms are held back until more comes. last: give these too."""
-        return self._resampler.resample_chunk(_samples(data, self.kind), last=last)
+        samples = self._resampler.resample_chunk(_samples(data, self.kind), last=last)
+        self._bytes += len(data)
+        self._given += len(samples)
+        return samples
 
 
 class WireEncoder:

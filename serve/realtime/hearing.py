@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -18,12 +19,15 @@ from serve.realtime.wire import Refused, new_id
 
 @dataclass(frozen=True)
 class TurnEnd:
-    """By what silence the end of a turn was known, and how long its voice had been, in ms."""
+    """Who ended a turn. silence_ms, voice_ms: by what silence its end was known, and how long its
+    voice had been; None where no silence ended it."""
 
-    silence_ms: int
-    voice_ms: int
+    by: Literal["silence", "limit", "client"]
+    silence_ms: int | None = None
+    voice_ms: int | None = None
 
 
+SLICE_FRAMES = 16  # heard without a pause; 0.5 s of sound, some 5 ms of work
 SHORTEST = SAMPLE_RATE // 10  # of a turn that a client ends; in samples, 100 ms
 
 
@@ -36,7 +40,7 @@ class Hearing:
     """Raises nothing but Refused, and is as before then.
 
     speech_started: item id, ms; speech_stopped: the same; turn: item id, what was said, and how it
-    ended, None where the client or the limit ended it.
+    ended.
     make_voice: called once, when turns are first detected. longest: samples of one turn.
     """
 
@@ -49,7 +53,7 @@ class Hearing:
         longest: int,
         speech_started: Callable[[str, int], None],
         speech_stopped: Callable[[str, int], None],
-        turn: Callable[[str, Recording, TurnEnd | None], None],
+        turn: Callable[[str, Recording, TurnEnd], None],
     ) -> None:
         self._live = live
         self._make_voice = make_voice
@@ -76,8 +80,9 @@ class Hearing:
         if changed:
             self._listen()
 
-    def append(self, audio: str) -> None:
-        """More sound, base64."""
+    def append(self, audio: str) -> Iterator[None]:
+        """More sound, base64. A voice is looked for in slices, after each of which it yields: in a
+        minute of sound that takes a second, in which other sessions want to be served."""
         samples = self._decoder.decode(read_base64(audio, self._decoder.kind, "audio"))
         if self._detector is None:
             if self._live.samples + len(samples) > self._longest:
@@ -90,21 +95,25 @@ class Hearing:
             self._position += len(samples)
             self._live.push(samples)
             return
-        for start in range(0, len(samples), FRAME):  # at most one change within each
+        for number, start in enumerate(range(0, len(samples), FRAME), 1):
+            # At most one change within each.
             self._detect(self._detector, samples[start : start + FRAME])
+            if number % SLICE_FRAMES == 0:
+                yield
 
     def commit(self) -> None:
         """The client ends the turn."""
-        self._live.push(self._rest())
-        if self._live.samples < SHORTEST:
+        length = self._live.samples + self._decoder.held_back
+        if length < SHORTEST:
             raise Refused(
                 "input_audio_buffer_commit_empty",
-                f"input_audio_buffer: {to_ms(self._live.samples)} ms of audio; a turn has at least "
-                "100 ms",
+                f"input_audio_buffer: {to_ms(length)} ms of audio; a turn has at least 100 ms",
             )
+        # What a full buffer has no room for is cut: a few ms too much, and nothing is heard.
+        self._live.push(self._rest()[: self._longest - self._live.samples])
         if self._detector is not None:
             self._detector.end_turn()
-        self._end()
+        self._end(TurnEnd("client"))
 
     def clear(self) -> None:
         """Forget what was said since the last turn."""
@@ -135,21 +144,23 @@ class Hearing:
         for change in detector.hear(piece):
             at = self._detector_began + change.at
             if isinstance(change, Started):
-                start = max(at - detector.rules.padding, self._position - len(self._before))
+                kept = min(len(self._before), self._longest)
+                start = max(at - detector.rules.padding, self._position - kept)
                 self._speech_started(self._item_id, to_ms(start))
                 self._live.push(self._before[start - self._position :])
                 self._before = np.empty(0, np.float32)
             else:
-                self._stop(at, TurnEnd(to_ms(change.silence), to_ms(change.voice)))
-        if detector.speaking and self._live.samples >= self._longest:
+                self._stop(at, TurnEnd("silence", to_ms(change.silence), to_ms(change.voice)))
+        # One frame more might be more than the encoder hears, and then it would hear nothing.
+        if detector.speaking and self._live.samples + FRAME > self._longest:
             detector.end_turn()
-            self._stop(self._position)
+            self._stop(self._position, TurnEnd("limit"))
 
-    def _stop(self, at: int, end: TurnEnd | None = None) -> None:
+    def _stop(self, at: int, end: TurnEnd) -> None:
         self._speech_stopped(self._item_id, to_ms(at))
         self._end(end)
 
-    def _end(self, end: TurnEnd | None = None) -> None:
+    def _end(self, end: TurnEnd) -> None:
         item_id, self._item_id = self._item_id, new_id("item")
         self._turn(item_id, self._live.end(), end)
 

@@ -59,7 +59,7 @@ class LiveQuestion:
         """Have a question answered: the turn that has just ended, or any other."""
         if question is not self._ended:
             self._engine.drop()
-            if isinstance(question, Recording):
+            if isinstance(question, Recording) and question.heard is None:
                 assert question.samples is not None
                 self._engine.push_audio(question.samples)
         self._ended = None

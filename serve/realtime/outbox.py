@@ -43,13 +43,14 @@ class Outbox(Generic[Event]):
         self._count(audio_ms)
         self._some.set()
 
-    def drop_deltas(self, response_id: str) -> None:
-        """What is left of a response that nobody wants to hear any more."""
+    def drop_deltas(self, response_id: str) -> bool:
+        """What is left of a response that nobody wants to hear any more; whether anything was."""
         dropped = [waiting for waiting in self._waiting if waiting.delta_of == response_id]
         if dropped:
             kept = (waiting for waiting in self._waiting if waiting.delta_of != response_id)
             self._waiting = deque(kept)
             self._count(-sum(waiting.audio_ms for waiting in dropped))
+        return bool(dropped)
 
     async def next(self) -> Event:
         """The next event, when there is one."""

@@ -33,7 +33,8 @@ from serve.realtime.events import (
 )
 from serve.realtime.formats import WireEncoder, duration_ms
 from serve.realtime.items import MessageItem, Part, shown
-from serve.realtime.session_object import AudioOutput
+from serve.realtime.messages import ResponseParams
+from serve.realtime.session_object import AudioOutput, SessionObject
 from serve.realtime.wire import new_id
 
 DELTA_SAMPLES = SAMPLE_RATE // 5  # at most 200 ms of sound in one event
@@ -61,7 +62,27 @@ class ReplySettings:
     max_output_tokens: int | Literal["inf"]
     metadata: dict[str, str] | None
     remembered: bool
-    heard: Heard = Heard()
+    heard: Heard
+
+    @classmethod
+    def of(
+        cls, session: SessionObject, params: ResponseParams, conversation_id: str, heard: Heard
+    ) -> ReplySettings:
+        """What the response's own parameters don't name is the session's."""
+        output = session.audio.output
+        if params.audio is not None and params.audio.output is not None:
+            given = params.audio.output
+            named = {name: getattr(given, name) for name in given.model_fields_set}
+            output = output.model_copy(update=named)
+        return cls(
+            conversation_id=conversation_id,
+            modality=(params.output_modalities or session.output_modalities)[0],
+            output=output,
+            max_output_tokens=params.max_output_tokens or session.max_output_tokens,
+            metadata=params.metadata,
+            remembered=params.conversation == "auto",
+            heard=heard,
+        )
 
 
 class Reply:
@@ -140,6 +161,9 @@ class Reply:
         if error is not None:
             details["error"] = error
         self._send(ResponseDone(response=self._response(status, output, details)))
+        if self._speaks and status in ("cancelled", "failed"):
+            self.said.break_off()
+            self.refresh()
 
     def cut(self, heard_ms: float) -> None:
         """It was heard so far and no further."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from json import dumps
 
 import numpy as np
 
 from omni.session import SessionConfig
+from serve.realtime.session_object import FunctionTool
 from serve.realtime.wire import Refused
 
 Recogniser = Callable[[np.ndarray], str]  # [n] float32, 16 kHz -> what was said
@@ -39,3 +41,16 @@ def check_control_tokens(
             "invalid_value", f"{where}: holds {token}, which steers the model; remove it",
             param=where,
         )  # fmt: skip
+
+
+def check_told(
+    instructions: str | None,
+    tools: Sequence[FunctionTool] | None,
+    where: str,
+    control_token_in: Callable[[str], str | None],
+) -> None:
+    """The same for what a session or a response tells the model beside the conversation."""
+    check_control_tokens(instructions or "", f"{where}.instructions", control_token_in)
+    for place, tool in enumerate(tools or []):
+        told = dumps(tool.template_form(), ensure_ascii=False)
+        check_control_tokens(told, f"{where}.tools[{place}]", control_token_in)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from omni.audio import SAMPLE_RATE
@@ -33,7 +34,7 @@ from serve.realtime.limits import Limits
 from serve.realtime.live import LiveQuestion
 from serve.realtime.metrics import REFUSALS
 from serve.realtime.outbox import Outbox
-from serve.realtime.served import Model
+from serve.realtime.served import Model, check_told
 from serve.realtime.session_object import Omni, SessionObject, updated
 from serve.realtime.transcribing import Transcribing
 from serve.realtime.wire import Refused, new_id
@@ -65,6 +66,7 @@ class Talk:
         self._conversation_id = new_id("conv")
         self._conversation = Conversation(limits.items)
         self._told_of_tools = False
+        self._check_told = partial(check_told, control_token_in=model.control_token_in)
         self._transcribing = Transcribing(
             model.recogniser, self._emit, post=post, in_background=in_background
         )
@@ -98,13 +100,14 @@ class Talk:
         """The client has gone."""
         self._answering.close()
 
-    def handle(self, text: str, max_depth: int) -> None:
-        """One message. Whatever is wrong with it is told as an `error` event."""
+    def handle(self, text: str, max_depth: int) -> Iterator[None]:
+        """One message, with pauses in which others may be served. Whatever is wrong with it is told
+        as an `error` event."""
         event_id = None
         try:
             value = sent.read_object(text, max_depth)
             event_id = sent.id_of(value)
-            self._do(sent.client_event(value))
+            yield from self._do(sent.client_event(value))
         except Refused as refused:
             self.refuse(refused, event_id)
 
@@ -116,10 +119,10 @@ class Talk:
         )
         self._emit(ErrorEvent(error=body))
 
-    def _do(self, event: sent.AnyClientEvent) -> None:
+    def _do(self, event: sent.AnyClientEvent) -> Iterable[None]:
         match event:
             case sent.Append():
-                self._hearing.append(event.audio)
+                return self._hearing.append(event.audio)
             case sent.Commit():
                 self._hearing.commit()
             case sent.Clear():
@@ -136,8 +139,9 @@ class Talk:
                 self._editing.truncate(event)
             case sent.DeleteItem():
                 self._editing.delete(event.item_id)
-            case sent.CreateResponse():
-                self._answering.create(self.session, event.response)
+            case sent.CreateResponse(response=params):
+                self._check_told(params.instructions, params.tools, "response")
+                self._answering.create(self.session, params)
             case sent.CancelResponse():
                 self._answering.cancel(event.response_id)
             case sent.ClearOutput():
@@ -146,9 +150,11 @@ class Talk:
                     "output_audio_buffer.clear: belongs to WebRTC and SIP; over a WebSocket the "
                     "client stops its own playback",
                 )
+        return ()
 
     def _change(self, update: dict[str, Any]) -> None:
         session = updated(self.session, update)
+        self._check_told(session.instructions, session.tools, "session")
         self.session = session
         self._hearing.configure(session.audio.input)
         if session.tools and not self._model.takes_tools and not self._told_of_tools:
@@ -172,7 +178,7 @@ class Talk:
     def _speech_stopped(self, item_id: str, at_ms: int) -> None:
         self._emit(SpeechStopped(item_id=item_id, audio_end_ms=at_ms))
 
-    def _turn(self, item_id: str, recording: Recording, end: TurnEnd | None) -> None:
+    def _turn(self, item_id: str, recording: Recording, end: TurnEnd) -> None:
         item = MessageItem(id=item_id, role="user", content=[Part(type="input_audio")])
         entry = Entry(item, [recording])
         detection = self.session.audio.input.turn_detection
@@ -181,14 +187,15 @@ class Talk:
         self._editing.add(entry)
         if self.session.audio.input.transcription is not None and recording.samples is not None:
             self._transcribing.transcribe(item, recording.samples)
-        if detection is None or not detection.create_response:
-            return
-        if end is not None and end.voice_ms < (self.session.omni or Omni()).false_interruption_ms:
+        if detection is None or not detection.create_response or end.by == "client":
+            return  # by the protocol, who commits asks for the response as well
+        shortest_ms = (self.session.omni or Omni()).false_interruption_ms
+        if end.voice_ms is not None and end.voice_ms < shortest_ms:
             entry.passing = True
             if self._answering.go_on(self.session):
                 return
             entry.passing = False  # there is nothing that it has interrupted
-        self._answering.want(self.session, end and end.silence_ms)
+        self._answering.want(self.session, end.silence_ms)
 
     def _emit(self, event: ServerEvent) -> None:
         self._outbox.put(event)

@@ -30,6 +30,7 @@ from serve.realtime import (
     Refused,
     SessionObject,
     Voice,
+    check_told,
     close,
     exposition,
     new_id,
@@ -182,6 +183,7 @@ def create_app(
         )
         try:
             session = updated(plain, wanted.session)
+            check_told(session.instructions, session.tools, "session", model.control_token_in)
         except Refused as refused:
             raise HTTPException(400, refused.message) from None
         made = keys.make(wanted.expires_after.seconds, wanted.session)

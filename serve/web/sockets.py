@@ -1,4 +1,5 @@
-"""uvicorn's WebSocket, which shows the application what it goes over."""
+"""uvicorn's WebSocket, which shows the application what it goes over, and closes no client whose
+pong waits behind messages that we read slowly."""
 
 from __future__ import annotations
 
@@ -17,6 +18,21 @@ class SessionSocket(WebSocketsSansIOProtocol):
         """As uvicorn's; what is in app_state is in the scope's state."""
         super().connection_made(transport)
         self.app_state = {**self.app_state, TRANSPORT: transport}
+        self._came_at = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        """As uvicorn's."""
+        self._came_at = self.loop.time()
+        super().data_received(data)
+
+    def keepalive_timeout(self) -> None:
+        """As uvicorn's, for a client of which nothing has come since the ping, and nothing waits
+        to be read. Any other is there, and its pong will be read in its turn."""
+        if self.ping_timeout and (self.read_paused or self._came_at > self.ping_sent_at):
+            self.ping_sent_at = self.loop.time()
+            self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
+        else:
+            super().keepalive_timeout()
 
 
 def transport_of(socket: WebSocket) -> BaseTransport | None:

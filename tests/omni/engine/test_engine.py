@@ -38,6 +38,16 @@ def test_the_past_that_is_given_is_what_a_session_would_remember(engine: Engine)
     assert begun.cached > 0
 
 
+def test_a_recording_that_was_heard_is_asked_again_without_its_samples(engine: Engine) -> None:
+    talk, recording = engine.open(SHORT), spoken()
+    said = ask(talk, recording).done()
+    ask(talk, FIRST).done()
+    recording.samples = None
+    begun, *_, done = ask(talk, recording).events()
+    assert isinstance(begun, Begun) and begun.spoken > 0
+    assert isinstance(done, Done) and done.token_ids == said.token_ids
+
+
 def test_two_recordings_of_one_length_are_not_taken_for_each_other(engine: Engine) -> None:
     one, other = spoken(seed=1), spoken(seed=2)
     fresh = engine.open(SHORT)

@@ -153,6 +153,20 @@ def test_words_are_kept_up_to_what_was_heard(audio_end_ms: int, heard: str) -> N
     assert len(answer.ids) == len(answer.tokens)
 
 
+@pytest.mark.parametrize(
+    ("chunks", "kept"), [(0, ""), (1, "The"), (2, "The capital is"), (3, "The capital is Rome.")]
+)
+def test_of_an_answer_that_was_stopped_what_has_sounded_is_kept(chunks: int, kept: str) -> None:
+    answer = said()
+    answer.chunks = answer.chunks[:chunks]
+    answer.break_off()
+    assert answer.text == kept
+    answer.cut(9_999)
+    assert answer.text == kept
+    # It would go on where the next word begins: " cap" is the second half of the first chunk.
+    assert answer.words_end_ms == {0: 0, 1: 200, 2: 800, 3: 1_200}[chunks]
+
+
 def test_a_second_cut_only_takes_more_away() -> None:
     answer = said()
     answer.cut(700)

@@ -109,6 +109,32 @@ def test_an_answer_can_be_coughed_at_again_and_again(engine: Engine) -> None:
     assert "".join(words) == ANSWER and all(words)
 
 
+def made_at_once(engine: Engine) -> Desk:
+    """An answer that is whole before the client takes any of it."""
+    desk = Desk(engine, SessionConfig())
+    desk.talk._answering._now = lambda: 0.0
+    desk.update(omni={"chunk_size": "all"})
+    desk.write_unread(ASKED)
+    while desk.talk._answering.active is not None:
+        desk.pump()
+    return desk
+
+
+def test_a_cough_after_a_reply_that_was_made_at_once_goes_on_with_it(engine: Engine) -> None:
+    desk = made_at_once(engine)
+    desk.events()  # all of it goes out now, and by the clock nothing of it has been played
+    told = [*desk.say(COUGH), *desk.until("response.done")]
+    assert transcript(told) == ANSWER and questions(desk) == 2
+
+
+def test_what_has_not_gone_out_of_a_reply_is_not_sent_to_who_coughs(engine: Engine) -> None:
+    desk = made_at_once(engine)
+    told = [*desk.say(COUGH, piece=len(COUGH) * 2), *desk.until("response.done")]
+    _, last = of(told, "response.created")
+    heard = {event["response_id"] for event in of(told, "response.output_audio.delta")}
+    assert heard == {last["response"]["id"]} and transcript(told) == ANSWER
+
+
 def questions(desk: Desk) -> int:
     """How many the model is told of."""
     desk.write(ALSO)

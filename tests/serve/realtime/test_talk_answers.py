@@ -101,6 +101,21 @@ def test_what_was_not_heard_is_forgotten(desk: Desk) -> None:
     assert transcript(events).startswith(heard) and len(heard) < len(transcript(events))
 
 
+def test_an_answer_stopped_before_its_first_sound_was_not_said(desk: Desk) -> None:
+    desk.update(omni={"chunk_size": "all"})
+    desk.write(ASKED)
+    desk.send("response.create")
+    begun = desk.until("response.output_audio_transcript.delta")
+    desk.send("response.cancel")
+    item_id = only(begun, "conversation.item.added")["item"]["id"]
+    for cut in (None, {"item_id": item_id, "content_index": 0, "audio_end_ms": 0}):
+        if cut is not None:
+            desk.send("conversation.item.truncate", **cut)
+        (shown,) = desk.send("conversation.item.retrieve", item_id=item_id)
+        assert shown["item"]["content"][0]["transcript"] == ""
+    assert transcript(desk.answer()) == alone(ASKED).text
+
+
 def test_a_time_after_the_end_is_no_error(desk: Desk) -> None:
     desk.write(ASKED)
     item_id = desk.answer()[-1]["response"]["output"][0]["id"]
@@ -119,6 +134,42 @@ def test_items_are_answered_that_are_not_part_of_the_conversation(desk: Desk) ->
     assert "conversation.item.added" not in types(events)
     assert events[-1]["response"].get("conversation_id") is None
     assert transcript(desk.answer()) == alone(ASKED).text  # as if it had not been
+
+
+def test_a_spoken_question_is_answered_again_where_its_answer_is_deleted(desk: Desk) -> None:
+    desk.manual().say(question())
+    desk.send("input_audio_buffer.commit")
+    events = desk.answer()
+    desk.answer(conversation="none", instructions=ALSO)  # the first one is part of the past now
+    said = events[-1]["response"]["output"][0]["id"]
+    desk.send("conversation.item.delete", item_id=said)
+    assert transcript(desk.answer()) == transcript(events)
+
+
+def test_an_earlier_spoken_turn_can_be_asked_beside_the_conversation(desk: Desk) -> None:
+    desk.manual()
+    asked, told = [], []
+    for seed in (0, 1):
+        desk.say(question(seed=seed))
+        asked += of(desk.send("input_audio_buffer.commit"), "input_audio_buffer.committed")
+        told.append(transcript(desk.answer()))
+    item = {"type": "item_reference", "id": asked[0]["item_id"]}
+    assert transcript(desk.answer(conversation="none", input=[item])) == told[0]
+
+
+def test_a_response_that_cannot_begin_ends(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.write(ASKED)
+    with monkeypatch.context() as patch:
+
+        def failing(*_: object) -> None:
+            raise RuntimeError("secret")
+
+        patch.setattr(desk.engine, "run", failing)
+        response = desk.answer()[-1]["response"]
+    assert (response["status"], response["status_details"]["error"]["code"]) == (
+        "failed", "response_failed",
+    )  # fmt: skip
+    assert transcript(desk.answer()) == alone(ASKED).text
 
 
 def test_replayed_items_keep_their_ids_and_places(desk: Desk) -> None:

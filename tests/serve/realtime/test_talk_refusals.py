@@ -8,7 +8,7 @@ import torch
 from omni.engine import Engine
 from serve.realtime.limits import Limits
 from serve.realtime.messages import CLIENT_EVENTS
-from tests.realtime import ASKED, Desk, pcm, transcript
+from tests.realtime import ASKED, Desk, alone, pcm, transcript
 from tests.talk import SHORT
 from tests.tiny import question
 
@@ -50,6 +50,24 @@ WRONG = {
     "what steers": (
         {"type": "conversation.item.create", "item": {**ITEM, "content": [
             {"type": "input_text", "text": "a <speech> b"}]}}, "invalid_value"),
+    "a call that steers": (
+        {"type": "conversation.item.create", "item": {
+            "type": "function_call", "name": "see", "arguments": '{"a": "<speech>"}'}},
+        "invalid_value"),
+    "what a function gave that steers": (
+        {"type": "conversation.item.create", "item": {
+            "type": "function_call_output", "call_id": "c", "output": "a <speech> b"}},
+        "invalid_value"),
+    "instructions that steer": (
+        {"type": "session.update", "session": {"instructions": "Say <speech>."}},
+        "invalid_value"),
+    "a tool that steers": (
+        {"type": "session.update", "session": {"tools": [
+            {"type": "function", "name": "f", "parameters": {"<speech>": {}}}]}},
+        "invalid_value"),
+    "instructions of a response that steer": (
+        {"type": "response.create", "response": {"instructions": "Say <speech>."}},
+        "invalid_value"),
     "a bad session": (
         {"type": "session.update", "session": {"output_modalities": ["text", "audio"]}},
         "invalid_value"),
@@ -75,7 +93,7 @@ def test_what_is_wrong_is_told_and_the_session_goes_on(desk: Desk, wrong: str) -
     sent, code = WRONG[wrong]
     before = desk.talk.session
     event = sent if isinstance(sent, str) else json.dumps({"event_id": "mine", **sent})
-    desk.talk.handle(event, 32)
+    desk.handle(event)
     (told,) = desk.events()
     assert (told["type"], told["error"]["code"]) == ("error", code)
     assert told["error"].get("event_id") == (
@@ -91,6 +109,25 @@ def test_the_field_that_is_wrong_is_named(desk: Desk) -> None:
     assert told["error"]["param"] == "session.audio.output.speed"
     (told,) = desk.send("conversation.item.delete")
     assert told["error"]["param"] == "item_id"
+
+
+def test_after_a_question_that_is_too_long_the_next_is_answered(desk: Desk) -> None:
+    desk.write("Also:")
+    desk.write("word " * 600)
+    response = desk.answer()[-1]["response"]
+    assert response["status_details"]["error"]["code"] == "question_refused"
+    desk.write(ASKED)
+    assert transcript(desk.answer()) == alone(ASKED).text
+
+
+def test_an_item_that_is_too_long_for_one_response_stays_in_the_conversation(desk: Desk) -> None:
+    (added, _) = desk.write("word " * 50)
+    desk.answer()
+    item = {"type": "item_reference", "id": added["item"]["id"]}
+    refused = desk.answer(conversation="none", input=[item] * 12)[-1]["response"]
+    assert refused["status_details"]["error"]["code"] == "question_refused"
+    desk.write(ASKED)
+    assert len(desk.talk._conversation.asked().past) == 1
 
 
 def test_a_buffer_that_is_full_takes_no_more(engine: Engine) -> None:

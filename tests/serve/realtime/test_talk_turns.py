@@ -1,5 +1,7 @@
 """Turns: who begins and ends them, and what a new one or a client cancels."""
 
+import base64
+import json
 from queue import Empty
 
 import numpy as np
@@ -19,6 +21,7 @@ from tests.realtime import (
     deltas_left_out,
     of,
     only,
+    pcm,
     silence,
     spoken_turn,
     transcript,
@@ -52,6 +55,31 @@ def test_a_turn_is_not_answered_where_the_client_wants_to_do_it(desk: Desk) -> N
     desk.update(audio={"input": {"turn_detection": detection}})
     assert "response.created" not in types(desk.say(spoken_turn()))
     assert desk.answer()[-1]["response"]["output"]
+
+
+def test_a_turn_that_the_client_commits_waits_for_its_response_create(desk: Desk) -> None:
+    desk.say(question())
+    assert types(desk.send("input_audio_buffer.commit")) == [
+        "input_audio_buffer.committed", "conversation.item.added", "conversation.item.done",
+    ]  # fmt: skip
+    assert desk.settle() == []
+    response = desk.answer(metadata={"k": "v"})[-1]["response"]
+    assert response["metadata"] == {"k": "v"}
+    assert response["usage"]["input_token_details"]["audio_tokens"] > 5
+
+
+def test_a_commit_that_is_refused_leaves_nothing_in_the_turn(desk: Desk) -> None:
+    for _ in range(5):  # of a voice nothing has been heard
+        desk.say(silence(0.1))
+        (told,) = desk.send("input_audio_buffer.commit")
+        assert told["error"]["code"] == "input_audio_buffer_commit_empty"
+    assert desk.talk._hearing._live.samples == 0
+    desk.manual().send("input_audio_buffer.clear")
+    desk.say(question(0.06))
+    (told,) = desk.send("input_audio_buffer.commit")
+    assert "60 ms of audio" in told["error"]["message"]
+    desk.say(question(0.05))  # together they are long enough
+    assert of(desk.send("input_audio_buffer.commit"), "input_audio_buffer.committed")
 
 
 def started_answer(engine: Engine, **detection: object) -> Desk:
@@ -110,6 +138,37 @@ def test_a_turn_that_never_ends_is_ended(engine: Engine) -> None:
     )
 
 
+@pytest.mark.parametrize("piece", [480, 1_440])
+def test_a_turn_as_long_as_the_encoder_hears_is_answered(engine: Engine, piece: int) -> None:
+    longest_s = engine.processor.max_seconds
+    desk = Desk(engine, SHORT, longest_s=longest_s)
+    turn = np.concatenate([silence(0.5), question(longest_s + 1), silence(0.7)])
+    told = [*desk.say(turn, piece=piece), *desk.settle()]
+    assert len(of(told, "input_audio_buffer.committed")) == 2  # what goes on is another turn
+    response = of(told, "response.done")[-1]["response"]
+    assert response["output"]
+    heard = response["usage"]["input_token_details"]["audio_tokens"]
+    assert heard == pytest.approx(10 * (longest_s + 1), abs=10)  # the first turn as well
+
+
+def test_a_buffer_that_a_client_has_filled_is_answered(engine: Engine) -> None:
+    longest_s = engine.processor.max_seconds
+    desk = Desk(engine, SHORT, longest_s=longest_s).manual()
+    # These 5 ms are still in the resampler, and nothing is refused.
+    assert desk.say(question(longest_s + 0.005)) == []
+    desk.send("input_audio_buffer.commit")
+    assert desk.answer()[-1]["response"]["output"]
+
+
+def test_what_was_heard_before_a_voice_is_no_longer_than_a_turn(engine: Engine) -> None:
+    detection = {"type": "server_vad", "prefix_padding_ms": 5_000}
+    desk = Desk(engine, SHORT, longest_s=2.0)
+    desk.update(audio={"input": {"turn_detection": detection}})
+    told = desk.say(np.concatenate([silence(4.0), question(0.2)]))
+    started, stopped = told[0], told[1]
+    assert stopped["audio_end_ms"] - started["audio_start_ms"] == 2_000
+
+
 def test_what_a_client_clears_was_never_said(desk: Desk) -> None:
     desk.manual().say(question(seed=4))
     assert types(desk.send("input_audio_buffer.clear")) == ["input_audio_buffer.cleared"]
@@ -141,6 +200,17 @@ def test_what_is_asked_while_an_answer_begins_stands_after_it(desk: Desk) -> Non
     talk = session()
     answer(talk, ASKED)
     assert transcript(desk.answer()) == answer(talk, ALSO)[1].text and later
+
+
+def test_others_are_served_while_a_long_piece_of_sound_is_heard(desk: Desk) -> None:
+    sound = np.concatenate([spoken_turn(), silence(7)])
+    audio = base64.b64encode(pcm(sound)).decode()
+    steps = desk.talk.handle(json.dumps({"type": "input_audio_buffer.append", "audio": audio}), 32)
+    told = [[event["type"] for event in desk.events()] for _ in steps]
+    seconds = len(sound) / 16_000
+    assert len(told) == pytest.approx(2 * seconds, abs=2)  # half a second without a pause
+    place = [names[:1] == ["input_audio_buffer.speech_started"] for names in told].index(True)
+    assert place == 1  # what is told is told at once: it began 0.5 s into the sound
 
 
 # What is cancelled

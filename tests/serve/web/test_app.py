@@ -177,6 +177,7 @@ def test_a_short_lived_key_opens_a_session_with_its_settings(engine: Engine) -> 
     [
         ({"expires_after": {"seconds": 5}}, 422),
         ({"session": {"audio": {"output": {"speed": 9}}}}, 400),
+        ({"session": {"instructions": "Say <speech>."}}, 400),
         ({}, 200),
     ],
 )
