@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from omni.audio import SAMPLE_RATE
 from omni.engine import Exchange, Recording
 from serve.realtime.items import FunctionCallItem, FunctionOutputItem, Item, MessageItem
 from serve.realtime.wire import Refused
@@ -11,6 +12,7 @@ from serve.realtime.wire import Refused
 ROOT = "root"
 # Where clients know a code of OpenAI's own, that is used: some end a session at any other.
 NOT_FOUND = "item_not_found"
+WAITING_S = 600.0  # sound of recordings that wait for an answer; 38 MB
 
 
 @dataclass
@@ -89,6 +91,12 @@ class Entry:
     passing: bool = False
 
 
+def _waiting_s(entry: Entry) -> float:
+    recordings = [] if entry.passing else [one for one in entry.recordings if one is not None]
+    waiting = [one.samples for one in recordings if one.heard is None]
+    return sum(len(samples) for samples in waiting if samples is not None) / SAMPLE_RATE
+
+
 @dataclass(frozen=True)
 class Asked:
     """What the model is asked. system: what the conversation's system messages say. written: the
@@ -109,7 +117,9 @@ class _Waiting:
 
     def add(self, entry: Entry, question: Recording | str) -> None:
         if isinstance(question, Recording):
-            if not question.refused:
+            if question.refused:
+                question.samples = None  # nobody will hear it again
+            else:
                 self.questions.append(question)
                 self.written = []
         elif question.strip():
@@ -137,7 +147,7 @@ class Conversation:
         """Put an item after another, at the beginning ("root") or at the end (None).
 
         Returns the id of the item before it. Raises Refused for an id that is taken, a previous
-        item that is not there, and a conversation that is full.
+        item that is not there, and a conversation that is full: of items, or of sound that waits.
         """
         if self.holds(entry.item.id):
             raise Refused(
@@ -149,6 +159,13 @@ class Conversation:
             raise Refused(
                 "conversation_full",
                 f"conversation: {len(self._entries)} items, as many as it takes; delete some",
+            )
+        waiting = sum(map(_waiting_s, self._entries))
+        if waiting + (more := _waiting_s(entry)) > WAITING_S and more:
+            raise Refused(
+                "conversation_full",
+                f"conversation: {waiting:.0f} s of sound that nobody has answered, {more:.1f} s more: "
+                f"it takes {WAITING_S:g} s; have some answered, or delete it",
             )
         place = len(self._entries)
         if previous_item_id == ROOT:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from omni.audio import SAMPLE_RATE
 from omni.engine import Recording
 from serve.realtime.conversation import Asked, Conversation, Entry, asked_of
 from serve.realtime.events import (
@@ -31,7 +32,8 @@ class Editing:
     """All raise Refused for what can't be done, and nothing has changed then.
 
     input_kind: the format of sound in items. control_token_in: see Model. cut_later: takes the
-    cut of an item that is still being made, and says whether it is.
+    cut of an item that is still being made, and says whether it is. longest: samples of one
+    recording.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class Editing:
         input_kind: Callable[[], Kind],
         control_token_in: Callable[[str], str | None],
         cut_later: Callable[[str, float], bool],
+        longest: int,
     ) -> None:
         self._conversation = conversation
         self._emit = emit
         self._input_kind = input_kind
         self._control_token_in = control_token_in
         self._cut_later = cut_later
+        self._longest = longest
 
     def create(self, event: CreateItem) -> None:
         """A new item in its place."""
@@ -125,4 +129,12 @@ class Editing:
     def _recording(self, audio: str, where: str) -> Recording:
         kind = self._input_kind()
         data = read_base64(audio, kind, f"{where}.audio")
-        return Recording(WireDecoder(kind).decode(data, last=True))
+        samples = WireDecoder(kind).decode(data, last=True)
+        if len(samples) > self._longest:
+            raise Refused(
+                "invalid_value",
+                f"{where}.audio: {len(samples) / SAMPLE_RATE:.1f} s of sound; a turn has "
+                f"{self._longest / SAMPLE_RATE:g} s at most",
+                param="item",
+            )
+        return Recording(samples)

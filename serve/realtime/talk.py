@@ -77,16 +77,17 @@ class Talk:
             takes_tools=model.takes_tools, post=post,
             read_input=lambda values: self._editing.read_input(values),
         )  # fmt: skip
+        longest = round(min(limits.utterance_s, model.longest_s) * SAMPLE_RATE)
         self._editing = Editing(
             self._conversation, self._emit,
             input_kind=lambda: self.session.audio.input.format.type,
             control_token_in=model.control_token_in, cut_later=self._answering.cut,
+            longest=longest,
         )  # fmt: skip
         self._hearing = Hearing(
             live, self.session.audio.input, make_voice=make_voice,
-            longest=round(min(limits.utterance_s, model.longest_s) * SAMPLE_RATE),
+            longest=longest, turn=self._turn,
             speech_started=self._speech_started, speech_stopped=self._speech_stopped,
-            turn=self._turn,
         )  # fmt: skip
 
     def open(self, settings: dict[str, Any] | None = None) -> None:

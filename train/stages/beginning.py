@@ -121,7 +121,7 @@ def _go_on(recipe: Stage1, checkpoint: str | Path, adapter: Path | None) -> Begi
 
 
 def heard_by(model: OmniForConditionalGeneration) -> dict[str, str]:
-    """What the response states depend on: digests of parts by their weights, and how it is asked."""
+    """What the response states depend on: digests of the parts' weights, and how they ask."""
     parts = ("speech_encoder", "speech_adapter", "language_model")
     return {part: weights_digest(getattr(model, part)) for part in parts} | {
         "prompt": repr(sorted(model.config.prompt.items())),

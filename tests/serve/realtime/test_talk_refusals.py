@@ -1,6 +1,8 @@
 """What is wrong is told, and nothing else happens."""
 
+import base64
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -136,6 +138,39 @@ def test_a_buffer_that_is_full_takes_no_more(engine: Engine) -> None:
     assert {event["error"]["code"] for event in told} == {"input_audio_buffer_full"}
     desk.send("input_audio_buffer.commit")
     assert desk.answer()[-1]["response"]["output"]
+
+
+def create(desk: Desk, seconds: float) -> list[dict[str, Any]]:
+    audio = base64.b64encode(pcm(question(seconds))).decode()
+    part = {"type": "input_audio", "audio": audio}
+    return desk.send(
+        "conversation.item.create", item={"type": "message", "role": "user", "content": [part]}
+    )
+
+
+def test_a_recording_that_is_longer_than_a_turn_is_refused_when_it_comes(engine: Engine) -> None:
+    desk = Desk(engine, SHORT, limits=Limits(utterance_s=1)).manual()
+    (told,) = create(desk, 1.5)
+    assert told["error"]["code"] == "invalid_value"
+    assert "1.5 s of sound; a turn has 1 s at most" in told["error"]["message"]
+    assert create(desk, 0.9)[-1]["type"] == "conversation.item.done"
+
+
+def test_sound_that_nobody_has_answered_is_bounded_and_answering_makes_room(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.realtime.conversation.WAITING_S", 2.0)
+    desk.manual()
+    assert [create(desk, 0.9)[-1]["type"] for _ in range(2)] == ["conversation.item.done"] * 2
+    (told,) = create(desk, 0.9)
+    assert told["error"]["code"] == "conversation_full"
+    assert (
+        "2 s of sound that nobody has answered, 0.9 s more: it takes 2 s"
+        in told["error"]["message"]
+    )
+    desk.write(ASKED)
+    assert transcript(desk.answer())
+    assert create(desk, 0.9)[-1]["type"] == "conversation.item.done"
 
 
 def test_a_question_of_many_pieces_sounds_like_one(desk: Desk) -> None:
