@@ -26,8 +26,15 @@ CLEARLY = 2 / 3  # bfloat16 must take at most this share of float32's time to be
 def move(
     module: nn.Module, device: torch.device | None = None, dtype: torch.dtype | None = None
 ) -> None:
-    """Puts the module's weights there and into that type, in place; None leaves either as it is."""
-    module.to(device=device, dtype=dtype)
+    """Puts the module's weights into that type and there, in place; None leaves either as it is.
+
+    Buffers keep their type, as in `from_pretrained`: the frequencies of an LLM's rotary positions
+    are off by whole turns a few hundred positions on, if they are rounded to bfloat16.
+    """
+    if dtype is not None:
+        for weight in module.parameters():
+            weight.data = weight.data.to(dtype)
+    module.to(device=device)
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -47,6 +47,16 @@ def speaks(return_audio: bool | None, generation_mode: str | None) -> bool:
     return generation_mode == "audio" if return_audio is None else return_audio
 
 
+def repeated(slots: Tensor, positions: Tensor, times: int) -> Tensor:
+    """The places [times * R] of recordings for rows that stand `times` times, one copy after the
+    other: all recordings of a row belong together.
+
+    slots: [B], how many each row has for speech; positions: [R], how many each recording fills.
+    """
+    row = torch.searchsorted(slots.cumsum(0), positions.cumsum(0))  # of each recording
+    return torch.cat([(row == number).nonzero()[:, 0].repeat(times) for number in row.unique()])
+
+
 @torch.no_grad()
 def generate_speech(
     model: OmniForConditionalGeneration,

@@ -15,9 +15,10 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, Cache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from omni.audio import encoder_frames
 from omni.config import OmniConfig
 from omni.files import ReadFrom
-from omni.generation import generate_speech, speaks
+from omni.generation import generate_speech, repeated, speaks
 from omni.language_model import (
     CACHE_NAME,
     LanguageModelOutput,
@@ -33,6 +34,9 @@ from omni.speech_encoder import SpeechEncoder
 from omni.unit_decoder import UnitDecoder
 from omni.values import Frames
 from omni.vocoder import Vocoder
+
+# What carries recordings: a row each, whichever rows of the prompts they belong to.
+SPEECH = ("input_features", "input_features_mask", "encoder_frames", "encoder_lengths")
 
 
 class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
@@ -222,6 +226,29 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if not speaks(return_audio, generation_mode):
             return theirs.generate(*args, **kwargs)
         return generate_speech(self, theirs.generate, *args, **kwargs)
+
+    def _expand_inputs_for_generation(
+        self,
+        expand_size: int = 1,
+        is_encoder_decoder: bool = False,
+        input_ids: Tensor | None = None,
+        **inputs: Any,
+    ) -> tuple[Tensor | None, dict[str, Any]]:
+        """transformers' own, which repeats rows, and here each row with its recordings."""
+        theirs: Any = super()
+        speech = {name: inputs.pop(name) for name in SPEECH if inputs.get(name) is not None}
+        if speech and expand_size > 1 and input_ids is not None:
+            frames = speech.get("encoder_lengths")
+            if frames is None:
+                frames = encoder_frames(speech["input_features_mask"].sum(-1))
+            slots = (input_ids == self.config.speech_token_id).sum(-1)
+            order = repeated(slots, frames // self.config.adapter.stack, expand_size)
+            speech = {name: value[order] for name, value in speech.items()}
+        ids, expanded = theirs._expand_inputs_for_generation(
+            expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids,
+            **inputs,
+        )  # fmt: skip
+        return ids, expanded | speech
 
     def _language_states(
         self,

@@ -27,6 +27,7 @@ FILES = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")
 # Names of its base classes that begin with "_" and are overridden by ours.
 OVERRIDDEN = {
     OmniForConditionalGeneration: {
+        "_expand_inputs_for_generation",  # beams: a row's recordings are repeated together
         "_init_weights",  # every part initialises itself, and must not be initialised again
         "_supports_flash_attn",  # what the language model may be asked for
         "_supports_sdpa",

@@ -164,8 +164,8 @@ class Conversation:
         if waiting + (more := _waiting_s(entry)) > WAITING_S and more:
             raise Refused(
                 "conversation_full",
-                f"conversation: {waiting:.0f} s of sound that nobody has answered, {more:.1f} s more: "
-                f"it takes {WAITING_S:g} s; have some answered, or delete it",
+                f"conversation: {waiting:.0f} s of sound that nobody has answered, "
+                f"{more:.1f} s more: it takes {WAITING_S:g} s; have some answered, or delete it",
             )
         place = len(self._entries)
         if previous_item_id == ROOT:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from omni.devices import choose_device, choose_dtype, is_fast_in_bfloat16, product
+from omni.devices import choose_device, choose_dtype, is_fast_in_bfloat16, move, product
 from omni.files.errors import UserError
 from tests.logged import own_messages
+from tests.tiny import tiny_model
 
 CPU = torch.device("cpu")
 
@@ -66,6 +67,16 @@ def test_a_device_that_is_not_there_is_refused_with_what_to_take(
     has(monkeypatch, gpus=gpus)
     with pytest.raises(UserError, match=told):
         choose_device(name)
+
+
+def test_weights_are_rounded_and_the_frequencies_of_their_positions_are_not() -> None:
+    """As transformers loads an LLM in bfloat16, so is one that is moved into it."""
+    llm = tiny_model().language_model
+    before = {name: buffer.clone() for name, buffer in llm.named_buffers()}
+    move(llm, dtype=torch.bfloat16)
+    assert {weight.dtype for weight in llm.parameters()} == {torch.bfloat16}
+    assert before and all(torch.equal(b, before[name]) for name, b in llm.named_buffers())
+    assert llm.get_input_embeddings().weight is llm.get_output_embeddings().weight
 
 
 def test_a_type_is_taken_by_its_name(tmp_path: Path) -> None:

@@ -152,6 +152,36 @@ def test_replies_of_beams_and_of_chance_are_spoken_from_their_own_states(search:
         assert units == units_of_states(model, batch, reply)
 
 
+def test_with_beams_every_row_hears_its_own_recordings_in_their_order() -> None:
+    """Padded together: a row of two recordings, one of none, one of one."""
+    model, processor = tiny()
+    sounds = [question(seconds, seed) for seed, seconds in enumerate((0.6, 1.1, 0.8))]
+    talks = [
+        [spoken(sounds[0]), {"role": "assistant", "content": "Yes."}, spoken(sounds[1])],
+        [{"role": "user", "content": "What is two and two?"}],
+        [spoken(sounds[2])],
+    ]
+    batch = processor.apply_chat_template(
+        talks, tokenize=True, return_dict=True, add_generation_prompt=True
+    )
+    expected = model.embed_prompt(
+        batch["input_ids"],
+        model.encode_speech(batch["input_features"], batch["input_features_mask"]),
+    )
+    ids, inputs = model._expand_inputs_for_generation(
+        expand_size=3, input_ids=batch["input_ids"],
+        **{name: batch[name] for name in batch if name != "input_ids"},
+    )  # fmt: skip
+    speech = model.encode_speech(inputs["input_features"], inputs["input_features_mask"])
+    assert torch.equal(model.embed_prompt(ids, speech), expected.repeat_interleave(3, 0))
+    beams = model.generate(**batch, max_new_tokens=4, num_beams=3)
+    assert beams.shape[0] == 3
+
+
+def spoken(sound: np.ndarray) -> dict[str, Any]:
+    return {"role": "user", "content": [{"type": "audio", "audio": sound}]}
+
+
 def test_a_reply_that_a_stop_string_ends_is_spoken_up_to_there() -> None:
     model, processor = nano()
     batch = processor(audio=[str(QUESTIONS[0]), str(QUESTIONS[4])])

@@ -38,11 +38,16 @@ def deepspeed_config(path: str | Path, module: nn.Module) -> dict[str, Any]:
 def fsdp_config(path: str | Path, module: nn.Module) -> dict[str, Any]:
     """An FSDP file as the Trainer takes it for this module, whose layers it need not name.
 
-    Raises UserError if it can't be read.
+    Raises UserError if it can't be read, or asks for what can't be done.
     """
     config = {name.removeprefix("fsdp_"): value for name, value in read_options(path).items()}
     if int(config.setdefault("version", 2)) != 2:
         raise UserError(f"{path}: version={config['version']!r}: must be 2, torch's fully_shard")
+    if str(config.get("cpu_ram_efficient_loading", False)).lower() == "true":
+        raise UserError(
+            f"{path}: cpu_ram_efficient_loading=true: every process reads the weights itself, and "
+            "what an LLM ties would come apart; leave it out"
+        )
     named: set[str] = set()
     for part in module.modules():
         named.update(getattr(part, "_no_split_modules", None) or ())

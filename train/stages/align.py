@@ -30,7 +30,7 @@ from omni.speech_adapter import SpeechAdapter
 from omni.values import Frames
 from train.data import Ears, Example, data_of, examples, mask_spans, plain, tokenizer_digest
 from train.loop import Freeze, Item, LoopConfig, Weights, begin_run, check_installed, part_of, train
-from train.stages.aligned import adapter_for, bases_of, embedding_table, write_adapter
+from train.stages.aligned import adapter_for, bases_of, token_embeddings, write_adapter
 from train.stages.beginning import begin_with
 from train.stages.stage1 import Stage1, make_ears
 
@@ -219,9 +219,9 @@ def train_align(
     rows = [[row_of[token] for token in tokens] for tokens in said]
     _check_lengths(training, rows, ears)
     named, width, hidden = adapter.config, model.speech_encoder.width, model.config.hidden_size
-    table = embedding_table(model)[adapter.mixture.token_ids].clone()
+    table = token_embeddings(model, adapter.mixture.token_ids)
     module = LearnsToName(adapter, table)
-    del model  # the LLM's memory is the training's now
+    del model, begun  # the LLM's memory is the training's now
     blank = len(vocabulary)
 
     def words(labels: np.ndarray, *, collapsed: bool) -> str:

@@ -27,11 +27,10 @@ WEIGHTS = "speech_adapter.safetensors"
 CONFIG = "config.json"
 
 
-def embedding_table(model: OmniForConditionalGeneration) -> Tensor:
-    """[vocabulary, H]: the LLM's input embeddings, without a gradient."""
-    weight = model.get_input_embeddings().weight
-    assert isinstance(weight, Tensor)
-    return weight.detach()
+def token_embeddings(model: OmniForConditionalGeneration, tokens: Tensor) -> Tensor:
+    """[V] ids -> [V, H]: as the LLM reads them, without a gradient. Some scale their table."""
+    with torch.no_grad():
+        return model.get_input_embeddings()(tokens)
 
 
 def bases_of(model: OmniForConditionalGeneration) -> dict[str, str]:
@@ -58,7 +57,7 @@ def adapter_for(
         output_width=model.config.hidden_size,
     )
     assert adapter.mixture is not None
-    adapter.mixture.begin(tokens, embedding_table(model)[tokens])
+    adapter.mixture.begin(tokens, token_embeddings(model, tokens))
     if goes_on:
         adapter.linear1.load_state_dict(own.linear1.state_dict())
         adapter.linear2.load_state_dict(own.linear2.state_dict())

@@ -25,6 +25,7 @@ from transformers import EvalPrediction
 
 from data_tools.manifest import Manifest
 from data_tools.speech import AugmentConfig, load_augmented
+from omni.devices import choose_device
 from omni.encoder_lora import lora_config, lora_of, merge_lora, wrap_encoder
 from omni.files import UserError
 from omni.frame_cache import CLEAN
@@ -43,7 +44,6 @@ from train.loop import (
     from_first,
     numbers,
     part_of,
-    placement,
     train,
 )
 from train.stages.beginning import heard_by
@@ -271,7 +271,7 @@ def train_blocks(
 @torch.no_grad()
 def measure(module: HearsInBlocks, dataset: Heard, loop: LoopConfig) -> dict[str, float]:
     """What validation tells of the module as it is."""
-    device, _ = placement(loop)
+    device = choose_device(loop.device)
     module.to(device).eval()
     errors, cosines = [], []
     for batch in DataLoader(dataset, batch_size=loop.batch_size, collate_fn=collate):

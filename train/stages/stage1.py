@@ -49,6 +49,8 @@ from train.loop import (
 from train.stages.beginning import begin_with
 from train.stages.teacher import check_teacher, teach
 
+STILL = ("speech_encoder.", "unit_decoder.", "vocoder.")  # what never trains here
+
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
@@ -266,8 +268,12 @@ def train_stage1(
         # Backwards, torch's own attention for CPUs is several times slower than plain products.
         model.language_model.set_attn_implementation("eager")
 
+    # DeepSpeed trains in 16 bits whatever lies in the module, and would give it back rounded.
+    still = {name: w for name, w in model.state_dict().items() if name.startswith(STILL)}
+
     def write(folder: Path, weights: Weights) -> None:
-        model.save_pretrained(folder, processor=processor, state_dict=part_of(weights, "model"))
+        found = part_of(weights, "model") | still
+        model.save_pretrained(folder, processor=processor, state_dict=found)
 
     result = train(
         LearnsToListen(model, encoded=ears.encoded, distillation_weight=recipe.distillation_weight),

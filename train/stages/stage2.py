@@ -18,7 +18,7 @@ from transformers import EvalPrediction
 from data_tools.manifest import Manifest
 from omni.about import write_card
 from omni.ctc import best_units, ctc_loss
-from omni.files import UserError, read_json, replace_folder, write_json, write_tensors
+from omni.files import UserError, fetch, read_json, replace_folder, write_json, write_tensors
 from omni.frame_cache import CLEAN, weights_digest
 from omni.loading import load
 from omni.metrics import unit_error_rate
@@ -203,7 +203,7 @@ def train_stage2(
             folder / UNIT_DECODER, part_of(weights, "unit_decoder")
         ),
         finish=lambda weights: add_voice(
-            Path(checkpoint),
+            fetch(str(checkpoint)),
             output / "checkpoint",
             filled(UnitDecoder(config), weights, "unit_decoder"),
         ),

@@ -139,10 +139,11 @@ def cache_states(
         model, processor, training, validation, hearing, frames or folder.with_name("frames")
     )
     device, dtype = placement(loop)
-    move(model, device)
-    if device.type == "cuda":
+    if device.type == "cuda":  # first, for half as much has to find room there
         move(model.language_model, dtype=dtype)
         move(model.speech_adapter, dtype=dtype)
+        made_of["rotary"] = "float32"  # earlier versions rounded it with the weights
+    move(model, device)
     if dtype != torch.float32:
         made_of["dtype"] = str(dtype)
     augmented = (hearing.cached_variants or 0) if hearing.augmentation is not None else 0

@@ -1,5 +1,6 @@
 """The one training loop: order, freezing, and a killed run that ends like one that was not."""
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import Dataset
 
+from omni.files import UserError
 from train.loop import LoopConfig, last_complete_checkpoint, placement, train, trainer
 from train.loop.freeze import Freeze
 from train.loop.order import BucketSampler, Item
+from train.loop.sharding import fsdp_config
 
 torch.set_num_threads(1)
 
@@ -243,3 +246,14 @@ def test_a_numbered_gpu_is_refused_with_the_way_to_take_it(monkeypatch: pytest.M
     config = LoopConfig(epochs=1, batch_size=2, learning_rate=1e-3, device="cuda:1")
     with pytest.raises(ValueError, match="CUDA_VISIBLE_DEVICES=1"):
         placement(config)
+
+
+@pytest.mark.parametrize("name", ["cpu_ram_efficient_loading", "fsdp_cpu_ram_efficient_loading"])
+def test_an_fsdp_file_by_which_tied_weights_come_apart_is_refused(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "fsdp.json").write_text(json.dumps({name: True}))
+    with pytest.raises(UserError, match=r"cpu_ram_efficient_loading=true: .* leave it out"):
+        fsdp_config(tmp_path / "fsdp.json", torch.nn.Linear(2, 2))
+    (tmp_path / "fsdp.json").write_text(json.dumps({name: False}))
+    assert fsdp_config(tmp_path / "fsdp.json", torch.nn.Linear(2, 2))

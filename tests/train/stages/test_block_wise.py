@@ -18,10 +18,11 @@ from omni.prompt import SPEECH, PromptConfig
 from omni.session import SpeechSession
 from omni.speech_adapter import SpeechAdapterConfig
 from tests.tiny import question, tiny_bases, tiny_processor, tiny_records
+from train.data import examples, recordings_of
 from train.loop.loop import LoopConfig
 from train.loop.order import Item
 from train.stages.beginning import join_bases
-from train.stages.block_wise import Blocks, Heard, HearsInBlocks, collate, train_blocks
+from train.stages.block_wise import Blocks, Heard, HearsInBlocks, collate, measure, train_blocks
 from train.stages.stage1 import Lora, Stage1
 
 torch.set_num_threads(1)
@@ -169,6 +170,19 @@ def test_an_encoder_that_hears_30_s_of_padding_is_refused(
     model.save_pretrained(tmp_path / "padded", processor=processor)
     with pytest.raises(UserError, match="30 s of padding"):
         train_blocks(tmp_path / "padded", manifest, recipe=RECIPE, output=tmp_path / "out")
+
+
+def test_the_first_of_several_processes_measures_in_any_type_without_the_others(
+    whole: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They wait for what it measures, so it may not ask them anything meanwhile."""
+    model, processor = load(whole)
+    encoder = model.speech_encoder
+    module = HearsInBlocks(encoder, RECIPE.of(encoder.config), RECIPE.lora)
+    heard = Heard(recordings_of(examples(manifest, "validation")), processor, encoder.config)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    assert measure(module, heard, replace(RECIPE.loop, dtype="bfloat16"))["relative_rms"] > 0
 
 
 def test_training_hears_clean_and_augmented_recordings_by_turns(manifest: Manifest) -> None:

@@ -13,7 +13,7 @@ from omni.loading import load
 from omni.model import OmniForConditionalGeneration
 from omni.prompt import SPEECH, PromptConfig
 from omni.speech_adapter import SpeechAdapterConfig
-from tests.tiny import tiny_bases, tiny_processor, tiny_records
+from tests.tiny import tiny_bases, tiny_model, tiny_processor, tiny_records
 from train.data.batches import Collate, Dialogues, examples
 from train.data.features import LiveEars
 from train.loop.loop import LoopConfig
@@ -73,6 +73,26 @@ def test_the_checkpoint_holds_what_trained_and_names_what_did_not(
     assert not (folder / "speech_encoder").exists()
     assert model.config.bases["speech_encoder"] == bases[0]
     assert model.config.trained == {"stage1": ["speech_adapter", "language_model"]}
+
+
+def test_what_stands_still_is_bit_for_bit_what_it_was_also_where_weights_train_in_16_bits(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tiny_model().state_dict()
+    tiny_model().save_pretrained(
+        tmp_path / "whole", self_contained=True, processor=tiny_processor()
+    )
+
+    def as_deepspeed_does(module, *, finish, **_):
+        finish({name: weight.bfloat16() for name, weight in module.state_dict().items()})
+        return {}
+
+    monkeypatch.setattr("train.stages.stage1.train", as_deepspeed_does)
+    train_stage1(manifest, checkpoint=tmp_path / "whole", recipe=RECIPE, output=tmp_path / "stage1")
+    after = load(tmp_path / "stage1/checkpoint")[0].state_dict()
+    for part in ("speech_encoder.", "unit_decoder.", "vocoder."):
+        names = [name for name in before if name.startswith(part)]
+        assert names and all(torch.equal(before[name], after[name]) for name in names), part
 
 
 def test_a_model_lies_beside_every_checkpoint_of_the_training(trained: Path) -> None:

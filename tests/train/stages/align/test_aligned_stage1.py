@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from data_tools.manifest.record import Manifest
 from omni.about.parts import describe
@@ -14,8 +15,10 @@ from omni.files.errors import UserError
 from omni.loading import load
 from omni.speech_adapter import SpeechAdapterConfig
 from omni.speech_encoder import save_speech_encoder
+from tests.tiny import tiny_model
 from tests.tones import HEARING, LOOP, TEXTS, TONES, tone
-from train.stages.align import token_ids
+from train.stages.align import LearnsToName, token_ids
+from train.stages.aligned import adapter_for, token_embeddings
 from train.stages.stage1 import train_stage1
 
 torch.set_num_threads(1)
@@ -161,3 +164,25 @@ def test_an_adapter_of_another_size_or_other_bases_is_refused(
     others = bases | {"speech_encoder": str(tmp_path / "encoder")}
     with pytest.raises(UserError, match="another speech encoder"):
         train_stage1(manifest, **others, recipe=HEARING, output=tmp_path / "b", adapter=folder)
+
+
+def test_an_adapter_is_aligned_to_tokens_as_the_llm_reads_them_where_it_scales_its_table() -> None:
+    """As Gemma does."""
+
+    class Scaled(nn.Embedding):
+        def forward(self, ids: Tensor) -> Tensor:
+            return 8 * super().forward(ids)
+
+    model = tiny_model(vocoder=None)
+    table = model.get_input_embeddings()
+    scaled = Scaled(*table.weight.shape, _weight=table.weight.data)
+    model.language_model.set_input_embeddings(scaled)
+    adapter = adapter_for(model, {5, 9, 11}, goes_on=False)
+    assert adapter.mixture is not None
+    read = scaled(adapter.mixture.token_ids)
+    assert torch.equal(token_embeddings(model, adapter.mixture.token_ids), read)
+    heard = torch.randn(4, read.shape[1])
+    named = LearnsToName(adapter, token_embeddings(model, adapter.mixture.token_ids))
+    in_alignment = adapter.mixture.scores(heard, named.embeddings)
+    assert torch.equal(in_alignment, adapter.mixture.scores(heard, read))
+    assert not torch.allclose(in_alignment, adapter.mixture.scores(heard, read / 8))
