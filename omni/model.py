@@ -227,7 +227,7 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
             return theirs.generate(*args, **kwargs)
         return generate_speech(self, theirs.generate, *args, **kwargs)
 
-    def _expand_inputs_for_generation(
+    def _expand_inputs_for_generation(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         expand_size: int = 1,
         is_encoder_decoder: bool = False,
