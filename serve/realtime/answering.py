@@ -153,6 +153,7 @@ class Answering:
                 "response_cancel_not_active", "Cancellation failed: no active response found"
             )
         self.stop("client_cancelled")
+        self._latest = None  # what is stopped so does not go on after a cough
 
     def mute(self) -> None:
         """Somebody speaks: from here on nothing of the latest response is heard; `stop` is to
@@ -196,8 +197,11 @@ class Answering:
     def cut(self, reply_item_id: str, audio_end_ms: float) -> bool:
         """Whether that item is being made; it is cut when it ends."""
         making = self.active is not None and self.active.item.id == reply_item_id
+        latest = self._latest
         if making:
             self._cut_ms = audio_end_ms
+        elif self._interrupted is None and latest and latest.reply.item.id == reply_item_id:
+            self._latest = None  # the client has stopped playing it, and nobody has spoken
         return making
 
     def close(self) -> None:

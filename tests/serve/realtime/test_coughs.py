@@ -76,6 +76,24 @@ def test_after_a_cough_the_rest_of_the_answer_is_said(engine: Engine, until: str
     assert rest[-1]["response"]["status"] == "completed"
 
 
+@pytest.mark.parametrize("until", ["response.done", "response.output_audio.delta"])
+def test_an_answer_that_its_listener_has_stopped_does_not_go_on_after_a_cough(
+    engine: Engine, until: str
+) -> None:
+    desk = Desk(engine, SessionConfig())
+    desk.talk._answering._now = lambda: 0.0
+    desk.write(ASKED)
+    before = desk.send("response.create")
+    before += desk.until(until)
+    if until != "response.done":
+        desk.send("response.cancel")
+    item_id = answer_id(before)
+    desk.send("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=HEARD_MS)
+    after = [*desk.say(COUGH), *desk.until("response.done")]
+    assert shown(desk, item_id) + transcript(after) != ANSWER
+    assert len(desk.talk._conversation.asked().past) == 2  # the cough is answered by itself
+
+
 def test_the_model_is_told_of_one_answer_and_of_no_cough(engine: Engine) -> None:
     desk, *_ = interrupted(engine, COUGH, heard_ms=HEARD_MS)
     desk.write(ALSO)
