@@ -21,7 +21,9 @@ ANSWER = {"role": "assistant", "content": "Paris."}
 
 def read(*messages: dict[str, Any], spoken: SpokenAnswers | None = None) -> Asked:
     answers = spoken or SpokenAnswers(lambda: 1_000.0)
-    reader = Reader(model=model_info(SHORT), longest_s=2.0, longest_text=150_000, spoken=answers)
+    reader = Reader(
+        model=model_info(SHORT), longest_s=2.0, together_s=5.0, longest_text=150_000, spoken=answers
+    )
     return reader.read(chat_request({"model": "tiny", "messages": list(messages)}).messages)
 
 
@@ -130,6 +132,14 @@ def test_what_is_no_question_in_sound_is_refused(data: bytes, code: str, told: s
     found = refused(user("listen", spoken(data)))
     assert found.code == code and told in found.message and "BytesIO" not in found.message
     assert found.param == "messages[0].content[1].input_audio.data"
+
+
+def test_recordings_that_are_small_files_and_long_sound_are_refused_together() -> None:
+    packed = spoken(file_of(silence(2), format="FLAC"), "flac")
+    assert read(user(packed, packed), ANSWER, user("And?")).past
+    found = refused(user(packed, packed), ANSWER, user("And?", packed))
+    assert found.code == "audio_too_long" and "6.0 s" in found.message and "5 s" in found.message
+    assert found.param == "messages[2].content[1].input_audio.data"
 
 
 @pytest.mark.parametrize(
