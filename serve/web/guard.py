@@ -51,7 +51,7 @@ class Guard:
         if not self._any_host and _name(f"//{host}") not in self._hosts:
             return "Host: not a name of this server; add it to allowed_hosts"
         origin = headers.get("origin")
-        if origin is None or origin in self._origins or urlsplit(origin).netloc == host:
+        if origin is None or origin in self._origins or _site(origin) == host:
             return None
         return "Origin: another site; add it to allowed_origins"
 
@@ -61,3 +61,10 @@ def _name(address: str) -> str:
         return urlsplit(address).hostname or ""
     except ValueError:  # brackets that don't close
         return ""
+
+
+def _site(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None

@@ -61,6 +61,11 @@ def test_only_our_own_pages_and_those_allowed_come_in(origin: str, status: int) 
     assert get(headers, allowed_origins=("https://page.example",)) == status
 
 
+@pytest.mark.parametrize("origin", ["http://[", "http://[evil"])
+def test_a_broken_origin_is_refused_and_no_mistake_of_ours(origin: str) -> None:
+    assert get({"host": "localhost:8000", "origin": origin}) == 403
+
+
 def test_a_socket_is_refused_before_it_is_one() -> None:
     headers = {"host": "localhost:8000", "origin": "http://evil.example"}
     with (
