@@ -1,5 +1,6 @@
 """Messages of a request as question, past and what the model is told."""
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,21 @@ def test_only_so_many_answers_in_sound_are_known() -> None:
     for number in range(MOST + 1):
         answers.keep(str(number), Said())
     assert answers.find("0") is None and answers.find(str(MOST)) is not None
+
+
+def test_what_has_expired_is_forgotten() -> None:
+    now = 1_000.0
+    answers = SpokenAnswers(lambda: now)
+    said = Said()
+    gone = weakref.ref(said)
+    answers.keep("early", said)
+    del said
+    now += LIVES_S / 2
+    answers.keep("later", Said())
+    assert gone() is not None
+    now += LIVES_S / 2
+    answers.keep("last", Said())
+    assert gone() is None and answers.find("later") is not None
 
 
 @pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG", "MP3"])
