@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 
@@ -136,7 +136,7 @@ def test_an_answer_inside_a_question_is_not_its_answer(
     monkeypatch: pytest.MonkeyPatch, goes_on: bool, text: str
 ) -> None:
     @asynccontextmanager
-    async def hasty(*_: object, **__: object) -> AsyncIterator[Hasty]:
+    async def hasty(*_: object, **__: object) -> AsyncGenerator[Hasty]:
         yield Hasty(goes_on)
 
     async def at_once(*_: object) -> None:

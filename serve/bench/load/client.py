@@ -202,6 +202,7 @@ class Client:
                     heard = _Heard(self.playout())
                 case _:
                     pass
+        assert answer is not None
         return answer
 
     async def _speak(
