@@ -152,7 +152,9 @@ def demo(
         from omni.commands import settle_threads, start, warm_up
 
         model, processor = start(checkpoint, threads=threads, device=device, dtype=dtype)
-    config = _config(model, chunk_units, None, speak=True)
+    parts = {"unit decoder": model.unit_decoder, "vocoder": model.vocoder}
+    missing = next((name for name, part in parts.items() if part is None), None)
+    config = _config(model, chunk_units, None, speak=missing is None)
     if threads is None:
         settle_threads(model, processor, config)
     warm_up(model, processor, config)
@@ -161,8 +163,8 @@ def demo(
     for question in questions:
         typer.echo(f"\n{question}\n  > ", nl=False)
         done, waveform = _answer(model, processor, config, load_audio(question), echo=True)
-        if model.unit_decoder is None:
-            typer.echo("  in text alone: the checkpoint has no unit decoder")
+        if missing is not None:
+            typer.echo(f"  in text alone: the checkpoint has no {missing}")
         else:
             save_wav(output / question.name, waveform)
             typer.echo(f"  {output / question.name}: {len(waveform) / 16_000:.1f} s of speech")

@@ -29,9 +29,8 @@ def run_command(
         list[str] | None,
         typer.Option(
             metavar="KEY",
-            envvar="OMNI_API_KEY",
-            help="Who comes must bring it; may be repeated. Others see an argument in the list "
-            "of processes: prefer the variable or the file.",
+            help="Who comes must bring it; may be repeated. Default: OMNI_API_KEY, one key. Others "
+            "see an argument in the list of processes: prefer the variable or the file.",
         ),
     ] = None,
     key_secret: Annotated[
@@ -96,11 +95,15 @@ def run_command(
     need("onnxruntime", "serve", "voice activity detection")
     need("silero_vad", "serve", "voice activity detection")
     import logging
+    import os
 
     from rich.console import Console
 
     from serve.web import bind, read_settings
 
+    # Not the option's own: that would make a list of a key with blanks, of which each word opens.
+    if not api_key and (key := os.environ.get("OMNI_API_KEY")):
+        api_key = [key]
     settings = read_settings(
         config,
         {

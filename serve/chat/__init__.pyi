@@ -1,3 +1,5 @@
+from .answering import Gone as Gone
+from .answering import unless_gone as unless_gone
 from .errors import ApiError as ApiError
 from .errors import ErrorAnswer as ErrorAnswer
 from .making import FULL as FULL

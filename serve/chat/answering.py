@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from fastapi.responses import JSONResponse
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 END = b"data: [DONE]\n\n"
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+Result = TypeVar("Result")
 Pieces = AsyncGenerator[TextDelta | AudioDelta]
 
 
@@ -199,14 +200,15 @@ class Answer(Response):
             raise Gone from None
 
 
-async def unless_gone(work: Coroutine[Any, Any, None], receive: Receive) -> None:
-    """Do it while the client is there; its request has been read whole. Raises Gone."""
+async def unless_gone(work: Coroutine[Any, Any, Result], receive: Receive) -> Result:
+    """Do it while the client is there; receive: once its request has been read whole. Raises
+    Gone."""
     working, leaving = asyncio.create_task(work), asyncio.create_task(_left(receive))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             raise Gone
-        working.result()
+        return working.result()
     finally:
         for task in (working, leaving):
             task.cancel()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from omni.engine import Recording
-from serve.chat.recordings import from_base64, from_url, read_recording
+from serve.chat.recordings import Budget, from_base64, from_url, read_recording
 from serve.chat.request import (
     AssistantMessage,
     InputAudioPart,
@@ -37,11 +37,12 @@ from serve.realtime import (
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """longest_s: of one recording. longest_text: characters of all that is written. spoken: answers
-    that clients may name by their ids."""
+    """longest_s: of one recording. together_s: of all of them. longest_text: characters of all that
+    is written. spoken: answers that clients may name by their ids."""
 
     model: Model
     longest_s: float
+    together_s: float
     longest_text: int
     spoken: SpokenAnswers
 
@@ -57,8 +58,9 @@ class Reader:
                 param="messages",
             )
         entries: list[Entry] = []
+        budget = Budget(self.together_s)
         for place, message in enumerate(messages):
-            entries += self._entries(message, f"messages[{place}]")
+            entries += self._entries(message, f"messages[{place}]", budget)
         asked = asked_of(entries)
         if asked.question is None:
             raise Refused(
@@ -69,21 +71,21 @@ class Reader:
             )
         return asked
 
-    def _entries(self, message: Message, where: str) -> list[Entry]:
+    def _entries(self, message: Message, where: str, budget: Budget) -> list[Entry]:
         match message:
             case SystemMessage():
                 return [
                     _written("system", self._joined([part.text for part in message.content], where))
                 ]
             case UserMessage():
-                return [self._question(message, where)]
+                return [self._question(message, where, budget)]
             case ToolMessage():
                 output = self._joined([part.text for part in message.content], where)
                 return [Entry(FunctionOutputItem(call_id=new_id("call"), output=output))]
             case AssistantMessage():
                 return self._answers(message, where)
 
-    def _question(self, message: UserMessage, where: str) -> Entry:
+    def _question(self, message: UserMessage, where: str, budget: Budget) -> Entry:
         parts: list[Part] = []
         recordings: list[Recording | None] = []
         for place, part in enumerate(message.content):
@@ -93,10 +95,10 @@ class Reader:
                 recordings.append(None)
             else:
                 parts.append(Part(type="input_audio"))
-                recordings.append(self._recording(part, at))
+                recordings.append(self._recording(part, at, budget))
         return Entry(MessageItem(role="user", content=parts), recordings)
 
-    def _recording(self, part: UserPart, where: str) -> Recording:
+    def _recording(self, part: UserPart, where: str, budget: Budget) -> Recording:
         if isinstance(part, InputAudioPart):
             at = f"{where}.input_audio.data"
             data = from_base64(part.input_audio.data, at)
@@ -104,7 +106,9 @@ class Reader:
             assert not isinstance(part, TextPart)
             at = f"{where}.audio_url.url"
             data = from_url(part.audio_url.url, at)
-        return Recording(read_recording(data, at, longest_s=self.longest_s))
+        samples = read_recording(data, at, longest_s=self.longest_s)
+        budget.take(samples, at)
+        return Recording(samples)
 
     def _answers(self, message: AssistantMessage, where: str) -> list[Entry]:
         answers: list[Entry] = []

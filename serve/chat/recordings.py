@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+from dataclasses import dataclass
 
 import numpy as np
 import soundfile
 
-from omni.audio import AudioError, prepare
+from omni.audio import SAMPLE_RATE, AudioError, prepare
 from serve.realtime import Refused
 
 # A small file can hold a lot of silence: these bound what is read of it.
@@ -17,6 +18,26 @@ RATES = (8_000, 96_000)
 CHANNELS = 2
 DATA = "data:"
 BASE64 = ";base64"
+
+
+@dataclass
+class Budget:
+    """Seconds of sound that the recordings of one request may be together: each is bounded, but
+    small files that hold a lot of silence can be many."""
+
+    longest_s: float
+    taken_s: float = 0.0
+
+    def take(self, samples: np.ndarray, where: str) -> None:
+        """Count a recording at 16 kHz. Raises Refused where it is too much."""
+        self.taken_s += len(samples) / SAMPLE_RATE
+        if self.taken_s > self.longest_s:
+            raise Refused(
+                "audio_too_long",
+                f"{where}: {self.taken_s:.1f} s of sound with the recordings before it, and a "
+                f"request may hold {self.longest_s:g} s; leave out the oldest",
+                param=where,
+            )
 
 
 def from_base64(text: str, where: str) -> bytes:

@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from omni.audio import SAMPLE_RATE
 from omni.engine import Engine
 from serve.chat.answering import Answer
 from serve.chat.completion import Chunk, Completion
@@ -22,6 +23,8 @@ from serve.chat.said import SpokenAnswers
 from serve.realtime import Asked, Limits, Model, Refused, read_object
 
 MIB = 1 << 20
+# Bytes of a second of plain sound: packed, a request may hold no more than unpacked.
+PCM16_PER_S = 2 * SAMPLE_RATE
 PLACE = "#/components/schemas/{model}"
 BODY = {"content": {"application/json": {"schema": {"$ref": PLACE.format(model="ChatRequest")}}}}
 PIECES = {"text/event-stream": {"schema": {"$ref": PLACE.format(model="Chunk")}}}
@@ -42,9 +45,10 @@ def chat_router(
     router = APIRouter()
     spoken = SpokenAnswers(now)
     longest_s = min(limits.utterance_s, model.longest_s)
+    together_s = max(longest_s, limits.request_mib * MIB / PCM16_PER_S)
     reader = Reader(
-        model=model, longest_s=longest_s, longest_text=round(limits.message_mib * MIB),
-        spoken=spoken,
+        model=model, longest_s=longest_s, together_s=together_s,
+        longest_text=round(limits.message_mib * MIB), spoken=spoken,
     )  # fmt: skip
 
     def read(body: bytes) -> tuple[ChatRequest, Asked]:

@@ -30,9 +30,11 @@ class SpokenAnswers:
         return int(self._now() + LIVES_S)
 
     def keep(self, answer_id: str, said: Said) -> None:
-        """Remember an answer."""
-        self._kept[answer_id] = _Kept(said, self._now() + LIVES_S)
-        while len(self._kept) > MOST:
+        """Remember an answer, and forget those that have expired."""
+        now = self._now()
+        self._kept[answer_id] = _Kept(said, now + LIVES_S)
+        # All live equally long, so the oldest expires first.
+        while len(self._kept) > MOST or next(iter(self._kept.values())).expires_at <= now:
             self._kept.popitem(last=False)
 
     def find(self, answer_id: str) -> Said | None:

@@ -15,7 +15,8 @@ class Limits:
     json_depth: of lists and objects. items: of a conversation. unsent_audio_s: sound that waits
     to be sent; at it the response pauses. stalled_s: without anything being taken by a client
     for which sound waits; or, over HTTP, without anything of its request having come.
-    request_mib: one request of the chat protocol, with all recordings of its conversation.
+    request_mib: one request of the chat protocol, with all recordings of its conversation; packed
+    ones may be as long together as plain sound of that size.
     """
 
     session_s: float = 3_600.0

@@ -6,6 +6,7 @@ key. Other requests are short, and are passed on: clients drop their key where t
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 import time
@@ -19,8 +20,9 @@ import httpx
 from fastapi import Depends, FastAPI, Request, Response, WebSocket
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from starlette.background import BackgroundTask
+from starlette.types import Message
 
-from serve.chat import FULL, ApiError
+from serve.chat import FULL, ApiError, Gone, unless_gone
 from serve.realtime import RESTARTING, TRY_AGAIN, Refused
 from serve.router.places import Place
 from serve.web import (
@@ -195,13 +197,31 @@ def create_router(
         return Response(body, answer.status_code, media_type="application/json")
 
     async def send(request: Request, chosen: Place) -> httpx.Response:
+        """A replica works for a client that is there: it hears of one that leaves before the answer
+        begins, which takes long where the answer is wanted whole."""
+        read = asyncio.Event()  # all of the request: what comes then is the client's leaving
+
+        async def body() -> AsyncGenerator[bytes]:
+            async for piece in request.stream():
+                yield piece
+            read.set()
+
+        async def receive() -> Message:
+            await read.wait()
+            return await request.receive()
+
+        posted = request.method == "POST"
+        if not posted:
+            read.set()
         headers = [one for one in request.headers.items() if one[0] not in NOT_PASSED_ON]
         passed = places.client.build_request(
             request.method, places.url(chosen, request.url.path, request.url.query),
-            headers=headers, content=request.stream() if request.method == "POST" else None,
+            headers=headers, content=body() if posted else None,
         )  # fmt: skip
         try:
-            return await places.client.send(passed, stream=True)
+            return await unless_gone(places.client.send(passed, stream=True), receive)
+        except Gone:
+            raise ApiError(499, "client_gone", "The client has left") from None  # read by nobody
         except httpx.TransportError as error:
             message = f"The replica can't be reached ({type(error).__name__}); try again"
             raise ApiError(503, "replica_lost", message, retry_after_s=1) from None

@@ -54,6 +54,7 @@ def talk_command(
     targets = _targets(save, len(questions or []))
     for target in targets:
         check_file(target)
+        _check_format(target)
 
     from omni.audio import load_audio
     from serve.talk.asking import ask
@@ -84,6 +85,16 @@ def talk_command(
             typer.echo()
             if targets:
                 soundfile.write(targets[place], answer.sound, WIRE_RATE)
+
+
+def _check_format(target: Path) -> None:
+    """Before anybody is asked: an answer that can't be written would be lost."""
+    import soundfile
+
+    if target.suffix[1:].upper() not in soundfile.available_formats():
+        raise UserError(
+            f"{target}: its suffix is of no format of sound; give a name that ends in .wav"
+        )
 
 
 def _targets(save: Path | None, count: int) -> list[Path]:

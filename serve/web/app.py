@@ -40,7 +40,7 @@ from serve.realtime import (
 from serve.web.asyncapi import document
 from serve.web.draining import Draining
 from serve.web.errors import shape_errors
-from serve.web.guard import Guard
+from serve.web.guard import METRICS, Guard
 from serve.web.keys import SUBPROTOCOL, Grant, Keys, offers_subprotocol
 from serve.web.settings import ServeSettings
 from serve.web.sockets import transport_of
@@ -150,7 +150,7 @@ def create_app(
             status_code=200 if free > 0 else 503,
         )
 
-    @app.get("/metrics")
+    @app.get(METRICS)
     def metrics(_: Key) -> Response:
         """Prometheus' text format."""
         return Response(exposition(), media_type=CONTENT_TYPE_LATEST)

@@ -16,6 +16,7 @@ from serve.chat import ApiError
 from serve.web.settings import ServeSettings
 
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+METRICS = "/metrics"
 
 
 class Guard:
@@ -29,6 +30,8 @@ class Guard:
         self._hosts.update(THIS_MACHINE)  # as probes call us that come from beside us
         if settings.loopback:
             self._hosts.add(settings.host)
+        # Prometheus calls each server by its address, and brings a key.
+        self._by_any_name = {METRICS} if settings.api_keys else set[str]()
         self._origins = set(settings.allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,7 +40,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        if (refused := self._refuses(headers)) is None:
+        if (refused := self._refuses(scope["path"], headers)) is None:
             await self._app(scope, receive, send)
             return
         response = ApiError(403, "forbidden", refused).response()
@@ -46,12 +49,13 @@ class Guard:
         else:
             await response(scope, receive, send)
 
-    def _refuses(self, headers: Headers) -> str | None:
+    def _refuses(self, path: str, headers: Headers) -> str | None:
         host = headers.get("host", "")
-        if not self._any_host and _name(f"//{host}") not in self._hosts:
+        any_host = self._any_host or path in self._by_any_name
+        if not any_host and _name(f"//{host}") not in self._hosts:
             return "Host: not a name of this server; add it to allowed_hosts"
         origin = headers.get("origin")
-        if origin is None or origin in self._origins or urlsplit(origin).netloc == host:
+        if origin is None or origin in self._origins or _site(origin) == host:
             return None
         return "Origin: another site; add it to allowed_origins"
 
@@ -61,3 +65,10 @@ def _name(address: str) -> str:
         return urlsplit(address).hostname or ""
     except ValueError:  # brackets that don't close
         return ""
+
+
+def _site(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import socket
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -50,7 +50,8 @@ def model_of(
     auto = bool(processor.config.prompt_config.system)
     told = {"auto": auto, "always": True, "never": False}[settings.instructions]
     return Model(
-        name=Path(settings.checkpoint or "nano").name,
+        # "." and "folder/.." have names, too; a link keeps its own.
+        name=os.path.basename(os.path.abspath(settings.checkpoint or "nano")),
         base=SessionConfig.from_model(model),
         takes_system=told,
         longest_s=processor.max_seconds,

@@ -1,7 +1,9 @@
 """Many clients at once: what they hear, what they are refused, and what of it is told."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
@@ -98,6 +100,54 @@ def test_an_answer_that_does_not_come_drops_the_session(url: str) -> None:
     unheard = Spoken.of(0 * QUESTIONS[0], manual=False)
     session = asyncio.run(client.converse([unheard]))
     assert (session.end, session.why) == ("dropped", "no answer within 1 s")
+
+
+class Hasty:
+    """A server that takes a pause for the end, and has answered before more is sent."""
+
+    def __init__(self, goes_on: bool) -> None:
+        self._says = {5: ("speech_started", ""), 10: ("answer", "early")}  # after as many frames
+        if goes_on:
+            self._says |= {20: ("speech_started", ""), 70: ("answer", "Paris")}
+        self._events: asyncio.Queue[str] = asyncio.Queue()
+        self._frames = 0
+
+    async def send(self, _: str) -> None:
+        self._frames += 1
+        kind, text = self._says.get(self._frames, ("", ""))
+        if kind == "speech_started":
+            self._tell(type="input_audio_buffer.speech_started")
+        elif kind == "answer":
+            self._tell(type="response.output_audio_transcript.delta", delta=text)
+            self._tell(type="response.output_audio.delta", delta="A" * 320)
+            self._tell(
+                type="response.done", response={"status": "completed", "status_details": None}
+            )
+
+    async def recv(self) -> str:
+        return await self._events.get()
+
+    def _tell(self, **event: object) -> None:
+        self._events.put_nowait(json.dumps(event))
+
+
+@pytest.mark.parametrize(("goes_on", "text"), [(True, "Paris"), (False, "early")])
+def test_an_answer_inside_a_question_is_not_its_answer(
+    monkeypatch: pytest.MonkeyPatch, goes_on: bool, text: str
+) -> None:
+    @asynccontextmanager
+    async def hasty(*_: object, **__: object) -> AsyncGenerator[Hasty]:
+        yield Hasty(goes_on)
+
+    async def at_once(*_: object) -> None:
+        """Its session is as it should be."""
+
+    monkeypatch.setattr("websockets.asyncio.client.connect", hasty)
+    monkeypatch.setattr(Client, "_begin", at_once)
+    client = Client(url="", api_key=None, manual=False, playout=playout, answer_s=10)
+    asked = Spoken.of(question(0.8 if goes_on else 0.1, 0), manual=False)
+    (turn,) = asyncio.run(client.converse([asked])).turns
+    assert turn.text == text and turn.first_audio_s is not None and turn.first_audio_s > 0
 
 
 def test_a_question_that_cannot_be_heard_is_a_failed_turn_and_the_next_is_asked(url: str) -> None:

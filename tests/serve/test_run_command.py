@@ -17,7 +17,7 @@ from tests.paths import ROOT
 from tests.realtime import Client, of, sound, types
 from tests.tiny import tiny_model, tiny_processor
 
-KEY = "correct-horse"
+KEY = "correct horse battery"  # blanks and all, it is one key
 
 
 def test_a_server_starts_answers_and_ends_with_come_back(tmp_path: Path) -> None:
@@ -74,6 +74,25 @@ def test_an_address_that_is_taken_is_told_before_anything_is_loaded() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"127.0.0.1:{port}: address already in use" in refused("--port", str(port))
+
+
+def test_a_key_with_blanks_is_one_key_also_from_the_environment() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = CliRunner().invoke(app, ["run", "--port", port], env={"OMNI_API_KEY": KEY})
+    assert "address already in use" in result.stderr  # and none "has fewer than 8 characters"
+
+
+@pytest.mark.parametrize("called", [".", "../small", "inside/.."])
+def test_a_checkpoint_has_its_folders_name_however_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, called: str
+) -> None:
+    from serve.web import ServeSettings, model_of
+
+    (tmp_path / "small" / "inside").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "small")
+    known = model_of(ServeSettings(checkpoint=called), tiny_model(), tiny_processor())
+    assert known.name == "small"
 
 
 def test_a_recogniser_is_found_by_its_name() -> None:

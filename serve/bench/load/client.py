@@ -151,7 +151,7 @@ class Client:
         speaking = asyncio.create_task(self._speak(socket, question, ended))
         try:
             async with asyncio.timeout(self.answer_s):
-                heard = await self._listen(socket)
+                heard = await self._listen(socket, speaking)
                 await speaking
         except TimeoutError:
             raise _Failed(f"no answer within {self.answer_s:g} s") from None
@@ -172,11 +172,17 @@ class Client:
             real_time_factor=heard.real_time_factor,
         )
 
-    async def _listen(self, socket: ClientConnection) -> _Heard:
+    async def _listen(self, socket: ClientConnection, speaking: asyncio.Task[None]) -> _Heard:
+        """The answer to the whole question: of one that came before it went on nothing counts."""
         now, heard = asyncio.get_running_loop().time, _Heard(self.playout())
-        while True:
-            event = _event(await socket.recv())
+        answer: _Heard | None = None
+        while answer is None or not speaking.done():
+            event = await _next(socket, None if answer is None else speaking)
+            if event is None:
+                break
             match event["type"]:
+                case "input_audio_buffer.speech_started":
+                    heard, answer = _Heard(self.playout()), None
                 case "response.output_audio.delta":
                     heard.first = now() if heard.first is None else heard.first
                     # Base64 holds 3 bytes in 4 characters, a sample 2 bytes.
@@ -191,11 +197,13 @@ class Client:
                     response = event["response"]
                     if (response["status_details"] or {}).get("reason") != "turn_detected":
                         heard.failure = _failure(response)
-                        return heard
-                    # The server took a pause for the end, and the question went on.
+                        answer = heard
+                    # Else the server took a pause for the end, and the question went on.
                     heard = _Heard(self.playout())
                 case _:
                     pass
+        assert answer is not None
+        return answer
 
     async def _speak(
         self, socket: ClientConnection, question: Spoken, ended: list[tuple[float, float]]
@@ -221,6 +229,22 @@ def _message(type: str, **fields: Any) -> str:
 
 def _event(text: str | bytes) -> dict[str, Any]:
     return json.loads(text)
+
+
+async def _next(
+    socket: ClientConnection, speaking: asyncio.Task[None] | None
+) -> dict[str, Any] | None:
+    """The next event; None if all has been spoken before one comes."""
+    if speaking is None:
+        return _event(await socket.recv())
+    reading = asyncio.create_task(socket.recv())
+    try:
+        await asyncio.wait({reading, speaking}, return_when=asyncio.FIRST_COMPLETED)
+        return _event(reading.result()) if reading.done() else None
+    finally:
+        reading.cancel()
+        await asyncio.wait({reading})  # nobody else may read before it has ended
+        _ = reading.cancelled() or reading.exception()  # looked at, or asyncio logs it
 
 
 def _failure(response: dict[str, Any]) -> str | None:

@@ -152,8 +152,19 @@ function stop() {
   return busy;
 }
 
+// Whether there is sound; without it one can still write and read.
+async function openSound() {
+  try {
+    await sound.open();
+    return true;
+  } catch (error) {
+    problem(`The loudspeaker could not be opened: ${error.message}`);
+    return false;
+  }
+}
+
 async function replay(turn) {
-  await sound.open();
+  if (!(await openSound())) return;
   dialogue.interrupt();
   const id = REPLAY + turn.itemId;
   sound.player.play(id, turn.sound);
@@ -176,7 +187,7 @@ find("write").addEventListener("submit", async (event) => {
   const field = find("question");
   const text = field.value.trim();
   if (!text) return;
-  if (Sound.allowed) await sound.open();
+  if (Sound.allowed) await openSound();
   if (!(await ready())) return;
   field.value = "";
   await dialogue.write(text);

@@ -10,7 +10,7 @@ export class Microphone {
     this.deviceId = "";
     this.level = null;
     this.stream = null;
-    this.opening = null;
+    this.starting = null;
   }
 
   get open() {
@@ -18,22 +18,32 @@ export class Microphone {
   }
 
   // take(samples): frames of 20 ms, [n] int16 at the wire's rate. lost(): it was unplugged.
-  // Throws what getUserMedia throws.
+  // Throws what getUserMedia throws. Asked again while it opens, it waits and opens no second one.
   async start(take, lost) {
     if (this.stream) return;
+    this.starting ??= this.listen(take, lost).finally(() => {
+      this.starting = null;
+    });
+    await this.starting;
+  }
+
+  async listen(take, lost) {
     const device = this.deviceId ? { deviceId: { exact: this.deviceId } } : {};
-    this.opening ??= navigator.mediaDevices.getUserMedia({ audio: { ...PROCESSING, ...device } });
+    const audio = { ...PROCESSING, ...device };
+    const stream = await navigator.mediaDevices.getUserMedia({ audio });
     try {
-      this.stream = await this.opening;
-    } finally {
-      this.opening = null;
+      this.source = this.context.createMediaStreamSource(stream);
+      this.capture = new AudioWorkletNode(this.context, "capture", { numberOfOutputs: 0 });
+      this.level = new Level(this.context, this.source);
+    } catch (error) {
+      // As Firefox does where microphone and context have different rates.
+      for (const track of stream.getTracks()) track.stop();
+      throw error;
     }
-    this.stream.getAudioTracks()[0].onended = lost;
-    this.source = this.context.createMediaStreamSource(this.stream);
-    this.capture = new AudioWorkletNode(this.context, "capture", { numberOfOutputs: 0 });
-    this.level = new Level(this.context, this.source);
+    stream.getAudioTracks()[0].onended = lost;
     this.capture.port.onmessage = ({ data }) => take(data);
     this.source.connect(this.capture);
+    this.stream = stream; // last: only what is recorded is open
   }
 
   stop() {

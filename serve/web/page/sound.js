@@ -6,6 +6,7 @@ import { Player } from "./player.js";
 export class Sound {
   constructor(playbackTold) {
     this.playbackTold = playbackTold;
+    this.context = null;
     this.player = null;
     this.microphone = null;
     this.speakerId = "";
@@ -16,26 +17,38 @@ export class Sound {
     return window.isSecureContext && "AudioWorkletNode" in window;
   }
 
-  // To be called while a gesture is handled: only then may a page begin to sound.
+  // To be called while a gesture is handled: only then may a page begin to sound. Throws what the
+  // browser throws; asked again, it tries again.
   async open() {
     this.opened ??= this.make();
-    const context = await this.opened;
-    if (context.state === "suspended") await context.resume();
+    await this.opened;
+    await this.wake();
+  }
+
+  // A touch is a gesture when it ends, not when it begins: what began with it may go on by this.
+  async wake() {
+    // Not "suspended" alone: after a telephone call, Safari's context is "interrupted".
+    if (this.context && this.context.state !== "running") await this.context.resume();
   }
 
   async make() {
-    const context = new AudioContext({ latencyHint: "interactive" });
+    const context = (this.context = new AudioContext({ latencyHint: "interactive" }));
     const here = import.meta.url;
-    await Promise.all(
-      ["capture-worklet.js", "playback-worklet.js"].map((name) =>
-        context.audioWorklet.addModule(new URL(name, here)),
-      ),
-    );
-    this.context = context;
+    try {
+      await Promise.all(
+        ["capture-worklet.js", "playback-worklet.js"].map((name) =>
+          context.audioWorklet.addModule(new URL(name, here)),
+        ),
+      );
+    } catch (error) {
+      // The server is away. A context remembers what it could not load, so the next try has its own.
+      this.context = this.opened = null;
+      await context.close();
+      throw error;
+    }
     this.player = new Player(context, this.playbackTold);
     this.microphone = new Microphone(context);
     if (this.speakerId) await this.useSpeaker(this.speakerId);
-    return context;
   }
 
   static get choosesSpeaker() {

@@ -50,6 +50,7 @@ export class Talk {
     if (this.pressedAt === null) return;
     const held = performance.now() - this.pressedAt > HOLD_MS;
     this.pressedAt = null;
+    this.sound.wake().catch(() => {}); // start() tells what is wrong
     if (this.mode === "free") {
       this.stop();
       return;

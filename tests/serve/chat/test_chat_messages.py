@@ -1,5 +1,6 @@
 """Messages of a request as question, past and what the model is told."""
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ ANSWER = {"role": "assistant", "content": "Paris."}
 
 def read(*messages: dict[str, Any], spoken: SpokenAnswers | None = None) -> Asked:
     answers = spoken or SpokenAnswers(lambda: 1_000.0)
-    reader = Reader(model=model_info(SHORT), longest_s=2.0, longest_text=150_000, spoken=answers)
+    reader = Reader(
+        model=model_info(SHORT), longest_s=2.0, together_s=5.0, longest_text=150_000, spoken=answers
+    )
     return reader.read(chat_request({"model": "tiny", "messages": list(messages)}).messages)
 
 
@@ -77,6 +80,21 @@ def test_only_so_many_answers_in_sound_are_known() -> None:
     assert answers.find("0") is None and answers.find(str(MOST)) is not None
 
 
+def test_what_has_expired_is_forgotten() -> None:
+    now = 1_000.0
+    answers = SpokenAnswers(lambda: now)
+    said = Said()
+    gone = weakref.ref(said)
+    answers.keep("early", said)
+    del said
+    now += LIVES_S / 2
+    answers.keep("later", Said())
+    assert gone() is not None
+    now += LIVES_S / 2
+    answers.keep("last", Said())
+    assert gone() is None and answers.find("later") is not None
+
+
 @pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG", "MP3"])
 def test_every_format_is_heard(format: str) -> None:
     asked = read(user(spoken(file_of(TONE, format=format), format.lower())))
@@ -130,6 +148,14 @@ def test_what_is_no_question_in_sound_is_refused(data: bytes, code: str, told: s
     found = refused(user("listen", spoken(data)))
     assert found.code == code and told in found.message and "BytesIO" not in found.message
     assert found.param == "messages[0].content[1].input_audio.data"
+
+
+def test_recordings_that_are_small_files_and_long_sound_are_refused_together() -> None:
+    packed = spoken(file_of(silence(2), format="FLAC"), "flac")
+    assert read(user(packed, packed), ANSWER, user("And?")).past
+    found = refused(user(packed, packed), ANSWER, user("And?", packed))
+    assert found.code == "audio_too_long" and "6.0 s" in found.message and "5 s" in found.message
+    assert found.param == "messages[2].content[1].input_audio.data"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI, Request
 from openai import AsyncOpenAI
 from websockets.asyncio.client import connect as connect_and_follow
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -165,6 +167,30 @@ def test_what_is_no_session_is_passed_on(routed: Routed) -> None:
         assert "data: [DONE]" in answer.read().decode()
     refused = routed.post("/v1/chat/completions", json=asked | {"model": "other"})
     assert refused.status_code == 404 and refused.json()["error"]["code"] == "model_not_found"
+
+
+def test_who_leaves_the_router_leaves_the_replica(routed: Routed) -> None:
+    left = threading.Event()
+    slow = FastAPI()
+
+    @slow.get("/ready")
+    def ready() -> None:
+        """It has room."""
+
+    @slow.post("/v1/chat/completions")
+    async def answer(request: Request) -> None:
+        await request.body()
+        for _ in range(200):
+            await asyncio.sleep(0.05)
+            if await request.is_disconnected():
+                left.set()
+                return
+
+    with served(slow) as port:
+        routed.places[:] = [place("slow", port)]
+        with pytest.raises(httpx.ReadTimeout):
+            routed.post("/v1/chat/completions", json={}, timeout=1.0)
+        assert left.wait(5)
 
 
 def test_the_page_comes_from_the_replica_that_it_will_speak_to(routed: Routed) -> None:

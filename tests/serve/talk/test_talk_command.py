@@ -87,6 +87,11 @@ def test_what_cannot_be_is_told_before_anybody_is_called(tmp_path: Path) -> None
     assert "does not exist" in refused(FRANCE, "--save", tmp_path / "nowhere" / "a.wav")
 
 
+@pytest.mark.parametrize("name", ["answer", "answer.xyz"])
+def test_a_bad_suffix_is_told_before_asking(url: str, tmp_path: Path, name: str) -> None:
+    assert f"{name}: its suffix" in refused(FRANCE, "--save", tmp_path / name, "--url", url)
+
+
 def test_without_the_package_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     assert "omni-speech[talk]" in refused()

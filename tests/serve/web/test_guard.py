@@ -18,7 +18,11 @@ async def greet(socket: WebSocket) -> None:
 
 def client(**settings: object) -> TestClient:
     app = Starlette(
-        routes=[Route("/", lambda request: PlainTextResponse("in")), WebSocketRoute("/ws", greet)]
+        routes=[
+            Route("/", lambda request: PlainTextResponse("in")),
+            Route("/metrics", lambda request: PlainTextResponse("in")),
+            WebSocketRoute("/ws", greet),
+        ]
     )
     return TestClient(Guard(app, ServeSettings(**settings)))  # type: ignore[arg-type]
 
@@ -48,6 +52,17 @@ def test_a_name_can_be_allowed() -> None:
     assert get({"host": "any.example"}, **public, allowed_hosts=("speech.example",)) == 403
 
 
+def test_metrics_are_told_to_who_scrapes_by_address_where_a_key_protects_them() -> None:
+    public = {"host": "0.0.0.0", "allowed_hosts": ("speech.example",)}
+    for protected, status in (({"api_keys": ("correct-horse",)}, 200), ({"insecure": True}, 403)):
+        web = client(**public, **protected)
+        assert web.get("/metrics", headers={"host": "10.1.2.3:8000"}).status_code == status
+        assert web.get("/", headers={"host": "10.1.2.3:8000"}).status_code == 403
+    stranger = {"host": "10.1.2.3:8000", "origin": "http://evil.example"}
+    protected = client(**public, api_keys=("correct-horse",))
+    assert protected.get("/metrics", headers=stranger).status_code == 403
+
+
 @pytest.mark.parametrize(
     ("origin", "status"),
     [
@@ -59,6 +74,11 @@ def test_a_name_can_be_allowed() -> None:
 def test_only_our_own_pages_and_those_allowed_come_in(origin: str, status: int) -> None:
     headers = {"host": "localhost:8000", "origin": origin}
     assert get(headers, allowed_origins=("https://page.example",)) == status
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[evil"])
+def test_a_broken_origin_is_refused_and_no_mistake_of_ours(origin: str) -> None:
+    assert get({"host": "localhost:8000", "origin": origin}) == 403
 
 
 def test_a_socket_is_refused_before_it_is_one() -> None:
