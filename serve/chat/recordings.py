@@ -85,7 +85,9 @@ def read_recording(data: bytes, where: str, *, longest_s: float) -> np.ndarray:
     except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
         # Its whole text names our buffer, which tells a client nothing.
         why = error.error_string if isinstance(error, soundfile.LibsndfileError) else error
-        raise _refused(where, f"not readable as audio ({why}); send a wav or mp3") from None
+        raise _refused(
+            where, f"not readable as audio ({why}); send a wav, flac, ogg or mp3"
+        ) from None
     if len(samples) > most:
         raise Refused(
             "audio_too_long",

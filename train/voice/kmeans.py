@@ -78,6 +78,7 @@ def fit_units(
         merged_units_per_second=merged * FRAME_RATE / frames,
         used_units=len(np.unique(np.concatenate(labels))),
     )
+    output.mkdir(parents=True, exist_ok=True)
     write_json(output / "kmeans_report.json", asdict(report))
     extractor.save(output / "units")  # last: where it is, nothing is fitted again
     return report
