@@ -90,9 +90,6 @@ def _begin(
     there = _found(output, (product, *also_writes))
     file = output / FILE
     before = read_json(file) if file.is_file() else None
-    if before is not None and "result" not in before and before["made_of"] != made_of:
-        if not _found(output, before["writes"]):
-            before = None  # it was refused, or ended, before it had made anything
     if restart and before is not None:
         _check_command(output, command, before)
         for name in _found(output, before["writes"]):

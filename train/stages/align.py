@@ -189,6 +189,7 @@ def train_align(
     model, processor, hearing = begun.model, begun.processor, begun.recipe
     bases = bases_of(model)
     goes_on = {"speech_adapter": weights_digest(model.speech_adapter)} if checkpoint else {}
+    training, validation = spoken(manifest)  # before the folder is taken, if they are refused
     run = begin_run(
         output,
         "align",
@@ -206,7 +207,6 @@ def train_align(
     if run.result is not None:
         return run.result
     tokenizer = processor.tokenizer
-    training, validation = spoken(manifest)
     ears = make_ears(model, processor, training, validation, hearing, cache or output / "frames")
     said = [token_ids(item.question.text, tokenizer) for item in (*training, *validation)]
     torch.manual_seed(recipe.loop.seed)

@@ -232,6 +232,10 @@ def train_stage1(
         adapter=adapter,
     )
     model, processor, recipe = begun.model, begun.processor, begun.recipe
+    # Before the folder is taken: data that are refused are mended, and then they are others.
+    training = examples(manifest, "train")
+    held_out = any(record.split == "validation" for record in manifest.records)
+    validation = examples(manifest, "validation") if held_out else []
     run = begin_run(
         output,
         "stage1",
@@ -248,9 +252,6 @@ def train_stage1(
     )
     if run.result is not None:
         return run.result
-    training = examples(manifest, "train")
-    held_out = any(record.split == "validation" for record in manifest.records)
-    validation = examples(manifest, "validation") if held_out else []
     ears = make_ears(model, processor, training, validation, recipe, cache or output / "frames")
     dataset = Dialogues(
         training,

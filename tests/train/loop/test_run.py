@@ -243,14 +243,6 @@ def test_units_of_another_kmeans_of_the_same_size_are_refused_by_units_voice_and
         train_stage2(tmp_path / "stage1", second, recipe=recipe, output=tmp_path / "stage2")
 
 
-def test_a_run_that_has_made_nothing_leaves_its_folder_to_another(tmp_path: Path) -> None:
-    for data in ("empty", "whole"):
-        begin_run(tmp_path, "lm", {"data": data}, product="model")
-    (tmp_path / "model").touch()
-    with pytest.raises(UserError, match="data="):
-        begin_run(tmp_path, "lm", {"data": "other"}, product="model")
-
-
 def test_states_are_kept_by_content_and_not_by_name(manifest: Manifest) -> None:
     (item, *_) = examples(manifest, "train")
     renamed = replace(item, id="another name")

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from data_tools.manifest.record import Manifest, read_manifest
 from data_tools.speech.augmentation import AugmentConfig
+from omni.files import UserError
 from omni.loading import load
 from omni.model import OmniForConditionalGeneration
 from omni.prompt import SPEECH, PromptConfig
@@ -93,6 +94,14 @@ def test_what_stands_still_is_bit_for_bit_what_it_was_also_where_weights_train_i
     for part in ("speech_encoder.", "unit_decoder.", "vocoder."):
         names = [name for name in before if name.startswith(part)]
         assert names and all(torch.equal(before[name], after[name]) for name in names), part
+
+
+def test_data_that_are_refused_leave_the_folder_to_those_that_are_mended(
+    manifest: Manifest, bases: tuple[str, str], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="no answered question in split train"):
+        run(replace(manifest, records=[]), bases, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_model_lies_beside_every_checkpoint_of_the_training(trained: Path) -> None:
