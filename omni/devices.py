@@ -28,12 +28,13 @@ def move(
 ) -> None:
     """Puts the module's weights into that type and there, in place; None leaves either as it is.
 
-    Buffers keep their type, as in `from_pretrained`: the frequencies of an LLM's rotary positions
-    are off by whole turns a few hundred positions on, if they are rounded to bfloat16.
+    Buffers keep their type, as in `from_pretrained`: with the frequencies of an LLM's rotary
+    positions rounded to bfloat16, angles are wrong, and the more so the further on a token stands.
     """
     if dtype is not None:
         for weight in module.parameters():
-            weight.data = weight.data.to(dtype)
+            if weight.is_floating_point():  # quantised ones are whole numbers
+                weight.data = weight.data.to(dtype)
     module.to(device=device)
 
 

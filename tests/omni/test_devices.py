@@ -79,6 +79,14 @@ def test_weights_are_rounded_and_the_frequencies_of_their_positions_are_not() ->
     assert llm.get_input_embeddings().weight is llm.get_output_embeddings().weight
 
 
+def test_quantised_weights_stay_the_whole_numbers_that_they_are() -> None:
+    module = torch.nn.Linear(2, 2)
+    module.packed = torch.nn.Parameter(torch.tensor([3, 7], dtype=torch.uint8), requires_grad=False)
+    move(module, dtype=torch.bfloat16)
+    assert module.weight.dtype == torch.bfloat16
+    assert module.packed.dtype == torch.uint8 and module.packed.tolist() == [3, 7]
+
+
 def test_a_type_is_taken_by_its_name(tmp_path: Path) -> None:
     assert choose_dtype("float16", CPU, memory=tmp_path / "types.json") == torch.float16
     with pytest.raises(UserError, match=r"dtype='fp8': must be auto, float32, bfloat16, float16"):

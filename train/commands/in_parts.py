@@ -36,10 +36,9 @@ def make_in_parts(
         named(model.parts, part)
         if restart:  # which would remove every part, and then lack what this one needs
             there = [folder / name for name in model.made_from(part) if (folder / name).exists()]
+            anew = f"; to make {part} anew, remove {', '.join(map(str, there))}" if there else ""
             raise UserError(
-                f"--part {part} --restart: --restart removes every part; give one of the two. To "
-                f"make {part} anew, with what was made from it, remove "
-                f"{', '.join(map(str, there)) or 'nothing, for it is not there'}"
+                f"--part {part} --restart: --restart removes every part; give one of the two{anew}"
             )
     if dry_run:
         for name in model.parts if part is None else [part]:

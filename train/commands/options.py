@@ -193,7 +193,7 @@ def changed(loop: "LoopConfig", options: TrainingOptions) -> "LoopConfig":
         if name in known and value is not None
     }
     if "epochs" in given and "max_steps" not in given:
-        given["max_steps"] = -1  # a recipe's own end would come first, or never
+        given["max_steps"] = -1  # else a recipe's own number of steps would decide
     loop = replace(loop, **given)
     device = choose_device(loop.device)
     if loop.dtype != "auto":  # auto may have to time the machine, which is the loop's to do
