@@ -133,17 +133,24 @@ def engine_versions(make_tts: Callable[[], TextToSpeech]) -> dict[str, str]:
 def claim(folder: Path, state: Mapping[str, Any]) -> None:
     """Writes state.json, or refuses a folder that was begun with other options.
 
-    Raises ValueError that names the option.
+    Raises ValueError that says which, or what they give.
     """
     path = folder / STATE
     if path.exists():
         before = json.loads(path.read_text())
         for name, value in state.items():
-            if before.get(name) != value:
+            if before.get(name) == value:
+                continue
+            if name == "contents":  # a digest, which tells nobody what to mend
                 raise ValueError(
-                    f"{path}: was begun with {name}={before.get(name)!r}, not {value!r}; use the "
-                    "same again, or another folder"
+                    f"{path}: was begun with other words, or other voices, than these options "
+                    "give; give the same files of texts and folders of voices again, or another "
+                    "folder"
                 )
+            raise ValueError(
+                f"{path}: was begun with {name}={before.get(name)!r}, not {value!r}; use the "
+                "same again, or another folder"
+            )
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(state, indent=2) + "\n")

@@ -208,7 +208,7 @@ def test_prose_is_held_out_by_text(records: list[Record]) -> None:
 def test_a_later_run_needs_no_prose_and_refuses_another(place: Path, tmp_path: Path) -> None:
     assert build(place / "data", texts=place / "texts").made_clips == 0
     other = written(tmp_path / "other.txt", "The old man went down to the sea.")
-    with pytest.raises(ValueError, match="begun with"):
+    with pytest.raises(ValueError, match="begun with other words, or other voices"):
         build(place / "data", texts=place / "texts", prose=other)
 
 
