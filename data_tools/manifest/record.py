@@ -51,10 +51,15 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Records, and the folder that their relative audio paths start from."""
+    """Records, and the folder that their relative audio paths start from; errors name it by its
+    file, where it was read from one."""
 
     records: list[Record]
     root: Path
+    file: Path | None = None
+
+    def __str__(self) -> str:
+        return str(self.file or self.root)
 
     def audio_path(self, turn: RecordTurn) -> Path:
         """Where the turn's speech lies. Raises ValueError if the turn has none."""
@@ -85,7 +90,7 @@ def read_manifest(path: str | Path, *, audio_folder: Path | None = None) -> Mani
             )
         first_seen[record.id] = place
         records.append(record)
-    return Manifest(records=records, root=path.parent)
+    return Manifest(records=records, root=path.parent, file=path)
 
 
 def write_manifest(
