@@ -316,6 +316,5 @@ def _check_lengths(items: Sequence[Example], rows: Sequence[Sequence[int]], ears
     if len(bad) > len(pairs) // 100:
         raise UserError(
             f"{len(bad)} of {len(pairs)} questions have more tokens than positions, {bad[0].key} "
-            f"first ({bad[0].needed} and {bad[0].available}); check that recordings and texts "
-            "belong together"
+            f"first ({bad[0].needed} and {bad[0].available}); does each recording say its text?"
         )
