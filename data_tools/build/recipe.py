@@ -24,7 +24,7 @@ from data_tools.manifest import Record, write_manifest
 from data_tools.sources import SplitStep, counts, hold_out
 from data_tools.speech import AugmentConfig, AugmentStep, ClipRules, SpeakStep, speaker_of
 from data_tools.steps import Executor, Step, run_step, write_left_out
-from omni.files import UserError, build_strictly
+from omni.files import UserError, build_strictly, open_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,8 @@ def read_recipe(path: str | Path) -> Recipe:
     """Raises UserError for what is missing, unknown or no YAML."""
     path = Path(path)
     try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with open_text(path) as file:
+            values: Any = yaml.safe_load(file)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML ({error}); mend the line") from None
     if isinstance(values, dict):  # what may be written shorter

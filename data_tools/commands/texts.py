@@ -82,7 +82,8 @@ def import_(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A .json, .jsonl or .parquet file, a folder of recordings, or hub:OWNER/NAME.",
+            help="A .json, .jsonl, .csv, .tsv or .parquet file, a folder of recordings or of "
+            "`datasets`, or hub:OWNER/NAME.",
         ),
     ],
     out: Out,
@@ -133,7 +134,7 @@ def import_(
     notes = [f"{len(found.bad)} bad rows left out"] if found.bad else []
     notes += [f"{found.repeated} repeated rows"] if found.repeated else []
     told = ", ".join([f"{out}: {len(records)} records", *notes])
-    typer.echo("; ".join([told, counts(records)] if records else [told]))
+    typer.echo(f"{told}; {counts(records)}")
 
 
 def beside(record: Record, folder: Path) -> Record:

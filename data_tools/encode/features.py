@@ -55,7 +55,7 @@ def extract_features(
     training = recordings(manifest, config.augmented)
     if not training:
         raise UserError(
-            f"{manifest.root}: no recorded question in split {' or '.join(config.augmented)}; "
+            f"{manifest}: no recorded question in split {' or '.join(config.augmented)}; "
             "speak the data set first, or name another split"
         )
     settings = OmniConfig(

@@ -7,9 +7,9 @@ from .record import Manifest as Manifest
 from .record import Record as Record
 from .record import RecordTurn as RecordTurn
 from .record import jsonl_rows as jsonl_rows
-from .record import read_folder as read_folder
 from .record import read_manifest as read_manifest
 from .record import record_from_row as record_from_row
 from .record import row_from_record as row_from_record
 from .record import without_nulls as without_nulls
 from .record import write_manifest as write_manifest
+from .recordings import read_folder as read_folder

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from omni.files import UserError, line_of, replace_file
+from omni.files import UserError, line_of, open_text, replace_file
 
 ROLES = ("user", "assistant")
 WRITTEN_TURNS = "written_turns"  # provenance: how many first user turns are meant to have no speech
@@ -51,10 +51,15 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Records, and the folder that their relative audio paths start from."""
+    """Records, and the folder that their relative audio paths start from; errors name it by its
+    file, where it was read from one."""
 
     records: list[Record]
     root: Path
+    file: Path | None = None
+
+    def __str__(self) -> str:
+        return str(self.file or self.root)
 
     def audio_path(self, turn: RecordTurn) -> Path:
         """Where the turn's speech lies. Raises ValueError if the turn has none."""
@@ -85,7 +90,7 @@ def read_manifest(path: str | Path, *, audio_folder: Path | None = None) -> Mani
             )
         first_seen[record.id] = place
         records.append(record)
-    return Manifest(records=records, root=path.parent)
+    return Manifest(records=records, root=path.parent, file=path)
 
 
 def write_manifest(
@@ -122,58 +127,6 @@ def write_manifest(
         raise UserError(f"{path}: {around!r} is no UTF-8; rename that file") from None
 
 
-def read_folder(folder: str | Path) -> list[Record]:
-    """Records from NAME.wav + NAME.txt (the question), joined by NAME, which becomes the id.
-
-    NAME.answer.txt and NAME.answer.wav may add the answer. Audio paths come out absolute.
-    Raises ValueError that names every file without its partner.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: is not a folder; give one that holds NAME.wav and NAME.txt")
-    files = {file.name: file.resolve() for file in folder.iterdir()}
-    names = sorted(name_of(file) for file in files if name_of(file))
-    partners = {".wav": ".txt", ".txt": ".wav", ".answer.txt": ".txt", ".answer.wav": ".answer.txt"}
-    orphans = [
-        f"{name}{suffix} needs {name}{partner}"
-        for name in dict.fromkeys(names)
-        for suffix, partner in partners.items()
-        if name + suffix in files and name + partner not in files
-    ]
-    if orphans:
-        raise ValueError(f"{folder}: {'; '.join(orphans)}: add what is missing, or remove the file")
-    if not names:
-        raise ValueError(f"{folder}: holds no NAME.wav with NAME.txt; add some")
-    return [folder_record(files, name) for name in dict.fromkeys(names)]
-
-
-def name_of(file: str) -> str:
-    """The NAME that a file of a folder of recordings belongs to; empty for other files."""
-    for suffix in (".answer.txt", ".answer.wav", ".txt", ".wav"):
-        if file.endswith(suffix):
-            return file.removesuffix(suffix)
-    return ""
-
-
-def folder_record(files: dict[str, Path], name: str) -> Record:
-    """NAME.wav with NAME.txt, and the answer in NAME.answer.txt, NAME.answer.wav, as a record."""
-
-    def text(suffix: str) -> str:
-        return " ".join(files[name + suffix].read_text(encoding="utf-8").split())
-
-    turns = [RecordTurn(role="user", text=text(".txt"), speech=str(files[f"{name}.wav"]))]
-    if f"{name}.answer.txt" in files:
-        speech = files.get(f"{name}.answer.wav")
-        turns.append(
-            RecordTurn(
-                role="assistant",
-                text=text(".answer.txt"),
-                speech=None if not speech else str(speech),
-            )
-        )
-    return Record(id=name, turns=tuple(turns))
-
-
 def is_parquet(path: Path) -> bool:
     """Whether the manifest is parquet, not JSON lines. Raises ValueError for another suffix."""
     if path.suffix not in (".jsonl", ".parquet"):
@@ -183,7 +136,7 @@ def is_parquet(path: Path) -> bool:
 
 def jsonl_rows(path: Path) -> Iterator[tuple[str, Any]]:
     """(place, row) of every line that is not empty."""
-    with path.open(encoding="utf-8") as file:
+    with open_text(path) as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 try:

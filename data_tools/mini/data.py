@@ -118,14 +118,14 @@ def build_mini(
     own = list({item.ask.id: item.ask for item in spoken}.values())
     known = written(folder) if writer is None else write_answers(folder, own, writer)
     records = [record_of(item, known) for item in spoken]
-    clips, read_aloud = asked, list[PlannedClip]()
-    if speak_answers:
-        said = {clip.path: clip for item in spoken for clip in as_learnt(item, known).clips()}
-        heard = [ask.turns[0][0] for ask in own if ask.split == "train" and ask.language == "en"]
-        read_aloud = [answered("reading", text) for text in dict.fromkeys(heard) if text][:READING]
-        clips = {**asked, **said, **{clip.path: clip for clip in read_aloud}}
+    said = {clip.path: clip for item in spoken for clip in as_learnt(item, known).clips()}
+    heard = [ask.turns[0][0] for ask in own if ask.split == "train" and ask.language == "en"]
+    read_aloud = [answered("reading", text) for text in dict.fromkeys(heard) if text][:READING]
+    clips = {**asked, **said, **{clip.path: clip for clip in read_aloud}}
+    if speak_answers or all((folder / path).exists() for path in clips):  # by an earlier run
         made += fill(folder, clips.values(), workers=workers, make_tts=make_tts)
     else:
+        clips, read_aloud = asked, []
         records = [with_unspoken_answers(record) for record in records]
     learnt = list({ask.id: ask for ask in (*own, *asks.get("domain", ()))}.values())
     write(folder, records, learnt, read_aloud, known)

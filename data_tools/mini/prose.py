@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.writers import spoken
-from omni.files import UserError
+from omni.files import UserError, open_text
 
 WORDS = (5, 18)  # of a sentence
 # Letters alone, so that it is spoken as it is written: no digits, quotations or brackets.
@@ -66,10 +66,8 @@ def prose_in(path: Path) -> list[ProseSentence]:
 
 def sentences_of(file: Path) -> Iterator[ProseSentence]:
     """All that can be spoken as it is written. Raises UserError if the file isn't UTF-8."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise UserError(f"{file}: isn't in UTF-8; convert it") from None
+    with open_text(file) as opened:
+        text = opened.read()
     if file.name in WORDNET:
         source, licence, read = "wordnet", WORDNET_LICENCE, examples(text, file.name)
     else:

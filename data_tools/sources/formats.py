@@ -22,7 +22,7 @@ SPEAKERS = {
 SLOT = "<speech>"  # where the authors' prompts hold the question
 QUESTION_COLUMNS = ("question", "prompt", "instruction", "query", "input")
 ANSWER_COLUMNS = ("answer", "response", "output", "completion", "chosen")
-AUDIO_COLUMNS = ("audio", "file")
+AUDIO_COLUMNS = ("audio", "file", "file_name", "path")
 TRANSCRIPT_COLUMNS = ("text", "sentence", "transcription", "transcript", "normalized_text")
 
 
@@ -137,8 +137,12 @@ FORMATS: dict[str, Format] = {
     "ultrachat": Format(fields=("data",), read=ultrachat),
     "alpaca": Format(fields=("instruction", "output"), read=alpaca),
     "recording": Format(fields=("audio",), read=recording),
-    "transcript": Format(fields=("file", "text"), read=recording),
+    "transcript": Format(fields=(), read=recording),
     "pairs": Format(fields=(), read=pairs),
+}
+OF_COLUMNS = {  # formats that are known by one of these columns and one of those
+    "transcript": (AUDIO_COLUMNS, TRANSCRIPT_COLUMNS),
+    "pairs": (QUESTION_COLUMNS, ANSWER_COLUMNS),
 }
 
 
@@ -148,12 +152,17 @@ def format_of(row: Any) -> str:
         for name, known in FORMATS.items():
             if known.fields and all(row.get(key) is not None for key in known.fields):
                 return name
-        if any(c in row for c in QUESTION_COLUMNS) and any(c in row for c in ANSWER_COLUMNS):
-            return "pairs"
+        for name, (ones, others) in OF_COLUMNS.items():
+            if any(c in row for c in ones) and any(c in row for c in others):
+                return name
     found = sorted(row) if isinstance(row, dict) else type(row).__name__
     known_fields = "; ".join(" + ".join(f.fields) for f in FORMATS.values() if f.fields)
     raise ValueError(
-        f"fields {found}: fit no format; a row needs {known_fields}; or a question and an answer"
+        f"fields {found}: fit no format; a row needs {known_fields}; or one of "
+        + "; or one of ".join(
+            f"{', '.join(ones)} and one of {', '.join(others)}"
+            for ones, others in OF_COLUMNS.values()
+        )
     )
 
 

@@ -10,11 +10,12 @@ from typing import Any
 from data_tools.manifest import Record, read_folder
 from data_tools.sources.formats import FORMATS, Place, format_of
 from data_tools.sources.repeating import to_repeat
-from data_tools.sources.rows import file_rows, hub_rows
+from data_tools.sources.rows import SAVED, file_rows, hub_rows
 from data_tools.sources.splits import SplitStep, hold_out
 from omni.files import UserError
 
 HUB = "hub:"
+LISTS = tuple(f"metadata{suffix}" for suffix in (".csv", ".jsonl", ".parquet"))  # of audio folders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +68,10 @@ class Imported:
 
 
 def import_records(source: str, config: ImportConfig | None = None) -> Imported:
-    """Reads a .json, .jsonl or .parquet file, a folder of recordings, or hub:OWNER/NAME.
+    """Reads a file (`rows.SUFFIXES`), a folder of recordings, or hub:OWNER/NAME.
 
     Raises ValueError that names place, rule and remedy for the first row that breaks a rule
-    (unless `skip_bad`), and for an id that two different rows have.
+    (unless `skip_bad`), for an id that two different rows have, and where nothing is left.
     """
     config = config or ImportConfig()
     found = Imported()
@@ -92,6 +93,9 @@ def import_records(source: str, config: ImportConfig | None = None) -> Imported:
                 f"{place}: id {item.id!r} is already that of {seen[item.id][0]}, with other "
                 "contents; records are joined by id: rename one"
             )
+    if not found.records:
+        first = f"; left out first: {found.bad[0]}" if found.bad else ""
+        raise UserError(f"{source}: no rows to import; check that it is the right one{first}")
     if config.validation:
         step = SplitStep(shares={"validation": config.validation}, rest=config.split)
         found = replace(found, records=hold_out(found.records, step))
@@ -108,7 +112,13 @@ def read_any(source: str, config: ImportConfig) -> Iterator[tuple[str, Record | 
             limit=config.limit,
         )
         yield from read_rows(rows, Path(), config)
+    elif Path(source).is_dir() and any((Path(source) / name).is_file() for name in SAVED):
+        yield from read_any(HUB + source, config)
     elif Path(source).is_dir():
+        listed = [path for name in LISTS if (path := Path(source) / name).is_file()]
+        if listed:
+            yield from read_rows(file_rows(listed[0]), Path(source), config)
+            return
         for record in read_folder(source)[: config.limit]:
             yield f"{source}/{record.id}", record
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from itertools import islice
@@ -9,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.manifest import jsonl_rows
-from omni.files import UserError
+from omni.files import UserError, open_text
 
-SUFFIXES = (".json", ".jsonl", ".parquet")
+SUFFIXES = (".json", ".jsonl", ".parquet", ".csv", ".tsv")
+SAVED = ("state.json", "dataset_dict.json")  # one of them is in what `save_to_disk` wrote
 
 
 def file_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """(place, row) of a JSON list, JSON lines or Parquet; the place is file:line (row in Parquet).
+    """(place, row) of JSON, JSON lines, CSV or Parquet; the place is file:line (row in Parquet).
 
     Raises ValueError for a file that isn't what its name says.
     """
@@ -25,6 +27,8 @@ def file_rows(path: Path) -> Iterator[tuple[str, Any]]:
         raise UserError(f"{path}: must end in {', '.join(SUFFIXES)}; convert or rename it")
     if path.suffix == ".parquet":
         yield from parquet_rows(path)
+    elif path.suffix in (".csv", ".tsv"):
+        yield from table_rows(path)
     elif starts_with(path, "["):  # many call a list .jsonl, or lines .json
         yield from list_rows(path)
     else:
@@ -33,13 +37,14 @@ def file_rows(path: Path) -> Iterator[tuple[str, Any]]:
 
 def starts_with(path: Path, character: str) -> bool:
     """Whether the first line that is not blank begins with the character."""
-    with path.open(encoding="utf-8-sig") as file:
+    with open_text(path) as file:
         return next((line for line in file if line.strip()), "").lstrip().startswith(character)
 
 
 def list_rows(path: Path) -> Iterator[tuple[str, Any]]:
     """The items of a JSON list, with the line that each starts in."""
-    text = path.read_text(encoding="utf-8-sig")
+    with open_text(path) as file:
+        text = file.read()
     decoder = json.JSONDecoder()
     at, line, counted = text.index("[") + 1, 1, 0
 
@@ -66,6 +71,26 @@ def list_rows(path: Path) -> Iterator[tuple[str, Any]]:
             at = skip_space(at + 1)
 
 
+def table_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """The rows of a table whose first line names its columns; empty fields are none.
+
+    Quotation marks are as in any text in .tsv, as in Common Voice; in .csv they enclose a field.
+    """
+    form: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+    with open_text(path, newline="") as file:
+        rows = csv.DictReader(file, restkey="", **(form if path.suffix == ".tsv" else {}))
+        try:
+            for row in rows:
+                if "" in row:
+                    raise csv.Error("more fields than columns")
+                yield f"{path}:{rows.line_num}", {name: row[name] or None for name in row}
+        except csv.Error as error:
+            raise UserError(
+                f"{path}:{rows.line_num}: {error}; put fields with commas, quotation marks or line "
+                "ends in quotation marks"
+            ) from None
+
+
 def parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
     """("PATH:NUMBER", row) of each. Raises UserError if the file is no parquet."""
     import pyarrow  # here: JSON needs none of it
@@ -83,22 +108,29 @@ def parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
 def hub_rows(
     name: str, *, config: str | None = None, split: str = "train", limit: int | None = None
 ) -> Iterator[tuple[str, Any]]:
-    """The rows of a data set of the hub, or of a folder that `datasets` can read.
+    """The rows of a data set of the hub, or of a folder that `datasets` can read or has saved.
 
     config, split: as the data set's page names them. limit: fetches no more than that.
     Raises UserError if the hub can't be reached or doesn't know it.
     """
-    from datasets import Audio, load_dataset  # here: it takes a second
+    from datasets import Audio, DatasetDict, load_dataset, load_from_disk  # here: it takes a second
+    from datasets.exceptions import DatasetGenerationError
 
     try:
-        rows = load_dataset(name, config, split=split, streaming=limit is not None)
+        if any((Path(name) / file).is_file() for file in SAVED):
+            rows = load_from_disk(name)
+            rows = rows[split] if isinstance(rows, DatasetDict) else rows
+        else:
+            rows = load_dataset(name, config, split=split, streaming=limit is not None)
         for column, kind in (rows.features or {}).items():
             if isinstance(kind, Audio):
                 rows = rows.cast_column(column, Audio(decode=False))
         for number, row in enumerate(islice(rows, limit), start=1):
             yield f"{name}[{split}]:{number}", row
-    except (OSError, ValueError) as error:  # ConnectionError and DatasetNotFoundError are OSErrors
-        reason = " ".join(str(error).split())
+    # ConnectionError and DatasetNotFoundError are OSErrors; for sound `datasets` wants a package.
+    except (OSError, ValueError, KeyError, ImportError, DatasetGenerationError) as error:
+        cause = error.__cause__ if isinstance(error, DatasetGenerationError) else error
+        reason = " ".join(str(cause).split())
         raise UserError(
             f"hub:{name}: can't be read ({reason}); check name, config, split and network, or "
             "download its files and import those"

@@ -11,7 +11,7 @@ from typing import Any
 from data_tools.writers.base import CachedWriter, Reply, Request, Writer, WriterConfig
 from data_tools.writers.rules import RulesConfig
 from data_tools.writers.spoken_text import spoken
-from omni.files import UserError
+from omni.files import UserError, open_text
 
 PROMPTS = Path(__file__).parent / "prompts"
 REPLIES = ".replies.jsonl"  # in the output's folder: what LLMs said, kept over all runs there
@@ -53,7 +53,8 @@ class TextStep:
 
 def read_prompt(path: str | Path) -> str:
     """The text of a prompt file. Raises UserError if it has no place for the instruction."""
-    text = Path(path).read_text(encoding="utf-8").strip()
+    with open_text(path) as file:
+        text = file.read().strip()
     if "{instruction}" not in text:
         raise UserError(f"{path}: must hold {{instruction}}, where the instruction goes; write it")
     return text

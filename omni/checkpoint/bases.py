@@ -151,14 +151,24 @@ def _load_lora(folder: Path, base: str | None, **kwargs: Any) -> PreTrainedModel
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
-    """An LLM's tokenizer; the language_model/ of a checkpoint finds it one folder up."""
+    """An LLM's tokenizer; the language_model/ of a checkpoint finds it one folder up.
+
+    Raises CheckpointError where there is none.
+    """
     path = fetch(source)
     if is_gguf(path):
         return read_gguf_tokenizer(path)
     if not (path / "tokenizer_config.json").is_file():
         above = path.resolve().parent
         path = above if (above / "tokenizer_config.json").is_file() else path
-    return AutoTokenizer.from_pretrained(path)
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:  # transformers' words name other remedies, or none
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"{source}: no tokenizer of a language model ({reason}); give the folder, hub id or "
+            "GGUF file of one"
+        ) from None
 
 
 def base_config(source: str) -> PretrainedConfig:

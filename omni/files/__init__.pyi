@@ -39,6 +39,7 @@ from .share import ALONE as ALONE
 from .share import Share as Share
 from .share import held as held
 from .strict import build_strictly as build_strictly
+from .text import open_text as open_text
 from .writing import check_file as check_file
 from .writing import check_folder as check_folder
 from .writing import link_or_copy as link_or_copy

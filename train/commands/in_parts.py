@@ -1,6 +1,10 @@
 """`omni-train nano` and `mini`: a shipped model, part by part."""
 
 # As in cli.py, heavy imports stand inside the functions.
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +16,7 @@ from train.commands.options import named
 if TYPE_CHECKING:
     from train.parts import MadeInParts
 
+TERMINATED = 143  # exit code, 128 + SIGTERM
 Jobs = Annotated[
     int | None,
     typer.Option(min=1, help="Parts at a time; default: 2 where there are 2 cores, no GPU."),
@@ -46,13 +51,24 @@ def make_in_parts(
             typer.echo(f"{name:<12} {'is there' if there else 'would be made'}")
         typer.echo(f"{folder}: nothing was trained or written (--dry-run)")
         return
-    model.begin(folder, restart=restart, **options)
-    if part is None:
-        model.build_all(folder, jobs=jobs, threads=threads, **options)
-        return
-    if complete(folder, part):
-        typer.echo(f"{part}: is there")
-        return
-    typer.echo(f"{part}: begins")
-    model.build(folder, part, **options)
-    typer.echo(f"{part}: done")
+    with ended_by_sigterm():
+        model.begin(folder, restart=restart, **options)
+        if part is None:
+            model.build_all(folder, jobs=jobs, threads=threads, **options)
+        elif complete(folder, part):
+            typer.echo(f"{part}: is there")
+        else:
+            typer.echo(f"{part}: begins")
+            model.build(folder, part, **options)
+            typer.echo(f"{part}: done")
+
+
+@contextmanager
+def ended_by_sigterm() -> Generator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that the processes it began end with it: a part
+    that went on would meet itself when the command is run again."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -97,7 +97,7 @@ def examples(manifest: Manifest, *splits: str) -> list[Example]:
     if not found:
         known = sorted({record.split for record in manifest.records})
         raise UserError(
-            f"{manifest.root}: no answered question in split {' or '.join(splits)}; the manifest's "
+            f"{manifest}: no answered question in split {' or '.join(splits)}; the manifest's "
             f"splits are {', '.join(known) or '(none)'}"
         )
     return found

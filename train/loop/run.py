@@ -40,6 +40,11 @@ class Run:
     folder: Path
     result: dict[str, Any] | None
 
+    def give_up(self) -> None:
+        """Leave the folder to another run: what this one was given is refused."""
+        if main_process():
+            (self.folder / FILE).unlink(missing_ok=True)
+
     def finish(self, result: dict[str, Any]) -> dict[str, Any]:
         """Keep what the run came to; returns it."""
         if main_process():

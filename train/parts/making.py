@@ -14,10 +14,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
-from omni.files import UserError, need, read_json, write_json
+from omni.files import UserError, held, need, read_json, write_json
 from train.loop import FILE, LoopConfig
 from train.parts.folder import MARKER, complete
-from train.parts.schedule import StatusLine, run_parts
+from train.parts.schedule import LOGS, StatusLine, run_parts
 
 DATA = ("text.jsonl", "records.jsonl", "reading.jsonl")  # of data/
 
@@ -78,12 +78,15 @@ class MadeInParts(Generic[S]):
     def build(self, folder: Path, part: str, **options: Any) -> None:
         """Make one part, going on where it was stopped.
 
-        Raises UserError if what it needs is not there, or DIR was made of something else.
+        Raises UserError if what it needs is not there, if another process makes it, or DIR was made
+        of something else.
         """
         at = self.begin(folder, **options)
         self._require(folder, part)
-        (folder / part).mkdir(parents=True, exist_ok=True)
-        write_json(folder / part / MARKER, self.parts[part](at))
+        for made in (LOGS, part):
+            (folder / made).mkdir(parents=True, exist_ok=True)
+        with held(folder / LOGS / part):  # a part outlives what began it, if that is killed
+            write_json(folder / part / MARKER, self.parts[part](at))
 
     def build_all(
         self, folder: Path, *, jobs: int | None = None, threads: int | None = None, **options: Any

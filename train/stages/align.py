@@ -217,7 +217,11 @@ def train_align(
     vocabulary = adapter.mixture.token_ids.tolist()
     row_of = {token: row for row, token in enumerate(vocabulary)}
     rows = [[row_of[token] for token in tokens] for tokens in said]
-    _check_lengths(training, rows, ears)
+    try:
+        _check_lengths(training, rows, ears)
+    except UserError:
+        run.give_up()
+        raise
     named, width, hidden = adapter.config, model.speech_encoder.width, model.config.hidden_size
     table = token_embeddings(model, adapter.mixture.token_ids)
     module = LearnsToName(adapter, table)
@@ -277,7 +281,7 @@ def spoken(manifest: Manifest) -> tuple[list[Example], list[Example]]:
     validation = _transcribed(examples(manifest, "validation")) if held_out else []
     if not training:
         raise UserError(
-            f"{manifest.root}: no question for training is spoken; give recordings with their "
+            f"{manifest}: no question for training is spoken; give recordings with their "
             "transcripts"
         )
     (main, _), *_ = Counter(item.language for item in training).most_common()
@@ -312,6 +316,5 @@ def _check_lengths(items: Sequence[Example], rows: Sequence[Sequence[int]], ears
     if len(bad) > len(pairs) // 100:
         raise UserError(
             f"{len(bad)} of {len(pairs)} questions have more tokens than positions, {bad[0].key} "
-            f"first ({bad[0].needed} and {bad[0].available}); check that recordings and texts "
-            "belong together"
+            f"first ({bad[0].needed} and {bad[0].available}); does each recording say its text?"
         )

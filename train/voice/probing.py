@@ -77,7 +77,7 @@ def measure_layers(
     for split, found in (("train", training), ("validation", held_out)):
         if not found:
             raise UserError(
-                f"{manifest.root}: no spoken answer in split {split}"
+                f"{manifest}: no spoken answer in split {split}"
                 + (" that is not in train, too" * (split == "validation"))
                 + "; layers are fitted on the one and compared on the other"
             )

@@ -10,7 +10,6 @@ import pytest
 from data_tools.manifest.record import (
     Record,
     RecordTurn,
-    read_folder,
     read_manifest,
     write_manifest,
 )
@@ -56,6 +55,17 @@ def test_records_come_back_as_they_were_written(tmp_path: Path, suffix: str) -> 
 def test_a_manifest_without_records_is_a_manifest(tmp_path: Path, suffix: str) -> None:
     write_manifest(tmp_path / f"none{suffix}", [])
     assert read_manifest(tmp_path / f"none{suffix}").records == []
+
+
+def test_a_manifest_of_windows_is_read_and_another_encoding_named(
+    tmp_path: Path,
+) -> None:
+    path = write_lines(tmp_path / "r.jsonl", {"id": "é", "turns": [user_turn()]})
+    path.write_bytes("\ufeff".encode() + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert [record.id for record in read_manifest(path).records] == ["é"]
+    path.write_bytes('{"id": "é"}'.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"r\.jsonl: isn't in UTF-8; convert it"):
+        read_manifest(path)
 
 
 def test_null_fields_are_left_out_of_the_lines(tmp_path: Path) -> None:
@@ -144,50 +154,6 @@ def test_a_turn_without_speech_has_no_audio_path(tmp_path: Path) -> None:
     manifest = read_manifest(tmp_path / "r.jsonl")
     with pytest.raises(ValueError, match="no speech"):
         manifest.audio_path(manifest.records[0].turns[0])
-
-
-def test_a_folder_of_recordings_is_joined_by_name_not_by_order(tmp_path: Path) -> None:
-    for name in ("b.wav", "b.answer.wav", "a.wav", "notes.md"):
-        (tmp_path / name).touch()
-    (tmp_path / "b.txt").write_text("Second\n question?\n")
-    (tmp_path / "b.answer.txt").write_text("Yes.")
-    (tmp_path / "a.txt").write_text("First?")
-    first, second = read_folder(tmp_path)
-    assert (first.id, second.id) == ("a", "b")
-    assert [turn.text for turn in first.turns] == ["First?"]
-    assert [turn.text for turn in second.turns] == ["Second question?", "Yes."]
-    assert [turn.speech for turn in second.turns] == [
-        str((tmp_path / name).resolve()) for name in ("b.wav", "b.answer.wav")
-    ]
-
-
-def test_an_answer_may_come_without_audio(tmp_path: Path) -> None:
-    (tmp_path / "a.wav").touch()
-    (tmp_path / "a.txt").write_text("First?")
-    (tmp_path / "a.answer.txt").write_text("Yes.")
-    answer = read_folder(tmp_path)[0].turns[1]
-    assert (answer.role, answer.speech) == ("assistant", None)
-
-
-def test_every_file_without_its_partner_is_named(tmp_path: Path) -> None:
-    for name in ("a.wav", "b.txt", "c.wav", "c.txt", "c.answer.wav", "d.answer.txt"):
-        (tmp_path / name).write_text("x")
-    with pytest.raises(ValueError) as raised:
-        read_folder(tmp_path)
-    for orphan in (
-        "a.wav needs a.txt",
-        "b.txt needs b.wav",
-        "c.answer.wav needs c.answer.txt",
-        "d.answer.txt needs d.txt",
-    ):
-        assert orphan in str(raised.value)
-
-
-def test_an_empty_or_missing_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="add some"):
-        read_folder(tmp_path)
-    with pytest.raises(ValueError, match="not a folder"):
-        read_folder(tmp_path / "missing")
 
 
 def spoken_by(*files: str) -> Record:

@@ -124,3 +124,5 @@ def test_questions_alone_can_be_spoken_first_and_the_answers_later(
     later = build(data, texts)
     assert later.clips == first.clips + later.made_clips
     assert contents(data) == contents(folder)
+    build(data, texts, speak_answers=False)  # asks for no more than is there
+    assert contents(data) == contents(folder)

@@ -71,7 +71,7 @@ def test_json_lists_are_read_as_json_reads_them(tmp_path: Path, text: str) -> No
 @pytest.mark.parametrize(
     ("source", "options", "words"),
     [
-        ("x.csv", {}, ["x.csv", ".parquet"]),
+        ("x.xlsx", {}, ["x.xlsx", ".parquet"]),
         ("missing.csv", {}, ["missing.csv", "no such file or folder"]),
         ("u.jsonl", {"format": "csv"}, ["'csv'", "alpaca"]),
         ("u.jsonl", {"limit": 0}, ["limit=0"]),
@@ -83,7 +83,26 @@ def test_what_can_not_be_read_is_refused_with_what_can(
 ) -> None:
     write(tmp_path / "u.jsonl", {"id": "a", "data": ["x", "y"]})
     write(tmp_path / "odd.jsonl", {"colour": "red"})
-    (tmp_path / "x.csv").touch()
+    (tmp_path / "x.xlsx").touch()
     with pytest.raises(ValueError) as raised:
         read(str(tmp_path / source), **options)
     assert all(word in str(raised.value) for word in words), raised.value
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.jsonl", "x.csv"])
+def test_a_source_without_a_row_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=rf"{name}: no rows to import"):
+        read(str(tmp_path / name))
+
+
+def test_a_source_of_which_nothing_is_left_is_refused_with_the_first_reason(tmp_path: Path) -> None:
+    source = write(tmp_path / "x.jsonl", {"id": "a", "data": ["", ""]})
+    with pytest.raises(ValueError, match=r"x\.jsonl: no rows .*left out first: .*:1: turn 1 is"):
+        read(source, skip_bad=True)
+
+
+def test_a_torn_table_is_named_by_its_line(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("question,answer\nWhat?,That.\nWhat, now?,Yes.\n")
+    with pytest.raises(ValueError, match=r"x\.csv:3: more fields than columns; put .* quotation"):
+        read(str(tmp_path / "x.csv"))

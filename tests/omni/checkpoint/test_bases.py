@@ -154,3 +154,9 @@ def test_the_language_model_of_a_checkpoint_finds_its_tokenizer_one_folder_up(tm
     load_tokenizer(language_model).save_pretrained(checkpoint)
     inner = load_tokenizer(str(checkpoint / "language_model"))
     assert inner.get_vocab() == load_tokenizer(language_model).get_vocab()
+
+
+def test_a_folder_without_a_language_model_is_named_with_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"no tokenizer of a language model .*; give the"):
+        load_tokenizer(str(tmp_path))

@@ -143,7 +143,7 @@ def test_units_and_speech_stay_with_their_dialogue_however_records_are_ordered(
 
 
 def test_a_split_that_does_not_exist_is_named_with_those_that_do(manifest: Manifest) -> None:
-    with pytest.raises(ValueError, match=r"split exam; .*test, train, validation"):
+    with pytest.raises(ValueError, match=r"\.jsonl: .* split exam; .*test, train, validation"):
         examples(manifest, "exam")
 
 
