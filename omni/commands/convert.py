@@ -181,7 +181,8 @@ def units(
     from omni.devices import choose_device, choose_dtype
 
     place = choose_device(device)
-    loaded = _load_extractor(_folder_of("units", extractor), layer).to(place, choose_dtype(dtype, place))
+    loaded = _load_extractor(_folder_of("units", extractor), layer)
+    loaded.to(place, choose_dtype(dtype, place))
     for recording in recordings:
         merged = loaded.extract_merged(load_audio(recording)).tolist()
         typer.echo(json.dumps({"file": str(recording), "units": merged}))
@@ -189,7 +190,10 @@ def units(
 
 @friendly
 def vocode(
-    vocoder: Annotated[Path, typer.Option(metavar="DIR", help="A vocoder's folder, or a checkpoint that has one.")],
+    vocoder: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="A vocoder's folder, or a checkpoint that carries one."),
+    ],
     unit_text: Annotated[
         str, typer.Option("--units", metavar='"12 45 ..."', help="Merged units; - reads them.")
     ],

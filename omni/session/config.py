@@ -41,7 +41,9 @@ class SessionConfig:
                 "one of a text"
             )
         if isinstance(self.stop, str):  # its letters would be taken for texts
-            raise ValueError(f"stop={self.stop!r}: must be a tuple of texts; write ({self.stop!r},)")
+            raise ValueError(
+                f"stop={self.stop!r}: must be a tuple of texts; write ({self.stop!r},)"
+            )
         if not all(self.stop):
             raise ValueError(f"stop={self.stop}: holds an empty text, at which all replies end")
 
