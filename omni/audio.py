@@ -125,7 +125,7 @@ def _floats(samples: np.ndarray, name: str) -> np.ndarray:
     """float32, the integers of a wav file in -1..1."""
     if samples.dtype == np.uint8:
         return (samples.astype(np.float32) - 128) / 128
-    if samples.dtype in (np.int16, np.int32):
+    if samples.dtype.name in ("int16", "int32"):
         return samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
     if not np.issubdtype(samples.dtype, np.floating):
         raise AudioError(

@@ -35,9 +35,10 @@ class SessionConfig:
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={self.max_new_tokens}: must be at least 1")
-        if not isinstance(self.schedule, ChunkSchedule):
+        schedule: object = self.schedule  # a text, where nobody checks types
+        if not isinstance(schedule, ChunkSchedule):
             raise ValueError(
-                f"schedule={self.schedule!r}: must be a ChunkSchedule; omni.parse_schedule makes "
+                f"schedule={schedule!r}: must be a ChunkSchedule; omni.parse_schedule makes "
                 "one of a text"
             )
         if isinstance(self.stop, str):  # its letters would be taken for texts
