@@ -64,8 +64,9 @@ def load_audio(source: str | Path | bytes, *, name: str | None = None) -> np.nda
 def read_audio(source: Any, rate: int = SAMPLE_RATE) -> np.ndarray:
     """Audio in any form that transformers' processors take -> [samples] float32, 16 kHz mono.
 
-    source: [samples] or [samples, channels] at `rate` Hz, as an array, a tensor or a list; or a
-    file at its own rate, as a path, the address of one on the web, or bytes.
+    source: [samples] or [samples, channels] at `rate` Hz, as an array, a tensor or a list, as
+    `prepare` takes them; or a file at its own rate, as a path, the address of one on the web, or
+    bytes.
     Raises AudioError as `load_audio` does, and for what is none of these.
     """
     if isinstance(source, str) and source.startswith(("http://", "https://")):
@@ -73,9 +74,10 @@ def read_audio(source: Any, rate: int = SAMPLE_RATE) -> np.ndarray:
     if isinstance(source, (str, Path, bytes)):
         return load_audio(source)
     if isinstance(source, Tensor):
-        source = source.detach().float().cpu().numpy()
+        source = source.detach().cpu()
+        source = source.float().numpy() if source.is_floating_point() else source.numpy()
     try:
-        samples = np.asarray(source, dtype=np.float32)
+        samples = np.asarray(source)
     except (TypeError, ValueError):
         samples = np.empty(())
     if samples.ndim not in (1, 2):
@@ -99,16 +101,38 @@ def _download(address: str) -> bytes:
 
 
 def prepare(samples: np.ndarray, rate: int, *, name: str = "audio") -> np.ndarray:
-    """[samples] or [samples, channels] at `rate` Hz -> [samples] float32 at 16 kHz, checked."""
-    mono = np.asarray(samples, dtype=np.float32)
-    if mono.ndim == 2:
-        mono = mono.mean(axis=1)
+    """[samples] or [samples, channels] at `rate` Hz -> [samples] float32 at 16 kHz, checked.
+
+    Floats are in about -1..1; int16, int32 and uint8 are a wav file's own, which spans them.
+    """
+    mono = _floats(np.asarray(samples), name)
     if mono.size == 0:
         raise AudioError(f"{name}: holds no samples; at least one frame of 20 ms is needed")
+    if mono.ndim == 2:
+        if len(mono) < mono.shape[1]:
+            raise AudioError(
+                f"{name}: {[*mono.shape]}, must be [samples, channels]; transpose it, if it is "
+                "[channels, samples]"
+            )
+        mono = mono.mean(axis=1)
     check_finite(mono, name=name)
     if rate != SAMPLE_RATE:
         mono = resample(mono, rate, SAMPLE_RATE)
     return np.ascontiguousarray(mono)
+
+
+def _floats(samples: np.ndarray, name: str) -> np.ndarray:
+    """float32, the integers of a wav file in -1..1."""
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128) / 128
+    if samples.dtype.name in ("int16", "int32"):
+        return samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise AudioError(
+            f"{name}: samples of type {samples.dtype}; must be floats in -1..1, or the int16, "
+            "int32 or uint8 of a wav file"
+        )
+    return samples.astype(np.float32)
 
 
 def check_finite(samples: np.ndarray, *, name: str = "audio") -> None:

@@ -227,6 +227,13 @@ class OmniForConditionalGeneration(PreTrainedModel, GenerationMixin):
             return theirs.generate(*args, **kwargs)
         return generate_speech(self, theirs.generate, *args, **kwargs)
 
+    def create_masks_for_generate(
+        self, attention_mask: Tensor | None = None, **_: Any
+    ) -> Tensor | None:
+        """The padding as it is, for caches of fixed size too: the LLM makes its masks of it itself.
+        transformers' own would ask our configuration how the LLM attends, which only it knows."""
+        return attention_mask
+
     def _expand_inputs_for_generation(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         expand_size: int = 1,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 import typer
 
 from omni.commands.device_options import Device, Dtype
-from omni.files import UserError, check_file, check_folder, friendly
+from omni.files import UserError, check_file, check_folder, friendly, shipped
 
 if TYPE_CHECKING:
     from omni.foreign import Progress
@@ -181,7 +181,8 @@ def units(
     from omni.devices import choose_device, choose_dtype
 
     place = choose_device(device)
-    loaded = _load_extractor(extractor, layer).to(place, choose_dtype(dtype, place))
+    loaded = _load_extractor(_folder_of("units", extractor), layer)
+    loaded.to(place, choose_dtype(dtype, place))
     for recording in recordings:
         merged = loaded.extract_merged(load_audio(recording)).tolist()
         typer.echo(json.dumps({"file": str(recording), "units": merged}))
@@ -189,7 +190,10 @@ def units(
 
 @friendly
 def vocode(
-    vocoder: Annotated[Path, typer.Option(metavar="DIR", help="A vocoder's folder.")],
+    vocoder: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="A vocoder's folder, or a checkpoint that carries one."),
+    ],
     unit_text: Annotated[
         str, typer.Option("--units", metavar='"12 45 ..."', help="Merged units; - reads them.")
     ],
@@ -211,7 +215,7 @@ def vocode(
     from omni.vocoder import load_vocoder
     from omni.vocoder import vocode as speak
 
-    voice = load_vocoder(vocoder).to(exact_device(choose_device(device)))
+    voice = load_vocoder(_folder_of("vocoder", vocoder)).to(exact_device(choose_device(device)))
     waveform = speak(voice, torch.tensor(sequence), use_durations=durations)
     save_wav(output, waveform.cpu().numpy())
     typer.echo(f"{output}: {len(waveform) / SAMPLE_RATE:.2f} s of speech")
@@ -228,6 +232,12 @@ def _parse_units(text: str) -> list[int]:
     return spoken
 
 
+def _folder_of(part: str, given: Path) -> Path:
+    """A part's folder, in a checkpoint that carries it or by itself; nano and mini by name."""
+    folder = shipped(str(given)) or given
+    return folder / part if (folder / part).is_dir() else folder
+
+
 def _load_extractor(folder: Path, layer: int | None) -> "UnitExtractor":
     from transformers.utils import logging
 
@@ -235,7 +245,6 @@ def _load_extractor(folder: Path, layer: int | None) -> "UnitExtractor":
     from omni.files import read_json
 
     logging.disable_progress_bar()
-    folder = folder / "units" if (folder / "units").is_dir() else folder
     encoder = None
     if not (folder / "config.json").is_file() and (folder / "centroids.safetensors").is_file():
         raise UserError(f"{folder}: has centroids, but no encoder; add it by `omni convert hubert`")

@@ -206,7 +206,8 @@ class EngineSession:
         self._engine.post(work)
 
     def push_audio(self, samples: np.ndarray) -> None:
-        """More of the spoken question: [n] float32, 16 kHz. What is wrong with it, `run` tells."""
+        """More of the spoken question: [n] float32, 16 kHz. What is wrong with it, `run` tells; a
+        piece of another form, or with NaN in it, is logged and left out."""
 
         def work() -> None:
             if self._stale:

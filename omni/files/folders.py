@@ -56,6 +56,10 @@ def read_json(path: str | Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; is this a checkpoint folder?") from None
+    except NotADirectoryError:
+        raise CheckpointError(
+            f"{path.parent}: is a file, must be a folder that holds {path.name}; give the folder"
+        ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path}: not readable as JSON ({error}); restore the file") from None
     if not isinstance(value, dict):

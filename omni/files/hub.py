@@ -30,7 +30,7 @@ def fetch(source: str, **hub: Any) -> Path:
     """
     if (ours := shipped(source)) is not None:
         return ours
-    path = Path(source).expanduser()
+    path = local_path(source)
     if path.exists():
         return path
     if not is_hub_id(source):
@@ -77,11 +77,16 @@ def shipped(source: str) -> Path | None:
 
 def on_this_machine(source: str) -> Path | None:
     """A file or folder of that path, or what `omni fetch-bases` has put by for that hub id."""
-    path = Path(source).expanduser()
+    path = local_path(source)
     if path.exists():
         return path
     fetched = bases_folder() / source
     return fetched if not path.is_absolute() and (fetched / "config.json").is_file() else None
+
+
+def local_path(name: str) -> Path:
+    """A path as a user types it, "~" for the home folder; of nobody known, as it stands."""
+    return Path(os.path.expanduser(name))  # pathlib's own raises RuntimeError for that one
 
 
 def is_hub_id(source: str) -> bool:
@@ -92,7 +97,7 @@ def is_hub_id(source: str) -> bool:
 def bases_folder() -> Path:
     """Where fetched bases lie, as OWNER/NAME: $OMNI_BASES, or in the user's cache folder."""
     named = os.environ.get("OMNI_BASES")
-    return Path(named).expanduser() if named else cache_folder() / "bases"
+    return local_path(named) if named else cache_folder() / "bases"
 
 
 def hub_name(source: str) -> str:

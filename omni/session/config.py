@@ -35,6 +35,16 @@ class SessionConfig:
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={self.max_new_tokens}: must be at least 1")
+        schedule: object = self.schedule  # a text, where nobody checks types
+        if not isinstance(schedule, ChunkSchedule):
+            raise ValueError(
+                f"schedule={schedule!r}: must be a ChunkSchedule; omni.parse_schedule makes "
+                "one of a text"
+            )
+        if isinstance(self.stop, str):  # its letters would be taken for texts
+            raise ValueError(
+                f"stop={self.stop!r}: must be a tuple of texts; write ({self.stop!r},)"
+            )
         if not all(self.stop):
             raise ValueError(f"stop={self.stop}: holds an empty text, at which all replies end")
 

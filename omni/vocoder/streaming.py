@@ -132,7 +132,8 @@ class StreamingVocoder:
 
     def _time(self, state: StreamState, *, last: bool) -> StreamState:
         """Give durations to the units whose look-ahead is there (all, at the end)."""
-        lookahead = self.vocoder.duration_lookahead
+        # The last unit always waits: its chunk is made at the end, with all that is held till then.
+        lookahead = max(1, self.vocoder.duration_lookahead)
         until = state.first_unit + len(state.units) - (0 if last else lookahead)
         if until <= state.timed:
             return state

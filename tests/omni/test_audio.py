@@ -19,6 +19,7 @@ from omni.audio import (
     mel_frames,
     pad_to_window,
     prepare,
+    read_audio,
     save_wav,
 )
 from tests.paths import DATA
@@ -99,6 +100,20 @@ def test_channels_are_averaged() -> None:
     np.testing.assert_allclose(
         prepare(np.stack([left, right], axis=1), SAMPLE_RATE), (left + right) / 2, atol=1e-7
     )
+
+
+@pytest.mark.parametrize("kind", ["int16", "int32", "uint8"])
+def test_the_integers_of_a_wav_file_are_the_sound_that_it_holds(kind: str) -> None:
+    steps = 2.0 ** (np.iinfo(kind).bits - 1)
+    stored = np.round(tone() * steps + (steps if kind == "uint8" else 0)).astype(kind)
+    for samples in (stored, torch.from_numpy(stored)):
+        np.testing.assert_allclose(read_audio(samples), tone(), atol=0.6 / steps + 1e-6)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros(1600, np.int64), np.zeros((2, 1600), np.float32)])
+def test_samples_whose_meaning_is_unsure_are_refused(wrong: np.ndarray) -> None:
+    with pytest.raises(AudioError, match=r"int64; must be floats|\[2, 1600\], .* transpose"):
+        prepare(wrong, SAMPLE_RATE)
 
 
 def test_what_is_saved_reads_back_to_16_bits_and_loud_samples_are_clipped(tmp_path: Path) -> None:

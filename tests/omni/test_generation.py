@@ -61,8 +61,10 @@ def test_one_question_is_answered_as_a_session_answers_it(path: Path) -> None:
     check_rows(output, batch["input_ids"].shape[1], [said])
 
 
-@pytest.mark.parametrize("use_cache", [True, False])
-def test_a_padded_batch_says_what_sessions_say_one_by_one(use_cache: bool) -> None:
+@pytest.mark.parametrize(
+    "keeping", [{}, {"use_cache": False}, {"cache_implementation": "static"}], ids=str
+)
+def test_a_padded_batch_says_what_sessions_say_one_by_one(keeping: dict[str, Any]) -> None:
     model, processor = nano()
     asked = [load_audio(QUESTIONS[4]), load_audio(QUESTIONS[0]), load_audio(QUESTIONS[2])]
     batch = processor(
@@ -70,8 +72,7 @@ def test_a_padded_batch_says_what_sessions_say_one_by_one(use_cache: bool) -> No
         audio=[asked[0], None, *asked[1:]],
     )
     output = model.generate(
-        **batch, max_new_tokens=64, return_audio=True, return_dict_in_generate=True,
-        use_cache=use_cache,
+        **batch, max_new_tokens=64, return_audio=True, return_dict_in_generate=True, **keeping
     )  # fmt: skip
     questions = [asked[0], "What is the capital of Italy?", *asked[1:]]
     said = [session_says(nano(), one, 64) for one in questions]

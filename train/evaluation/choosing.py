@@ -23,6 +23,7 @@ from omni.files import (
     fetch,
     files_digest,
     is_hub_id,
+    local_path,
     need,
     on_this_machine,
     read_json,
@@ -99,7 +100,7 @@ def choose_ear(
                 raise
             log.info("%s; pocketsphinx judges instead", error)
             return POCKETSPHINX
-    is_path = Path(judge).expanduser().exists()
+    is_path = local_path(judge).exists()
     if is_path or is_hub_id(judge):
         where = whole(judge)
         kind = engine_of(where)
@@ -133,7 +134,7 @@ def whole(name: str) -> Path:
     Raises CheckpointError if the hub does not give it.
     """
     here = on_this_machine(name)
-    if here is not None and (Path(name).expanduser().exists() or not encoder_alone(here)):
+    if here is not None and (local_path(name).exists() or not encoder_alone(here)):
         return here
     return fetch(name, revision="main")  # the hub's own
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from omni.checkpoint import MINI as BASES
-from omni.files import UserError, hub_name
+from omni.files import UserError, hub_name, local_path
 from train.parts import Setting
 
 QUESTIONS = 30_000  # spoken turns for training
@@ -81,5 +81,5 @@ def chosen(folder: Path, before: dict[str, Any], **options: Any) -> MiniSetting:
 
 def _named(base: str) -> str:
     """A folder by its absolute path, for parts may run elsewhere; a hub id in full."""
-    path = Path(base).expanduser()
+    path = local_path(base)
     return str(path.resolve()) if path.exists() else hub_name(base)

@@ -293,4 +293,6 @@ def test_a_config_that_is_no_json_is_named(
 
 def test_a_folder_that_is_no_checkpoint_is_named(question: Path, tmp_path: Path) -> None:
     assert_bad_input(ask(tmp_path, question, "--text-only"), "config.json: no such file")
-    assert_bad_input(ask(tmp_path / "nowhere", question, "--text-only"), "no such file or folder")
+    for nowhere in (tmp_path / "nowhere", Path("~nobody-of-that-name/checkpoint")):
+        assert_bad_input(ask(nowhere, question, "--text-only"), "no such file or folder")
+    assert_bad_input(ask(question, question, "--text-only"), f"{question}: is a file, must be a")

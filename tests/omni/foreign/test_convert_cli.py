@@ -9,6 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from omni.cli import app
+from omni.files import SHIPPED
 from tests.published import CHECKPOINT, ENCODER, HUBERT, QUESTIONS, VOCODER, facts
 
 torch.set_num_threads(1)
@@ -98,6 +99,15 @@ def test_vocode_speaks_units_with_and_without_durations(tmp_path):
         samples, rate = soundfile.read(out)
         assert rate == 16_000
         np.testing.assert_allclose(samples, golden[f"{name}.{key}"].reshape(-1), atol=2e-4)
+
+
+def test_a_checkpoint_lends_its_units_and_its_voice_also_by_name(tmp_path):
+    question, out = SHIPPED["nano"].parent / "questions" / "3-elephant.wav", tmp_path / "out.wav"
+    for source in ("nano", SHIPPED["nano"]):
+        said = json.loads(omni("units", question, "--extractor", source).stdout)["units"]
+        omni("vocode", "--vocoder", source, "--units", " ".join(map(str, said)), "-o", out)
+        assert len(said) > 10 and len(soundfile.read(out)[0]) >= 320 * len(said)
+        out.unlink()
 
 
 @pytest.mark.parametrize("units", ["", "a b", "-1 -1", "5 1000"])

@@ -56,6 +56,13 @@ def test_overrides_win_over_the_checkpoint() -> None:
     assert config == SessionConfig(max_new_tokens=6, speak=False)
 
 
+def test_texts_where_others_belong_are_refused_and_not_taken_letter_by_letter() -> None:
+    given: Any = {"stop": "END"}, {"schedule": "10,40"}
+    for wrong, remedy in zip(given, (r"write \('END',\)", "parse_schedule"), strict=True):
+        with pytest.raises(ValueError, match=remedy):
+            SessionConfig.from_model(tiny_model(), **wrong)
+
+
 def test_an_override_that_is_no_field_is_refused() -> None:
     with pytest.raises(TypeError, match="omega"):
         SessionConfig.from_model(tiny_model(), omega=10)

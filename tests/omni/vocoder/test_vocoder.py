@@ -8,9 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from omni.vocoder import (
+    Fixed,
     HifiGanConfig,
     NsfConfig,
     NsfVocoder,
+    StreamContext,
+    StreamingVocoder,
     UnitHifiGan,
     Vocoder,
     load_vocoder,
@@ -172,6 +175,17 @@ def test_the_waveform_has_320_samples_per_frame_and_stays_in_range(kind):
     assert waveform.shape == (int(vocoder.durations(units).sum()) * 320,)
     assert waveform.abs().max() <= 1
     assert len(vocode(vocoder, torch.zeros(0, dtype=torch.int64))) == 0
+
+
+def test_a_reply_is_played_to_its_end_where_durations_need_no_look_ahead():
+    torch.manual_seed(3)
+    vocoder = UnitHifiGan(replace(TINY_HIFIGAN, duration_kernel=1)).eval()
+    cut = StreamContext(right_context_frames=0, crossfade_samples=80)
+    streaming = StreamingVocoder(vocoder, Fixed(2), cut)
+    chunks, state = streaming.step([3, 4, 3, 9], streaming.initial_state())
+    chunks += streaming.finish(state)
+    whole = vocode(vocoder, torch.tensor([3, 4, 3, 9]))
+    assert sum(len(chunk.waveform) for chunk in chunks) == len(whole)
 
 
 @both
