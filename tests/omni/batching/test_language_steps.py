@@ -211,8 +211,8 @@ def test_a_batch_that_fails_is_stepped_one_by_one_and_tried_again_later(
         step(steps, talks)
         assert steps.one_by_one is not None and "no batches here" in steps.one_by_one
         assert tried == tries
+    assert furthest(talks[0], model, 0, 5) == furthest(talks[1], model, 1, 8) == 0.0
     no_room = False
     for _ in range(9):
         step(steps, talks)
     assert steps.one_by_one is None and tried == 4
-    assert furthest(talks[0], model, 0, 5) == furthest(talks[1], model, 1, 8) == 0.0
