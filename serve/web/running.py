@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -73,7 +73,7 @@ def find_recogniser(name: str) -> Recogniser:
         ) from None
     if not callable(found):
         raise UserError(f"recogniser={name!r}: no such function; give module:function")
-    return found
+    return cast("Recogniser", found)
 
 
 def describe(settings: ServeSettings, model: Model, port: int) -> list[str]:
