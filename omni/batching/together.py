@@ -16,6 +16,10 @@ from omni.batching.rows import Row, Rows
 
 log = logging.getLogger(__name__)
 
+# Steps one by one after a batch that failed, until another is tried: what was in its way, as memory
+# that somebody else held, may have gone. Each further failure doubles them, up to so many times.
+REST, DOUBLINGS = 100, 7
+
 Item = TypeVar("Item")
 Placed = TypeVar("Placed", bound=Row[Any])
 Outcome = TypeVar("Outcome")
@@ -32,6 +36,7 @@ class Together(ABC, Generic[Item, Placed, Outcome]):
         """new: positions that a step adds to each sequence of a batch. compiled: whether the
         part's compiled steps are used, where there are any."""
         self.one_by_one: str | None = None
+        self._failures = self._rest = 0
         self._part = part
         self._may_be_compiled = compiled
         self._new = new
@@ -54,6 +59,9 @@ class Together(ABC, Generic[Item, Placed, Outcome]):
 
         A sequence that was stepped with others before, and is not now, leaves their buffer.
         """
+        if self._rest:
+            self._rest -= 1
+            self.one_by_one = self.one_by_one if self._rest else None
         compiled = self.compiled
         several = len(items) > 1 or compiled is not None
         rows: dict[int, Placed] = {}
@@ -125,4 +133,6 @@ class Together(ABC, Generic[Item, Placed, Outcome]):
         if any(isinstance(outcome, Exception) for outcome in alone):
             return  # one of them was the reason, and has been told
         self.one_by_one = f"a batch failed where each alone did not: {error!r}"
-        log.warning("%s; from now on replies are stepped one by one", self.one_by_one)
+        rest = REST * 2 ** min(self._failures, DOUBLINGS)
+        self._rest, self._failures = 1 + rest, self._failures + 1
+        log.warning("%s; the next %d steps are made one by one", self.one_by_one, rest)

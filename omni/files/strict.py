@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import dacite
 
@@ -26,7 +26,8 @@ def build_strictly(
 ) -> Config:
     """A dataclass from what JSON or YAML holds; lists become tuples where its fields are tuples.
 
-    where: what errors call it; remedy: how they end; error: their class.
+    where: what errors call it; remedy: how they end; error: their class. A field that is kept out
+    of the object's repr is kept out of them, too.
     """
     if not isinstance(values, Mapping):
         raise error(f"{where}={values!r}: must map names to values; {remedy}")
@@ -41,13 +42,24 @@ def build_strictly(
     except dacite.MissingValueError as found:
         raise error(f"{where}: key {found.field_path!r} is missing; {remedy}") from None
     except dacite.WrongTypeError as found:
-        wanted = getattr(found.field_type, "__name__", str(found.field_type))
         value: Any = values
         for name in str(found.field_path).split("."):
             value = value[name] if isinstance(value, Mapping) else value
+        secret = found.field_path in {field.name for field in fields(kind) if not field.repr}
+        shown = "" if secret else f"={value!r}"
         raise error(
-            f"{where}: {found.field_path}={value!r}: must be of type {wanted}; {remedy}"
+            f"{where}: {found.field_path}{shown}: must be {_called(found.field_type)}; {remedy}"
         ) from None
+
+
+def _called(kind: Any) -> str:
+    """A type in the words of who writes JSON or YAML."""
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    if get_origin(kind) is tuple:
+        inner = dict.fromkeys(_called(one) for one in get_args(kind) if one is not ...)
+        return f"a list, each {' or '.join(inner)}"
+    return f"of type {getattr(kind, '__name__', kind)}"
 
 
 def _float(value: Any) -> Any:

@@ -6,3 +6,4 @@ from .making import FULL as FULL
 from .making import tell_of_full as tell_of_full
 from .routes import chat_router as chat_router
 from .routes import describe_request as describe_request
+from .routes import other_model as other_model

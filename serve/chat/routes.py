@@ -55,11 +55,7 @@ def chat_router(
         try:
             request = chat_request(read_object(body, limits.json_depth))
             if request.model != model.name:
-                raise ApiError(
-                    404, "model_not_found",
-                    f"model={request.model!r}: this server has {model.name!r} alone; give that",
-                    param="model",
-                )  # fmt: skip
+                raise ApiError.of(other_model(request.model, model), 404)
             if len(request.messages) > limits.items:
                 raise Refused(
                     "conversation_full",
@@ -94,6 +90,12 @@ def chat_router(
         )  # fmt: skip
 
     return router
+
+
+def other_model(name: str, model: Model) -> Refused:
+    """A model is asked for that is not there."""
+    message = f"model={name!r}: this server has {model.name!r} alone; give that"
+    return Refused("model_not_found", message, param="model")
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:

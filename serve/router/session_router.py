@@ -29,11 +29,11 @@ from serve.web import (
     SUBPROTOCOL,
     Draining,
     Grant,
-    Guard,
     Keys,
     ServeSettings,
     admitted,
     granted,
+    guard,
     offers_subprotocol,
     shape_errors,
     turn_away,
@@ -123,7 +123,7 @@ def create_router(
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.keys = keys
-    app.add_middleware(Guard, settings=settings)
+    guard(app, settings)
     shape_errors(app)
 
     async def choose() -> Place:

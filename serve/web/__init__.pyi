@@ -5,7 +5,7 @@ from .app import granted as granted
 from .app import turn_away as turn_away
 from .draining import Draining as Draining
 from .errors import shape_errors as shape_errors
-from .guard import Guard as Guard
+from .guard import guard as guard
 from .keys import SUBPROTOCOL as SUBPROTOCOL
 from .keys import Grant as Grant
 from .keys import Keys as Keys

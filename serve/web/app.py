@@ -15,7 +15,15 @@ from starlette.requests import HTTPConnection
 
 from omni import __version__
 from omni.engine import Engine, EngineFull
-from serve.chat import FULL, ApiError, ErrorAnswer, chat_router, describe_request, tell_of_full
+from serve.chat import (
+    FULL,
+    ApiError,
+    ErrorAnswer,
+    chat_router,
+    describe_request,
+    other_model,
+    tell_of_full,
+)
 from serve.realtime import (
     DEFAULT_VOICE,
     REJECTED,
@@ -40,7 +48,7 @@ from serve.realtime import (
 from serve.web.asyncapi import document
 from serve.web.draining import Draining
 from serve.web.errors import shape_errors
-from serve.web.guard import METRICS, Guard
+from serve.web.guard import METRICS, guard
 from serve.web.keys import SUBPROTOCOL, Grant, Keys, offers_subprotocol
 from serve.web.settings import ServeSettings
 from serve.web.sockets import transport_of
@@ -118,7 +126,7 @@ def create_app(
         description="Speech in, speech out. The WebSocket at /v1/realtime is described in "
         "/asyncapi.json.",
     )  # fmt: skip
-    app.add_middleware(Guard, settings=settings)
+    guard(app, settings)
     shape_errors(app)
     chat = chat_router(engine, model, settings.limits, now=now)
 
@@ -131,7 +139,7 @@ def create_app(
     app.include_router(chat, dependencies=[Depends(lasting), Depends(staying)])
     describe_request(app)
     keys = app.state.keys = Keys(settings.api_keys, secret=settings.key_secret, now=now)
-    created = int(now())
+    served = {"id": model.name, "object": "model", "created": int(now()), "owned_by": "omni"}
     app.include_router(page_routes(needs_key=bool(settings.api_keys)))
     SESSION_LIMIT.set(engine.max_sessions)
 
@@ -158,8 +166,14 @@ def create_app(
     @app.get("/v1/models")
     def models(_: Key) -> dict[str, Any]:
         """The model that is served."""
-        entry = {"id": model.name, "object": "model", "created": created, "owned_by": "omni"}
-        return {"object": "list", "data": [entry]}
+        return {"object": "list", "data": [served]}
+
+    @app.get("/v1/models/{name:path}", responses={404: {"model": ErrorAnswer}})
+    def one_model(_: Key, name: str) -> dict[str, Any]:
+        """The same by its name."""
+        if name != model.name:
+            raise ApiError.of(other_model(name, model), 404)
+        return served
 
     @app.get("/v1/voices")
     def voices(_: Key) -> dict[str, Any]:

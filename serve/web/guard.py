@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -19,12 +21,26 @@ THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 METRICS = "/metrics"
 
 
+def guard(app: FastAPI, settings: ServeSettings) -> None:
+    """Have an application look at requests only if Guard lets them pass, and tell browsers that the
+    pages that are allowed may read the answers."""
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=_origins(settings), allow_methods=["GET", "POST"],
+            allow_headers=["*"], expose_headers=["Retry-After"],
+        )  # fmt: skip
+    app.add_middleware(Guard, settings=settings)  # the last one stands before the others
+
+
 class Guard:
     """ASGI middleware: 403 before any upgrade."""
 
     def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:
         self._app = app
-        self._hosts = {name.lower() for name in settings.allowed_hosts}
+        # As a user may have copied them: a name with its port, an origin with a slash behind it.
+        allowed = settings.allowed_hosts
+        self._hosts = {name.lower() for name in allowed} | {_name(f"//{name}") for name in allowed}
+        self._hosts.discard("")
         # Where strangers can reach us a key protects; a list of names makes it stricter.
         self._any_host = not settings.loopback and not self._hosts
         self._hosts.update(THIS_MACHINE)  # as probes call us that come from beside us
@@ -32,7 +48,7 @@ class Guard:
             self._hosts.add(settings.host)
         # Prometheus calls each server by its address, and brings a key.
         self._by_any_name = {METRICS} if settings.api_keys else set[str]()
-        self._origins = set(settings.allowed_origins)
+        self._origins = set(_origins(settings))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, or refuse."""
@@ -58,6 +74,11 @@ class Guard:
         if origin is None or origin in self._origins or _site(origin) == host:
             return None
         return "Origin: another site; add it to allowed_origins"
+
+
+def _origins(settings: ServeSettings) -> list[str]:
+    """Of the pages that are allowed, as browsers tell them."""
+    return [one.rstrip("/").lower() for one in settings.allowed_origins]
 
 
 def _name(address: str) -> str:

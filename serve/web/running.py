@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -67,10 +67,13 @@ def find_recogniser(name: str) -> Recogniser:
     try:
         found: Any = getattr(importlib.import_module(module), function, None)
     except (ImportError, ValueError) as error:
-        raise UserError(f"recogniser={name!r}: {error}; give module:function") from None
-    if found is None:
+        raise UserError(
+            f"recogniser={name!r}: {error}; give module:function, of a module that is installed or "
+            "in a folder of PYTHONPATH"
+        ) from None
+    if not callable(found):
         raise UserError(f"recogniser={name!r}: no such function; give module:function")
-    return found
+    return cast("Recogniser", found)
 
 
 def describe(settings: ServeSettings, model: Model, port: int) -> list[str]:
@@ -93,6 +96,8 @@ def describe(settings: ServeSettings, model: Model, port: int) -> list[str]:
 
 def load(settings: ServeSettings) -> tuple[Engine, Model]:
     """The model, warm, in an engine that runs, and what sessions have to know of it."""
+    if settings.recogniser is not None:
+        find_recogniser(settings.recogniser)  # before the long loading
     with without_garbage_collection():
         model, processor = start(
             settings.checkpoint, threads=settings.threads, device=settings.device,

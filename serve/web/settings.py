@@ -62,6 +62,8 @@ class ServeSettings:
             raise UserError(f"port={self.port}: must be 0 to 65535; 0 takes any that is free")
         if self.max_sessions < 1:
             raise UserError(f"max_sessions={self.max_sessions}: must be at least 1")
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"threads={self.threads}: must be at least 1")
         if self.replicas < 1:
             raise UserError(f"replicas={self.replicas}: must be at least 1")
         if self.replicas > 1 and not hasattr(socket, "send_fds"):

@@ -57,6 +57,7 @@ export class Talk {
     }
     const waited = !this.sound.microphone?.open; // for a permission: nobody speaks meanwhile
     if (!(await this.starting)) return;
+    if (this.pressedAt !== null) return; // pressed again while the microphone opened: that holds
     if (held && !waited) await this.finishHeld();
     else this.become("free");
   }

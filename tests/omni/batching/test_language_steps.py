@@ -188,21 +188,31 @@ def test_one_long_conversation_does_not_lengthen_the_others() -> None:
     assert steps.nbytes <= 4 * 64 * held
 
 
-def test_a_batch_that_fails_is_stepped_one_by_one_from_then_on(
+def test_a_batch_that_fails_is_stepped_one_by_one_and_tried_again_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("omni.batching.together.REST", 2)
     model = seeded(llama)
-    forward = model.forward
+    forward, no_room, tried = model.forward, True, 0
 
     def only_one(**kwargs):
-        if len(kwargs["inputs_embeds"]) > 1:
+        nonlocal tried
+        several = len(kwargs["inputs_embeds"]) > 1
+        tried += several
+        if several and no_room:
             raise RuntimeError("no batches here")
         return forward(**kwargs)
 
     monkeypatch.setattr(model, "forward", only_one)
     steps = LanguageModelSteps(model)
     talks = [Conversation(seed, prompt) for seed, prompt in enumerate([5, 8])]
-    for _ in range(4):
+    step(steps, talks)  # the prompts
+    for tries in (1, 1, 1, 2, 2, 2, 2, 2, 3):  # it rests for two steps, then for four
         step(steps, talks)
-    assert steps.one_by_one is not None and "no batches here" in steps.one_by_one
+        assert steps.one_by_one is not None and "no batches here" in steps.one_by_one
+        assert tried == tries
     assert furthest(talks[0], model, 0, 5) == furthest(talks[1], model, 1, 8) == 0.0
+    no_room = False
+    for _ in range(9):
+        step(steps, talks)
+    assert steps.one_by_one is None and tried == 4

@@ -1,6 +1,7 @@
 """Configurations from JSON: what does not fit is refused by name."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import pytest
 
@@ -20,6 +21,8 @@ class Outer:
     rates: tuple[tuple[int, ...], ...] = ()
     name: str | None = None
     inner: Inner = field(default_factory=Inner)
+    mode: Literal["slow", "quick"] = "slow"
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 def test_lists_and_nested_objects_become_what_the_fields_are():
@@ -33,12 +36,17 @@ def test_lists_and_nested_objects_become_what_the_fields_are():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"width": 3, "depth": 1}, "^a: unknown key 'depth'; known are inner, name, rates, width$"),
+        (
+            {"width": 3, "depth": 1},
+            "^a: unknown key 'depth'; known are inner, mode, name, rates, secrets, width$",
+        ),
         ({"width": 3, "inner": {"wait": 1}}, "^a: unknown key 'wait'; ask us$"),
         ({}, "^a: key 'width' is missing; ask us$"),
         ({"width": "3"}, "^a: width='3': must be of type int; ask us$"),
         ({"width": 3.5}, r"a: width=3\.5: must be of type int"),
-        ({"width": 3, "rates": "12"}, "a: rates='12': must be of type"),
+        ({"width": 3, "rates": "12"}, "rates='12': must be a list, each a list, each of type int;"),
+        ({"width": 3, "mode": True}, "a: mode=True: must be one of slow, quick; ask us"),
+        ({"width": 3, "secrets": "hush"}, "^a: secrets: must be a list, each of type str; ask us"),
         ({"width": 3, "rates": [[1, "2"]]}, "a: rates"),
         ({"width": 3, "inner": {"first_wait_s": "x"}}, "a: inner.first_wait_s='x': must be of"),
         ([1], r"a=\[1\]: must map names to values; ask us"),

@@ -243,7 +243,7 @@ def edit_config(folder: Path, **changes) -> None:
         ({"kind": "wavenet"}, "vocoder kind 'wavenet' is unknown; known are hifigan, nsf"),
         ({"colour": 3}, "unknown key 'colour'; known are duration_dropout"),
         ({"width": "16"}, "width='16': must be of type int"),
-        ({"upsample_rates": 8}, "upsample_rates=8: must be of type tuple"),
+        ({"upsample_rates": 8}, "upsample_rates=8: must be a list, each of type int"),
         ({"width": 24}, r"embedding.weight has shape \[20, 16\], config.json says \[20, 24\]"),
         ({"hop": 8}, "product is 160, must be 320"),
     ],

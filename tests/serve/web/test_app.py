@@ -60,6 +60,30 @@ def test_health_readiness_models_and_voices_are_told(engine: Engine) -> None:
     assert web.get("/ready").json() == {"ready": True, "sessions": 0, "max_sessions": 2}
     assert [one["id"] for one in web.get("/v1/models").json()["data"]] == ["tiny"]
     assert [one["id"] for one in web.get("/v1/voices").json()["data"]] == ["default"]
+    assert web.get("/v1/models/tiny").json() == web.get("/v1/models").json()["data"][0]
+    other = web.get("/v1/models/gpt/4")
+    assert other.status_code == 404 and other.json()["error"]["code"] == "model_not_found"
+
+
+def test_a_page_that_is_allowed_may_read_the_answers(engine: Engine) -> None:
+    page = "https://page.example"
+    web = client(engine, api_keys=(KEY,), allowed_origins=(f"{page}/",))
+    asks = {
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization, content-type",
+    }
+    chat = "/v1/chat/completions"
+    asked = web.options(chat, headers={"origin": page} | asks)
+    assert asked.status_code == 200
+    assert asked.headers["access-control-allow-headers"] == "authorization, content-type"
+    question = {"model": "tiny", "messages": [{"role": "user", "content": "Who?"}]}
+    for key, status in ((BEARER, 200), ({}, 401)):
+        told = web.post(chat, json=question, headers={"origin": page} | key)
+        assert told.status_code == status
+        assert told.headers["access-control-allow-origin"] == page
+    stranger = web.options(chat, headers={"origin": "https://evil.example"} | asks)
+    assert stranger.status_code == 403
+    assert "access-control-allow-origin" not in stranger.headers
 
 
 def test_who_is_full_is_not_ready_and_says_try_again(engine: Engine) -> None:

@@ -45,6 +45,8 @@ def test_by_another_name_nobody_comes_in(host: str) -> None:
 
 def test_a_name_can_be_allowed() -> None:
     assert get({"host": "speech.local"}, allowed_hosts=("speech.local",)) == 200
+    assert get({"host": "speech.local:80"}, allowed_hosts=("Speech.local:8000", "::2")) == 200
+    assert get({"host": ""}, allowed_hosts=("::2",)) == 403
     public = {"host": "0.0.0.0", "api_keys": ("correct-horse",)}
     settings = ServeSettings(**public)  # type: ignore[arg-type]
     assert not settings.loopback
@@ -74,6 +76,7 @@ def test_metrics_are_told_to_who_scrapes_by_address_where_a_key_protects_them() 
 def test_only_our_own_pages_and_those_allowed_come_in(origin: str, status: int) -> None:
     headers = {"host": "localhost:8000", "origin": origin}
     assert get(headers, allowed_origins=("https://page.example",)) == status
+    assert get(headers, allowed_origins=("https://Page.example/",)) == status  # as it was copied
 
 
 @pytest.mark.parametrize("origin", ["http://[", "http://[evil"])

@@ -98,6 +98,21 @@ def test_pressing_twice_while_the_microphone_opens_sends_each_frame_once(look: L
         assert frames_sent(visit) == before
 
 
+def test_a_question_that_is_held_while_the_tap_before_opens_the_microphone_is_asked(
+    look: Look,
+) -> None:
+    visit = look()
+    visit.page.add_init_script(ASKED_FIRST.replace("1_000", "3_000"))
+    with visit:
+        visit.page.click("#talk")
+        visit.page.mouse.down()
+        visit.phase("held")
+        visit.page.wait_for_timeout(3_000)
+        visit.page.mouse.up()
+        visit.phase("answering")
+        assert any("input_audio_buffer.commit" in text for text in visit.sent)
+
+
 def test_a_microphone_that_could_not_be_read_is_let_go_and_opened_anew(look: Look) -> None:
     visit = look()
     visit.page.add_init_script(NO_SOURCE_AT_FIRST)

@@ -37,7 +37,9 @@ def test_without_a_file_there_are_the_defaults() -> None:
         ("a: [", "not YAML"),
         ("port: 70000", "0 to 65535"),
         ("max_sessions: 0", "at least 1"),
+        ("threads: 0", "threads=0: must be at least 1"),
         ("api_keys: [short]", "fewer than 8"),
+        ("instructions: yes", "must be one of auto, always, never"),  # true, in YAML
         ("ssl_key: a.pem", "both or none"),
         ("ray_address: auto", "is for engine: ray"),
         ("engine: slurm", "engine"),
@@ -65,3 +67,14 @@ def test_other_addresses_are_for_those_with_a_key_or_for_all_if_it_is_said() -> 
 def test_keys_are_never_shown() -> None:
     settings = ServeSettings(api_keys=(KEY,))
     assert KEY not in repr(settings) + str(shown(settings))
+
+
+@pytest.mark.parametrize(
+    "text", [f"api_keys: {KEY}", "api_keys: [12345678]", "key_secret: 1234567"]
+)
+def test_a_key_that_can_not_be_is_not_told_either(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "serve.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match="must be ") as caught:
+        read_settings(file, {})
+    assert not [one for one in (KEY, "1234567") if one in str(caught.value)]
