@@ -35,10 +35,10 @@ class SessionConfig:
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={self.max_new_tokens}: must be at least 1")
-        schedule: object = self.schedule  # a text, where nobody checks types
-        if not isinstance(schedule, ChunkSchedule):
+        # A text, where nobody checks types.
+        if not isinstance(self.schedule, ChunkSchedule):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(
-                f"schedule={schedule!r}: must be a ChunkSchedule; omni.parse_schedule makes "
+                f"schedule={self.schedule!r}: must be a ChunkSchedule; omni.parse_schedule makes "
                 "one of a text"
             )
         if isinstance(self.stop, str):  # its letters would be taken for texts
