@@ -86,8 +86,8 @@ def test_going_on_with_other_options_is_refused_by_name(
     assert contents(folder) == before
 
 
-def test_going_on_with_other_asks_is_refused_by_name(folder: Path) -> None:
-    with pytest.raises(ValueError, match="contents="):
+def test_going_on_with_other_asks_is_refused_in_words(folder: Path) -> None:
+    with pytest.raises(ValueError, match="other words, or other voices"):
         build_nano(folder, ASKS | {WIDE: []}, questions=20, make_tts=Tones)
 
 
