@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 import typer
 
 from omni.commands.device_options import Device, Dtype
-from omni.files import UserError, check_file, check_folder, friendly, shipped
+from omni.files import UserError, check_file, check_folder, friendly
 
 if TYPE_CHECKING:
     from omni.foreign import Progress
@@ -234,6 +234,8 @@ def _parse_units(text: str) -> list[int]:
 
 def _folder_of(part: str, given: Path) -> Path:
     """A part's folder, in a checkpoint that carries it or by itself; nano and mini by name."""
+    from omni.files import shipped
+
     folder = shipped(str(given)) or given
     return folder / part if (folder / part).is_dir() else folder
 
