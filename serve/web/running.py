@@ -115,10 +115,24 @@ def load(settings: ServeSettings) -> tuple[Engine, Model]:
     return engine, known
 
 
+class _Config(uvicorn.Config):
+    """uvicorn's, whose TLS hands out no session tickets.
+
+    They arrive behind the handshake, just when a client writes its first request. One that reads
+    and writes in two threads (Python's `websockets.sync`, and openai's `OpenAI().realtime` on it)
+    may lose that request, and waits for the answer in vain: an SSLSocket bears no two threads.
+    """
+
+    def load(self) -> None:
+        super().load()
+        if self.ssl is not None:
+            self.ssl.num_tickets = 0
+
+
 def configuration(settings: ServeSettings, app: FastAPI) -> uvicorn.Config:
     """How uvicorn serves whatever stands at an address of ours."""
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != REFUSED)
-    return uvicorn.Config(
+    return _Config(
         app, log_config=None, log_level="warning", access_log=False,
         ws=SessionSocket, ws_max_size=LARGEST_MESSAGE, ws_per_message_deflate=False,
         ws_ping_interval=PING_S, ws_ping_timeout=PONG_S, server_header=False,

@@ -1,6 +1,7 @@
 """A server that speaks TLS, and what it prints of the keys that clients bring: nothing."""
 
 import shutil
+import socket
 import ssl
 import subprocess
 from contextlib import closing
@@ -10,6 +11,7 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from tests.realtime import WAIT_S, checked
 from tests.serving import BEARER, KEY, running
@@ -35,12 +37,21 @@ def test_over_tls_sessions_open_and_no_key_is_printed(tmp_path: Path) -> None:
         short = httpx.post(secrets, headers=BEARER, verify=trusted, timeout=WAIT_S).json()["value"]
         address = f"wss://localhost:{served.port}/v1/realtime"
         for offered in (KEY, short):
-            patient = {"ssl": trusted, "open_timeout": WAIT_S}
-            subprotocols = ["realtime", f"openai-insecure-api-key.{offered}"]
-            with closing(connect(address, subprotocols=subprotocols, **patient)) as socket:
-                assert socket.subprotocol == "realtime"
-                assert checked(str(socket.recv(WAIT_S)))["type"] == "session.created"
-                socket.send(f'{{"type": "{offered}"}}')
+            names = [Subprotocol("realtime"), Subprotocol(f"openai-insecure-api-key.{offered}")]
+            opened = connect(address, subprotocols=names, ssl=trusted, open_timeout=WAIT_S)
+            with closing(opened) as session:
+                assert session.subprotocol == "realtime"
+                assert checked(str(session.recv(WAIT_S)))["type"] == "session.created"
+                session.send(f'{{"type": "{offered}"}}')
+        with (
+            socket.create_connection(("127.0.0.1", served.port)) as plain,
+            trusted.wrap_socket(plain, server_hostname="localhost") as encrypted,
+        ):
+            encrypted.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert encrypted.recv(1)  # what the handshake sends behind itself has come by now
+            assert encrypted.version() == "TLSv1.3"
+            # Clients with a thread that reads and another that writes lose requests over one.
+            assert encrypted.session is not None and not encrypted.session.has_ticket
         wrong = {"authorization": f"Bearer {WRONG}"}
         with pytest.raises(InvalidStatus, match="401"):
             connect(f"{address}?api_key={WRONG}", ssl=trusted, additional_headers=wrong)
