@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -190,6 +191,15 @@ def test_pickles_are_never_trusted(path: Path) -> None:
             k for k in call.keywords if k.arg == "weights_only" and ast.unparse(k.value) == "True"
         ]
         assert safe, f"{name_of(path)}:{call.lineno}: torch.load without weights_only=True"
+
+
+def test_every_folder_of_tests_is_run(pytestconfig: pytest.Config) -> None:
+    """pytest by itself passes over folders with names such as `build`."""
+    passed_over = pytestconfig.getini("norecursedirs")
+    folders = [path for path in (ROOT / "tests").rglob("*") if path.is_dir()]
+    assert folders
+    unseen = [name_of(path) for path in folders for name in passed_over if fnmatch(path.name, name)]
+    assert not unseen
 
 
 def test_no_file_names_a_machine() -> None:

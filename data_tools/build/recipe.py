@@ -168,6 +168,8 @@ def speak_step(options: Options, seed: int, folder: Path) -> SpeakStep:
             options[role] = speaker_of(options[role])
     if "rules" in options:
         options["rules"] = build_strictly(ClipRules, options["rules"], where="step speak: rules")
+    if "roles" in options:
+        options["roles"] = tuple(options["roles"])
     options.setdefault("seed", seed)
     return SpeakStep(**options)
 

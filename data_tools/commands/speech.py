@@ -64,6 +64,10 @@ def speak(
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
+    role: Annotated[
+        list[str] | None,
+        typer.Option(help="Whose turns; `assistant` leaves questions in writing. Default: both."),
+    ] = None,
     attempts: Annotated[int, typer.Option(min=1, help="Voices tried per dialogue.")] = 3,
     seed: Seed = 0,
     workers: Workers = None,
@@ -72,6 +76,7 @@ def speak(
     ray_address: RayAddress = None,
 ) -> None:
     """Speak every turn that has no recording: a drawn voice asks, one voice answers."""
+    from data_tools.manifest import ROLES
     from data_tools.speech import SpeakStep, speaker_of
 
     given = {
@@ -90,6 +95,7 @@ def speak(
     step = SpeakStep(
         question=speaker(tts, voice or default),
         answer=speaker(kind, [answer_voice or fallback]),
+        roles=tuple(role or ROLES),
         attempts=attempts,
         seed=seed,
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.manifest import Record, RecordTurn
+from data_tools.manifest import ROLES, WRITTEN_TURNS, Record, RecordTurn
 from data_tools.speech.clips import ClipRules, can_be_said, faults, make_once, measure
 from data_tools.speech.speak import ENGINES, InstalledEngines, TextToSpeech
 from data_tools.speech.tts import EngineConfig, InstalledConfig, engine_config, settings_of
@@ -63,6 +63,7 @@ class SpeakerConfig:
 class SpeakStep:
     """Speaks every turn that has no recording yet; a turn that names its voice keeps it.
 
+    roles: whose turns. With the answers alone, a question that has no recording stays in writing.
     seed: together with the record's id it draws the asker's voice, one for a whole dialogue.
     attempts: voices tried for a dialogue's questions before the record is left out.
     """
@@ -70,6 +71,7 @@ class SpeakStep:
     question: SpeakerConfig = field(default_factory=SpeakerConfig)
     answer: SpeakerConfig = field(default_factory=lambda: SpeakerConfig(voices=(ANSWER_VOICE,)))
     rules: ClipRules = field(default_factory=ClipRules)
+    roles: tuple[str, ...] = ROLES
     seed: int = 0
     attempts: int = 3
     name: str = "speak"
@@ -83,6 +85,8 @@ class SpeakStep:
             )
         if self.attempts < 1:
             raise UserError(f"attempts={self.attempts}: must be at least 1")
+        if not self.roles or not set(self.roles) <= set(ROLES):
+            raise UserError(f"roles={list(self.roles)}: must be one or both of {', '.join(ROLES)}")
 
     @property
     def workers(self) -> int | None:
@@ -96,8 +100,9 @@ class SpeakStep:
         return next((device for device in devices if device != "cpu"), "cpu")
 
     def settings(self) -> dict[str, Any]:
-        """Both speakers, rules, seed and attempts."""
-        return {
+        """Both speakers, rules, seed and attempts; roles, where not both: older journals hold."""
+        roles = {} if set(self.roles) == set(ROLES) else {"roles": list(self.roles)}
+        return roles | {
             "question": self.question.settings(),
             "answer": self.answer.settings(),
             "rules": asdict(self.rules),
@@ -145,7 +150,7 @@ class SpeakWork:
             turns: list[RecordTurn] = []
             engines: set[str] = set()
             for number, turn in enumerate(record.turns, start=1):
-                if turn.speech is not None:
+                if turn.speech is not None or turn.role not in self.step.roles:
                     turns.append(turn)
                     continue
                 drawn = asker if turn.role == "user" else self.step.answer.voices[0]
@@ -163,6 +168,8 @@ class SpeakWork:
                 provenance = record.provenance
                 if engines:
                     provenance = {**provenance, "speech": ", ".join(sorted(engines))}
+                if "user" not in self.step.roles:
+                    provenance = {**provenance, **meant_in_writing(turns)}
                 return replace(record, turns=tuple(turns), provenance=provenance)
             if voice is not asker or not can_be_said(turn.text):
                 break  # another asker would not help
@@ -202,6 +209,13 @@ class SpeakWork:
             one = engine.engine(voice.engine) if isinstance(engine, InstalledEngines) else engine
             self.versions[role, voice.engine] = one.versions()[voice.engine]
         return engine
+
+
+def meant_in_writing(turns: Sequence[RecordTurn]) -> dict[str, str]:
+    """Provenance of a record whose first questions are to have no recording; none if all have."""
+    heard = [number for number, turn in enumerate(turns[::2]) if turn.speech is not None]
+    count = heard[0] if heard else len(turns[::2])
+    return {WRITTEN_TURNS: str(count)} if count else {}
 
 
 def speaker_of(options: dict[str, Any]) -> SpeakerConfig:

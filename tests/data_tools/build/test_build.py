@@ -214,7 +214,7 @@ def test_the_recipe_of_the_documentation_is_one(tmp_path):
     [
         ({"colour": 1}, "unknown key 'colour'; known are check"),
         ({"workers": "two"}, "workers='two': must be of type"),
-        ({"steps": [{"augment": {"snr_db": "loud"}}]}, "step augment: snr_db='loud': must be of"),
+        ({"steps": [{"augment": {"snr_db": "loud"}}]}, "snr_db='loud': must be a list, each of"),
         ({"steps": [{"augment": {"snr": [1, 2]}}]}, "step augment: unknown key 'snr'; known are"),
         ({"steps": [{"sing": {}}]}, "step 'sing': must be one of"),
         ({"steps": [{"speak": {"loud": True}}]}, "step speak: .*loud"),

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 
 import data_tools.speech.tts
+from data_tools.check.text import pairing
 from data_tools.manifest import RecordTurn
 from data_tools.manifest.record import Manifest, Record, read_manifest
 from data_tools.speech.clips import ClipRules, faults, measure, spoken_letters
@@ -82,6 +83,26 @@ def test_a_split_may_have_speakers_of_its_own(speak):
     records = [dialogue("a", "Who?", "Me.", split="test"), dialogue("b", "Who?", "Me.")]
     test, train = speak(records, step).records
     assert test.turns[0].voice == "flite-slt" and train.turns[0].voice != "flite-slt"
+
+
+def test_with_the_answers_alone_the_questions_stay_in_writing_as_the_check_expects(speak):
+    alone = replace(STEP, roles=("assistant",))
+    manifest = speak(step=alone)
+    assert len(manifest.records) == len(RECORDS)
+    for record in manifest.records:
+        questions, answers = record.turns[::2], record.turns[1::2]
+        assert not any(turn.speech or turn.voice for turn in questions)
+        assert all(manifest.audio_path(turn).is_file() for turn in answers)
+        assert record.provenance["written_turns"] == str(len(questions))
+    both = speak([dialogue("both", "Who?", "Me.")]).records
+    assert not list(pairing([*manifest.records, *both]))
+
+
+def test_roles_that_are_none_are_refused():
+    with pytest.raises(UserError, match=r"roles=\['answer'\]: must be one or both of user, assist"):
+        SpeakStep(roles=("answer",))
+    with pytest.raises(UserError, match=r"roles=\[\]"):
+        SpeakStep(roles=())
 
 
 def test_recordings_that_are_there_stay_and_a_named_voice_is_used(speak, tmp_path):
