@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from omni.llama_layers import LlamaLayer, RotaryPositions, rotary_frequencies
+from omni.spelling import Spelling
 from omni.values import Frames
 
 CACHE_BLOCK = 512  # steps; a cache grows by at least this much, and at least doubles
@@ -42,11 +43,19 @@ class UnitDecoderConfig:
     step_embedding: bool = False
     # Reads, beside each state, the LLM's embedding of the token that the state predicts.
     gate_fusion: bool = False
+    # Letters of that token that are read as well, and the ids of the LLM. See `omni.spelling`.
+    spelling: int = 0
+    vocabulary: int = 0
 
     def __post_init__(self) -> None:
         for name in ("input_width", "width", "layers", "heads", "ffn", "num_units", "upsample"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"unit_decoder.{name}={value}: must be at least 1")
+        if min(self.spelling, self.vocabulary) < 0 or bool(self.spelling) != bool(self.vocabulary):
+            raise ValueError(
+                f"unit_decoder.spelling={self.spelling}, vocabulary={self.vocabulary}: "
+                "both must be at least 1, or 0"
+            )
         if self.width % (2 * self.heads):
             raise ValueError(
                 f"unit_decoder.width={self.width}: must be a multiple of 2 * heads="
@@ -61,8 +70,8 @@ class UnitDecoderConfig:
 
     @property
     def reads_width(self) -> int:
-        """Width of what `forward` and `step` take: H, under gate fusion 2 H."""
-        return 2 * self.input_width if self.gate_fusion else self.input_width
+        """Width of what `forward` and `step` take: H, under gate fusion 2 H, then the letters."""
+        return self.input_width * (2 if self.gate_fusion else 1) + self.spelling
 
 
 @dataclass(frozen=True)
@@ -144,18 +153,19 @@ class UnitDecoder(nn.Module):
             self.step_embedding = nn.Embedding(config.upsample, config.width)
         if config.gate_fusion:
             self.gate_fusion = GateFusion(config.input_width, config.width, config.rms_norm_eps)
+        if config.spelling:
+            self.spelling = Spelling(config.vocabulary, config.spelling, config.width)
         self._rotary = RotaryPositions(config.head_dim, config.rope_theta, config.rope_scaling)
 
     def inputs(self, states: Frames, ids: Tensor, embed: Callable[[Tensor], Tensor]) -> Frames:
-        """What this decoder reads of the LLM: its states, under gate fusion with their tokens.
+        """What this decoder reads of the LLM: its states, and as configured, their tokens.
 
         states: [B, N, H]; ids: [B, N], the token that each state predicts (y_k for state k);
-        embed: the LLM's own embedding of ids, [B, N, H]. Returns [B, N, H], or [B, N, 2 H].
+        embed: the LLM's own embedding of ids, [B, N, H]. Returns [B, N, H], under gate fusion with
+        the embeddings behind, [B, N, 2 H], and behind these the letters.
         """
-        if not self.config.gate_fusion:
-            return states
-        tokens = embed(ids).to(states.values)
-        return Frames(torch.cat([states.values, tokens], dim=-1), states.lengths)
+        letters = self.spelling.letters if self.config.spelling else None
+        return with_tokens(states, ids, embed if self.config.gate_fusion else None, letters)
 
     def forward(self, states: Frames) -> Frames:
         """What `inputs` gives -> float32 log-probabilities [B, N * upsample, K + 1].
@@ -237,10 +247,12 @@ class UnitDecoder(nn.Module):
         real = real.to(self.input_proj.weight.dtype)
         x = self.input_proj(real[..., : config.input_width])
         if config.gate_fusion:
-            x = self.gate_fusion(x, real[..., config.input_width :])
+            x = self.gate_fusion(x, real[..., config.input_width : 2 * config.input_width])
         x = x.repeat_interleave(self.upsample, dim=1)
         if config.step_embedding:
             x = x + self.step_embedding.weight.repeat(states.values.shape[1], 1)
+        if config.spelling:
+            x = x + self.spelling(real[..., -config.spelling :].long(), self.upsample)
         return x
 
     def _scores(self, x: Tensor, state_lengths: Tensor) -> Frames:
@@ -280,6 +292,18 @@ class _Cache:
         for whole, fresh in zip(stored, (keys, values), strict=True):
             whole[self._rows, :, self._slots] = fresh.transpose(1, 2)
         return stored[0][:, :, : self._longest], stored[1][:, :, : self._longest]
+
+
+def with_tokens(
+    states: Frames,
+    ids: Tensor,
+    embed: Callable[[Tensor], Tensor] | None,
+    letters: Callable[[Tensor], Tensor] | None,
+) -> Frames:
+    """States with what is read of their tokens behind them; see `UnitDecoder.inputs`."""
+    # The letters are bytes, which every type of weights holds exactly.
+    read = [about(ids).to(states.values) for about in (embed, letters) if about is not None]
+    return Frames(torch.cat([states.values, *read], -1), states.lengths) if read else states
 
 
 def grown_capacity(capacity: int, steps: int) -> int:

@@ -43,6 +43,7 @@ def tiny_config(
     block_frames: int | None = None,
     pad_to_window: bool = False,
     gate_fusion: bool = False,
+    spelling: int = 0,
 ) -> OmniConfig:
     """Widths of 32, two layers each; 10 s of speech, an LLM position per 100 ms."""
     tokenizer = tiny_tokenizer()
@@ -56,7 +57,7 @@ def tiny_config(
     )
     units = UnitDecoderConfig(
         input_width=32, width=32, layers=2, heads=2, ffn=64, num_units=UNITS, upsample=5,
-        gate_fusion=gate_fusion,
+        gate_fusion=gate_fusion, spelling=spelling, vocabulary=size.vocabulary if spelling else 0,
     )  # fmt: skip
     return OmniConfig(
         audio_config=SpeechEncoderConfig(
@@ -82,13 +83,14 @@ def tiny_model(
     vocoder: str | None = "nsf",
     block_frames: int | None = None,
     gate_fusion: bool = False,
+    spelling: int = 0,
     seed: int = 0,
 ):
     """A whole model in evaluation mode; vocoder: "nsf", "hifigan" or None."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         language_model = LlamaForCausalLM(tiny_config().text_config)
-        config = tiny_config(block_frames=block_frames, gate_fusion=gate_fusion)
+        config = tiny_config(block_frames=block_frames, gate_fusion=gate_fusion, spelling=spelling)
         model = OmniForConditionalGeneration(config, language_model)
         for parameter in model.parameters():
             # Fresh weights are so small that every input sounds alike: spread the matrices.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.manifest import Record
+from data_tools.manifest import Record, check_roles
 from data_tools.steps import LeftOut, workers_on
 from omni.audio import load_audio
 from omni.devices import check_names, choose_device, choose_dtype
@@ -32,6 +32,9 @@ class UnitsStep:
     dtype: str = "float32"
     name: str = "units"
     batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        check_roles(self.roles)
 
     @property
     def workers(self) -> int | None:
@@ -134,8 +137,8 @@ def load_units_step(
     batch_size: int = 16,
 ) -> UnitsStep:
     """units: a units folder, or a checkpoint that carries one, nano and mini by their names.
-    encoder: the speech encoder whose features it is of; HuBERTs are found by the name that the
-    folder states."""
+    encoder: the speech encoder whose features it is of; None takes that of the checkpoint, and
+    HuBERTs are found by the name that the folder states."""
     from omni.checkpoint import load_speech_encoder, load_units
 
     check_names(device, dtype)  # before anything is loaded

@@ -6,6 +6,7 @@ from .record import WRITTEN_TURNS as WRITTEN_TURNS
 from .record import Manifest as Manifest
 from .record import Record as Record
 from .record import RecordTurn as RecordTurn
+from .record import check_roles as check_roles
 from .record import jsonl_rows as jsonl_rows
 from .record import read_manifest as read_manifest
 from .record import record_from_row as record_from_row

@@ -18,6 +18,12 @@ TURN_FIELDS = ("role", "text", "speech", "units", "voice")
 RECORD_FIELDS = ("id", "turns", "language", "split", "provenance")
 
 
+def check_roles(roles: Sequence[str]) -> None:
+    """Raises UserError unless these are one or both of ROLES."""
+    if not roles or not set(roles) <= set(ROLES):
+        raise UserError(f"roles={list(roles)}: must be one or both of {', '.join(ROLES)}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class RecordTurn:
     """What one side says.

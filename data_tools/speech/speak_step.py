@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.manifest import ROLES, WRITTEN_TURNS, Record, RecordTurn
+from data_tools.manifest import ROLES, WRITTEN_TURNS, Record, RecordTurn, check_roles
 from data_tools.speech.clips import ClipRules, can_be_said, faults, make_once, measure
 from data_tools.speech.speak import ENGINES, InstalledEngines, TextToSpeech
 from data_tools.speech.tts import EngineConfig, InstalledConfig, engine_config, settings_of
@@ -85,8 +85,7 @@ class SpeakStep:
             )
         if self.attempts < 1:
             raise UserError(f"attempts={self.attempts}: must be at least 1")
-        if not self.roles or not set(self.roles) <= set(ROLES):
-            raise UserError(f"roles={list(self.roles)}: must be one or both of {', '.join(ROLES)}")
+        check_roles(self.roles)
 
     @property
     def workers(self) -> int | None:

@@ -66,6 +66,7 @@ def describe(source: str | Path) -> CheckpointInfo:
         shapes["unit_decoder"] = (
             f"{units.width} x {units.layers}, {units.num_units} units, upsamples {units.upsample}"
             + (", gate fusion" if units.gate_fusion else "")
+            + (f", {units.spelling} letters of a token" if units.spelling else "")
         )
     if (folder / "vocoder").is_dir():
         kind = read_json(folder / "vocoder" / "config.json").get("kind", "unknown")

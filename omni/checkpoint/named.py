@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +50,15 @@ def needed_bases(folder: Path, config: OmniConfig) -> dict[str, str]:
     return needed
 
 
-def require_bases(folder: Path, config: OmniConfig, *, name: str) -> None:
+def require_bases(
+    folder: Path, config: OmniConfig, *, name: str, parts: Collection[str] = PARTS
+) -> None:
     """Raise CheckpointError, with the remedy, unless all that are hub ids lie on this machine.
 
-    name: what the user calls the checkpoint.
+    name: what the user calls the checkpoint; parts: those that are wanted of it.
     """
-    names = [hub_name(base) for base in needed_bases(folder, config).values()]
+    needed = needed_bases(folder, config)
+    names = [hub_name(base) for part, base in needed.items() if part in parts]
     if missing := [base for base in names if is_hub_id(base) and not is_here(base)]:
         raise CheckpointError(
             f"{name}: is built on {' and '.join(missing)}, not on this machine, and nothing is "

@@ -54,7 +54,7 @@ def read_checkpoint(
         raise TypeError(f"from_pretrained() got an unexpected keyword argument {surplus[0]!r}")
     folder = fetch(str(source), **hub)
     if config is None:
-        config = _read_config(folder)
+        config = read_config(folder)
     require_bases(folder, config, name=str(source))
     if dtype is None:
         dtype = torch.float32 if device_map in (None, "cpu") else "auto"
@@ -101,7 +101,8 @@ def read_checkpoint(
     return model.eval()
 
 
-def _read_config(folder: Path) -> OmniConfig:
+def read_config(folder: Path) -> OmniConfig:
+    """Of a checkpoint's folder. Raises CheckpointError if it is another kind of model's."""
     values = read_json(folder / "config.json")
     if values.get("model_type") != OmniConfig.model_type:
         raise CheckpointError(

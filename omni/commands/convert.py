@@ -243,22 +243,14 @@ def _folder_of(part: str, given: Path) -> Path:
 def _load_extractor(folder: Path, layer: int | None) -> "UnitExtractor":
     from transformers.utils import logging
 
-    from omni.checkpoint import load_speech_encoder, load_units, lora_base
-    from omni.files import read_json
+    from omni.checkpoint import load_units
 
     logging.disable_progress_bar()
-    encoder = None
     if not (folder / "config.json").is_file() and (folder / "centroids.safetensors").is_file():
         raise UserError(f"{folder}: has centroids, but no encoder; add it by `omni convert hubert`")
     if (folder / "config.json").is_file() and not (folder / "centroids.safetensors").is_file():
         raise UserError(f"{folder}: has no centroids; add them by `omni convert kmeans`")
-    record = read_json(folder / "config.json")
-    if record.get("kind") == "speech_encoder":
-        beside = folder.parent / "speech_encoder"
-        found = str(beside if beside.is_dir() else record.get("name"))
-        # Units were fitted on the encoder as it was before LoRA.
-        encoder = load_speech_encoder(lora_base(beside) or found)
-    return load_units(folder, encoder=encoder, layer=layer)
+    return load_units(folder, layer=layer)
 
 
 def _check_new(target: Path) -> None:

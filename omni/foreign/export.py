@@ -148,7 +148,8 @@ def llama_omni_config(config: OmniConfig, encoder_file: str, dtype: torch.dtype)
         return values | {
             "model_type": "omni_speech_llama", "architectures": ["OmniSpeechLlamaForCausalLM"],
         }  # fmt: skip
-    if more := [name for name in ("step_embedding", "gate_fusion") if getattr(units, name)]:
+    ours = ("step_embedding", "gate_fusion", "spelling")
+    if more := [name for name in ours if getattr(units, name)]:
         raise CheckpointError(
             f"unit decoder with {' and '.join(more)}: LLaMA-Omni's format has none; train stage 2 "
             "without"

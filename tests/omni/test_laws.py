@@ -32,7 +32,13 @@ torch.set_num_threads(1)
 
 @cache
 def model(gate_fusion: bool = False) -> OmniForConditionalGeneration:
-    return tiny_model(gate_fusion=gate_fusion)
+    """gate_fusion: its unit decoder reads of each token the embedding, and letters as well."""
+    made = tiny_model(gate_fusion=gate_fusion, spelling=3 if gate_fusion else 0)
+    if gate_fusion and made.unit_decoder is not None:
+        spelling = made.unit_decoder.spelling
+        spelling.codes.copy_(torch.randint(256, spelling.codes.shape))
+        torch.nn.init.normal_(spelling.out_proj.weight)
+    return made
 
 
 @cache
@@ -220,7 +226,7 @@ def test_the_schedule_never_changes_what_is_said(
 
 @settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 9), temperature=st.sampled_from([0.0, 1.0]))
-def test_with_gate_fusion_training_generation_and_a_session_read_the_same_tokens(
+def test_training_generation_and_a_session_read_the_same_tokens_and_letters(
     seed: int, temperature: float
 ) -> None:
     """The token beside each state is the one that was chosen from it: also where it was drawn."""
@@ -235,9 +241,8 @@ def test_with_gate_fusion_training_generation_and_a_session_read_the_same_tokens
     batch["attention_mask"] = torch.ones_like(batch["input_ids"])
     labels = torch.cat([torch.full_like(asked, IGNORE), reply], 1)
     inputs = model(True).teacher_forced_inputs(labels=labels, **batch)
-    torch.testing.assert_close(
-        inputs.values[..., 32:], model(True).get_input_embeddings()(reply), rtol=0, atol=0
-    )
+    assert torch.equal(inputs.values[..., 32:64], model(True).get_input_embeddings()(reply))
+    assert torch.equal(inputs.values[..., 64:].long(), decoder(True).spelling.codes[reply].long())
     with torch.no_grad():
         assert done.units == best_units(decoder(True)(inputs))[0]
     if temperature == 0.0:

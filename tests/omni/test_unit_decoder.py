@@ -84,6 +84,7 @@ def test_with_a_step_embedding_the_first_state_says_different_things_and_steps_e
 
 
 FUSED = replace(TINY, gate_fusion=True)
+SPELLED = replace(FUSED, spelling=3, vocabulary=9)
 
 
 def fused_inputs(decoder: UnitDecoder, lengths: list[int], seed: int = 0) -> Frames:
@@ -111,9 +112,15 @@ def test_gate_fusion_mixes_state_and_token_channel_by_channel() -> None:
     )
 
 
-def test_with_gate_fusion_the_token_is_heard_and_any_chunking_equals_the_whole() -> None:
+@pytest.mark.parametrize("config", [FUSED, SPELLED])
+def test_with_its_token_a_state_is_heard_and_any_chunking_equals_the_whole(
+    config: UnitDecoderConfig,
+) -> None:
     torch.manual_seed(2)
-    decoder = UnitDecoder(FUSED).eval()
+    decoder = UnitDecoder(config).eval()
+    if config.spelling:
+        torch.nn.init.normal_(decoder.spelling.out_proj.weight)
+        decoder.spelling.codes.copy_(torch.randint(1, 256, (9, 3)))
     inputs = fused_inputs(decoder, [6, 4])
     whole = decoder(inputs)
     state, heard = decoder.initial_state(2), [[], []]
@@ -131,7 +138,10 @@ def test_with_gate_fusion_the_token_is_heard_and_any_chunking_equals_the_whole()
     for row in range(2):
         assert_same(torch.cat(heard[row]), whole.sequence(row))
     other = inputs.values.clone()
-    other[0, 3, TINY.input_width :] += 1.0  # another token in the place of the fourth
+    behind = TINY.input_width * (2 if config.spelling else 1)
+    other[0, 3, behind:] = 1.0 + other[0, 3, behind:].flip(
+        -1
+    )  # another token in the place of the fourth
     changed = (decoder(Frames(other, inputs.lengths)).values - whole.values).abs().amax(-1)
     assert changed[0, : 3 * TINY.upsample].max() < 1e-5 < changed[0, 3 * TINY.upsample :].min()
 

@@ -261,7 +261,7 @@ def plan_blocks(checkpoint: str | Path, manifest: Manifest, recipe: Blocks) -> P
 def plan_stage2(checkpoint: str | Path, manifest: Manifest, recipe: Stage2) -> Plan:
     """Of `omni-train stage2`; of the checkpoint nothing but its configuration is read."""
     config = config_of(checkpoint)
-    config.unit_decoder = asdict(recipe.decoder(config.hidden_size))
+    config.unit_decoder = asdict(recipe.decoder(config.hidden_size, config.text_config.vocab_size))
     with torch.device("meta"):
         model = OmniForConditionalGeneration(config)
     Freeze(("unit_decoder",)).apply(model)

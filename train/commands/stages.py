@@ -161,6 +161,15 @@ def stage2(
             "default: the recipe's.",
         ),
     ] = None,
+    spelling: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="LETTERS",
+            help="And so many letters of it, which tell the sound of words that no answer had; "
+            "0: none; default: the recipe's.",
+        ),
+    ] = None,
     warm_start: Annotated[
         bool,
         typer.Option(
@@ -199,6 +208,7 @@ def stage2(
         loop=loop,
         upsample=upsample or chosen.upsample,
         gate_fusion=chosen.gate_fusion if gate_fusion is None else gate_fusion,
+        spelling=chosen.spelling if spelling is None else spelling,
         units=unit_count(extractor) or chosen.units,
         warm_start=warm_start,
     )

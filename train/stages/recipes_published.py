@@ -46,7 +46,9 @@ class PublishedRecipe:
             audio_config=self.encoder.to_whisper(),
             text_config=self.text,
             speech_adapter=asdict(hearing.adapter),
-            unit_decoder=asdict(self.stage2.decoder(int(self.text.hidden_size))),
+            unit_decoder=asdict(
+                self.stage2.decoder(int(self.text.hidden_size), int(self.text.vocab_size))
+            ),
             prompt=asdict(hearing.prompt),
             speech_token_id=int(self.text.vocab_size),  # one past the last: it is never embedded
             bases={"speech_encoder": self.speech_encoder, "language_model": self.language_model},

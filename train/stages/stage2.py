@@ -23,6 +23,8 @@ from omni.frame_cache import CLEAN, weights_digest
 from omni.loading import load
 from omni.metrics import unit_error_rate
 from omni.model import OmniForConditionalGeneration
+from omni.processor import OmniProcessor
+from omni.spelling import spelled
 from omni.unit_decoder import UnitDecoder, UnitDecoderConfig
 from omni.values import Frames
 from train.data import (
@@ -48,7 +50,8 @@ class Stage2:
     """What stage 2 trains, on what, for how long.
 
     hearing: stage 1's recipe: questions come in as they did there. units: K of the extractor.
-    gate_fusion: the decoder also reads the token that each state predicts. max_infeasible: the
+    gate_fusion: the decoder also reads the token that each state predicts. spelling: and so many
+    of its letters; they are added to a decoder of a warm start that reads none. max_infeasible: the
     share of pairs without a CTC path that may be left out; above, training is refused. answers:
     so many of the training's, evenly over it; None: all. clean_alone: each answer after the clean
     recording of its question, not also after augmented ones and after the question in writing;
@@ -66,17 +69,19 @@ class Stage2:
     upsample: int = 25  # as published (LLaMA-Omni)
     step_embedding: bool = False
     gate_fusion: bool = added(False)
+    spelling: int = added(0)
     max_infeasible: float = 0.01
     answers: int | None = added(None)
     clean_alone: bool = added(False)
     warm_start: bool = added(False)
 
-    def decoder(self, input_width: int) -> UnitDecoderConfig:
-        """The unit decoder's configuration above an LLM of this width."""
+    def decoder(self, input_width: int, vocabulary: int) -> UnitDecoderConfig:
+        """The unit decoder's configuration above an LLM of this width, with so many ids."""
         return UnitDecoderConfig(
             input_width=input_width, width=self.width, layers=self.layers, heads=self.heads,
             ffn=self.ffn, num_units=self.units, upsample=self.upsample,
             step_embedding=self.step_embedding, gate_fusion=self.gate_fusion,
+            spelling=self.spelling, vocabulary=vocabulary if self.spelling else 0,
         )  # fmt: skip
 
 
@@ -183,9 +188,9 @@ def train_stage2(
         clean_alone=recipe.clean_alone,
     )
     torch.manual_seed(recipe.loop.seed)  # of the decoder's first weights
-    unit_decoder = spoken_by or UnitDecoder(recipe.decoder(model.config.hidden_size))
+    unit_decoder = first_decoder(model, processor, spoken_by, recipe)
     config = unit_decoder.config
-    tokens = ResponseTokens(model, processor) if config.gate_fusion else None
+    tokens = ResponseTokens(model, processor, unit_decoder)
     del model  # its memory is the training's now
     dataset = CachedStates(training, store, variants, tokens)
     result = train(
@@ -224,6 +229,28 @@ def _warm(
             f"{recipe.units}; leave out warm_start, or extract units with its own units/"
         )
     return found.float().requires_grad_(True)
+
+
+def first_decoder(
+    model: OmniForConditionalGeneration,
+    processor: OmniProcessor,
+    spoken_by: UnitDecoder | None,
+    recipe: Stage2,
+) -> UnitDecoder:
+    """The unit decoder as training begins with it: new, or `spoken_by` with what it lacks."""
+    vocabulary = int(model.config.text_config.vocab_size)
+    if spoken_by is None:
+        decoder = UnitDecoder(recipe.decoder(model.config.hidden_size, vocabulary))
+    elif recipe.spelling and not spoken_by.config.spelling:
+        config = replace(spoken_by.config, spelling=recipe.spelling, vocabulary=vocabulary)
+        decoder = UnitDecoder(config)
+        decoder.load_state_dict(decoder.state_dict() | spoken_by.state_dict())
+    else:
+        return spoken_by
+    if recipe.spelling:
+        codes = spelled(processor.tokenizer, vocabulary, recipe.spelling)
+        decoder.spelling.codes.copy_(codes)
+    return decoder
 
 
 def add_voice(source: Path, target: Path, unit_decoder: UnitDecoder) -> None:

@@ -17,6 +17,8 @@ from omni.frame_cache import CLEAN
 from omni.model import OmniForConditionalGeneration
 from omni.processor import OmniProcessor
 from omni.prompt import IGNORE
+from omni.unit_decoder import UnitDecoder, with_tokens
+from omni.values import Frames
 from train.data import (
     Collate,
     Dialogues,
@@ -34,21 +36,29 @@ WRITTEN = -1  # the variant whose questions are put in writing
 
 
 class ResponseTokens:
-    """For gate fusion: the tokens that the states of an answer predict, in the LLM's embedding.
+    """The tokens that the states of an answer predict, as a unit decoder reads them.
 
     They are not kept with the states: they follow from the answer's text.
     """
 
-    def __init__(self, model: OmniForConditionalGeneration, processor: OmniProcessor) -> None:
+    def __init__(
+        self, model: OmniForConditionalGeneration, processor: OmniProcessor, decoder: UnitDecoder
+    ) -> None:
         """model: of it, a copy of the embedding is held, on the CPU in float32."""
         self._processor = processor
-        # As a module: some LLMs scale what their table holds.
-        self._embedding = copy.deepcopy(model.get_input_embeddings()).to("cpu", torch.float32)
-        self._embedding.requires_grad_(False)
+        self._embedding, self._codes = None, None
+        if decoder.config.gate_fusion:
+            # As a module: some LLMs scale what their table holds.
+            table = copy.deepcopy(model.get_input_embeddings()).to("cpu", torch.float32)
+            self._embedding = table.requires_grad_(False)
+        if decoder.config.spelling:
+            self._codes = decoder.spelling.codes.clone()
 
     @torch.no_grad()
     def beside(self, states: Tensor, example: Example) -> Tensor:
-        """[N, H] states of the example's answer -> [N, 2 H]."""
+        """[N, H] states of the example's answer -> [N, the decoder's `reads_width`]."""
+        if self._embedding is None and self._codes is None:
+            return states
         prompt = self._processor.prompt(example.messages([1] * len(example.recordings)))
         said = prompt.ids[prompt.response_start :]
         if len(said) != len(states):
@@ -56,21 +66,20 @@ class ResponseTokens:
                 f"{example.id}: {len(states)} states are kept of {len(said)} tokens; the states "
                 "were made with another tokenizer: remove their folder"
             )
-        return torch.cat([states, self._embedding(torch.tensor(said))], dim=-1)
+        letters = None if self._codes is None else self._codes.__getitem__
+        alone = Frames(states[None], torch.tensor([len(states)]))
+        return with_tokens(alone, torch.tensor([said]), self._embedding, letters).values[0]
 
 
 class CachedStates(Dataset[dict[str, Tensor]]):
-    """States [N, H] and units of each example; the epochs take the variants in turn.
-
-    tokens: None where the unit decoder reads states alone.
-    """
+    """States [N, H] and units of each example; the epochs take the variants in turn."""
 
     def __init__(
         self,
         items: Sequence[Example],
         store: RaggedStore,
         variants: Sequence[int],
-        tokens: ResponseTokens | None = None,
+        tokens: ResponseTokens,
     ) -> None:
         self._tokens = tokens
         self._items = items
@@ -93,8 +102,7 @@ class CachedStates(Dataset[dict[str, Tensor]]):
         example = self._items[place.index]
         variant = self._variants[turn % len(self._variants)]
         states = self._store[state_key(self._contents[place.index], variant)].float()
-        if self._tokens is not None:
-            states = self._tokens.beside(states, example)
+        states = self._tokens.beside(states, example)
         return {"states": states, "units": torch.tensor(units_of(example))}
 
 

@@ -1,10 +1,12 @@
 """An encoder that was adapted by LoRA: the base stays what it was, and the LoRA is kept apart."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,10 +15,10 @@ from typer.testing import CliRunner
 
 from omni.about import describe
 from omni.audio import load_audio, save_wav
-from omni.checkpoint import base_digest, load_speech_encoder
+from omni.checkpoint import base_digest, load_speech_encoder, load_units
 from omni.cli import app
 from omni.encoder_lora import EncoderLora, lora_config, lora_of, merge_lora, wrap_encoder
-from omni.files import CheckpointError, file_digest
+from omni.files import CheckpointError, UserError, file_digest
 from omni.live_speech import LiveSpeech
 from omni.model import OmniForConditionalGeneration
 from omni.speech_encoder import SpeechEncoder
@@ -158,6 +160,22 @@ def test_units_are_those_of_the_base_that_they_were_fitted_on(
     assert units == fitted.extract_merged(heard).tolist()
     other = UnitExtractor(config, fitted.centroids, read(adapted).speech_encoder)
     assert units != other.extract_merged(heard).tolist()
+
+
+def test_units_in_a_checkpoint_are_of_the_encoder_that_it_names(
+    stage1: Path, tmp_path: Path
+) -> None:
+    named = shutil.copytree(stage1, tmp_path / "named")
+    assert not (named / "speech_encoder").exists()
+    base = load_speech_encoder(read(stage1).config.bases["speech_encoder"])
+    config = UnitsConfig(kind="speech_encoder", name="speech_encoder", layer=2)
+    fitted = UnitExtractor(config, torch.randn(300, 32), base)
+    fitted.save(named / "units")
+    heard = question(1.5)
+    assert np.array_equal(load_units(named / "units").extract(heard), fitted.extract(heard))
+    fitted.save(tmp_path / "alone")
+    with pytest.raises(UserError, match="lies in no checkpoint that has one; give it: --speech"):
+        load_units(tmp_path / "alone")
 
 
 def test_info_tells_of_the_lora_and_its_base(stage1: Path, adapted: Path) -> None:

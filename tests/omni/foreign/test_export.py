@@ -90,12 +90,12 @@ def test_what_the_format_cannot_say_is_refused(tmp_path, converted, change, told
         read_export(tmp_path / "ours")
 
 
-@pytest.mark.parametrize("more", ["gate_fusion", "step_embedding"])
+@pytest.mark.parametrize("more", ["gate_fusion", "step_embedding", "spelling"])
 def test_a_unit_decoder_with_more_than_the_formats_own_is_refused(tmp_path, more):
     folder = tmp_path / "ours"
     read_llama_omni(CHECKPOINT, whisper=ENCODER).write(folder)
     config = json.loads((folder / "config.json").read_text())
-    config["unit_decoder"][more] = True
+    config["unit_decoder"] |= {more: True, "vocabulary": 9 if more == "spelling" else 0}
     (folder / "config.json").write_text(json.dumps(config))
     decoder = UnitDecoder(UnitDecoderConfig(**config["unit_decoder"]))
     save_file(decoder.state_dict(), folder / "unit_decoder.safetensors")

@@ -289,7 +289,7 @@ def test_the_recipes_own_sizes_stay_below_60_mb_with_the_nano() -> None:
         lora = add_lora(LlamaForCausalLM(smollm), rank=stage1.lora.rank, alpha=stage1.lora.alpha)
         parts = {
             "adapter": SpeechAdapter(stage1.adapter, input_width=whisper, output_width=width),
-            "unit decoder": UnitDecoder(stage2.decoder(width)),
+            "unit decoder": UnitDecoder(stage2.decoder(width, 49_152)),
             "vocoder": NsfVocoder(architecture),
         }
     count = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}

@@ -126,6 +126,25 @@ def test_a_stage_2_goes_on_with_the_checkpoints_own_unit_decoder(
     )
 
 
+def test_a_warm_start_adds_letters_to_a_decoder_that_reads_none(
+    spoken: Path, manifest: Manifest, tmp_path: Path
+) -> None:
+    spelling = replace(WIDER, spelling=4)
+    train_stage2(spoken, manifest, recipe=spelling, output=tmp_path / "on")
+    on = tmp_path / "on" / "checkpoint"
+    still = replace(spelling, spelling=0, loop=STILL)  # it keeps the letters that it has
+    train_stage2(on, manifest, recipe=still, output=tmp_path / "still")
+    before, moved, unmoved = (
+        load(folder)[0].unit_decoder for folder in (spoken, on, tmp_path / "still" / "checkpoint")
+    )
+    assert before and moved and unmoved
+    assert (before.config.spelling, moved.config.spelling) == (0, 4)
+    assert moved.spelling.codes.any() and moved.spelling.out_proj.weight.any()
+    assert unmoved.config == moved.config
+    for name, value in moved.state_dict().items():
+        assert torch.equal(value, unmoved.state_dict()[name]), name
+
+
 def test_a_warm_start_wants_a_unit_decoder_for_these_units(
     spoken: Path, manifest: Manifest, tmp_path: Path
 ) -> None:

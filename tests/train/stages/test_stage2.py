@@ -17,6 +17,7 @@ from omni.frame_cache import CLEAN
 from omni.loading import load
 from omni.prompt import SPEECH, PromptConfig
 from omni.speech_adapter import SpeechAdapterConfig
+from omni.spelling import spelled
 from omni.unit_decoder import UnitDecoder
 from omni.values import Frames
 from tests.tiny import UNITS, tiny_bases, tiny_records
@@ -105,7 +106,8 @@ def test_cached_states_are_those_of_a_forward_now(
     )
     assert variants == (CLEAN, WRITTEN)
     data = Dialogues(items, processor, ears)
-    states = CachedStates(items, kept, variants)
+    tokens = ResponseTokens(model, processor, UnitDecoder(RECIPE.decoder(32, 0)))
+    states = CachedStates(items, kept, variants, tokens)
     for index in (0, 5):
         for epoch in (0, 1):
             written = (epoch + index) % 2 == 1
@@ -141,16 +143,19 @@ def test_a_recipe_may_take_some_of_the_answers_after_clean_questions_alone(
     assert state_key(state_content(few[0]), WRITTEN) not in kept
 
 
-def test_with_gate_fusion_training_reads_what_speaking_reads(
+def test_with_tokens_and_letters_training_reads_what_speaking_reads(
     stage1: Path, trained: Path, manifest: Manifest, tmp_path: Path
 ) -> None:
     """And what is kept of the states is the same as without: the tokens follow from the text."""
-    recipe = replace(RECIPE, gate_fusion=True)
+    recipe = replace(RECIPE, gate_fusion=True, spelling=5)
     train_stage2(stage1, manifest, recipe=recipe, output=tmp_path)
     assert hashes(tmp_path / "states") == hashes(trained / "states")
     model, processor = load(tmp_path / "checkpoint")
-    assert model.config.units == replace(RECIPE, gate_fusion=True).decoder(32)
+    vocabulary = model.config.text_config.vocab_size
+    assert model.config.units == recipe.decoder(32, vocabulary)
     assert model.unit_decoder is not None
+    codes = spelled(processor.tokenizer, vocabulary, 5)
+    assert codes.any() and torch.equal(model.unit_decoder.spelling.codes, codes)
     weights = load_file(tmp_path / "checkpoint" / "unit_decoder.safetensors")
     assert weights.keys() == model.unit_decoder.state_dict().keys()
     items = examples(manifest, "train")
@@ -159,7 +164,9 @@ def test_with_gate_fusion_training_reads_what_speaking_reads(
         model, processor, items, [], RECIPE.hearing, RECIPE.loop, tmp_path / "states", frames=None
     )
     data = Dialogues(items, processor, ears)
-    states = CachedStates(items, kept, variants, ResponseTokens(model, processor))
+    states = CachedStates(
+        items, kept, variants, ResponseTokens(model, processor, model.unit_decoder)
+    )
     for index in (0, 5):  # two turns and one, spoken and in writing
         for epoch in (0, 1):
             written = (epoch + index) % 2 == 1
@@ -269,7 +276,7 @@ def test_only_with_gate_fusion_units_are_learned_from_tokens_that_the_states_do_
 ) -> None:
     torch.manual_seed(0)
     decoder = UnitDecoder(
-        replace(RECIPE, gate_fusion=gate_fusion, step_embedding=True, upsample=4).decoder(32)
+        replace(RECIPE, gate_fusion=gate_fusion, step_embedding=True, upsample=4).decoder(32, 0)
     )
     table = 0.02 * torch.randn(6, 32)  # as small as an LLM's
     spoken = torch.randperm(UNITS)[:12].reshape(6, 2)  # two units for each token
