@@ -8,15 +8,18 @@ update in the middle of a long run must not end it.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
+import os
 import platform
 import shlex
 import shutil
 import sys
 import time
+import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,26 +33,78 @@ FILE = "run.json"
 FORMAT_VERSION = 1
 
 
+class Hold:
+    """`run.json` as long as this lives, and no longer than the process: no other may go on then.
+
+    A process has but one of a file, for a run that failed may still stand in an error's frames.
+    """
+
+    def __init__(self, file: Path) -> None:
+        """Raises UserError if another process holds it."""
+        self._file = file.open("rb")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise UserError(
+                f"{file.parent}: another process is at work on this run; wait for it, stop it, or "
+                "give another --output"
+            ) from None
+        except OSError as error:  # a file system without locks
+            log.debug("%s: can't be held: %s", file, error)
+        # Workers are forks: one that outlives a killed run for a moment must not keep its lock.
+        me = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: (held := me()) and held.release())
+        _held[file.resolve()] = self
+
+    @staticmethod
+    def of(file: Path) -> Hold:
+        """This process's, made unless it has one of this very file."""
+        found = _held.get(file.resolve())
+        return found if found is not None and found.is_of(file) else Hold(file)
+
+    def is_of(self, file: Path) -> bool:
+        """Whether it is still held, and no other file has taken its place."""
+        return not self._file.closed and os.path.samestat(
+            os.fstat(self._file.fileno()), file.stat()
+        )
+
+    def release(self) -> None:
+        """Let others have it."""
+        self._file.close()
+
+
+_held: weakref.WeakValueDictionary[Path, Hold] = weakref.WeakValueDictionary()
+
+
 @dataclass(frozen=True)
 class Run:
     """A run that may begin, go on, or has ended.
 
-    result: what it came to, if it has ended and its product is still there.
+    result: what it came to, if it has ended and its product is still there. hold: against other
+    processes, in the one that writes.
     """
 
     folder: Path
     result: dict[str, Any] | None
+    hold: Hold | None = field(default=None, repr=False, compare=False)
 
     def give_up(self) -> None:
         """Leave the folder to another run: what this one was given is refused."""
         if main_process():
             (self.folder / FILE).unlink(missing_ok=True)
+            self._let_go()
 
     def finish(self, result: dict[str, Any]) -> dict[str, Any]:
         """Keep what the run came to; returns it."""
         if main_process():
             write_json(self.folder / FILE, read_json(self.folder / FILE) | {"result": result})
+            self._let_go()
         return result
+
+    def _let_go(self) -> None:
+        if self.hold is not None:
+            self.hold.release()
 
 
 def begin_run(
@@ -73,12 +128,16 @@ def begin_run(
     shared: what the command writes or finds there, such as a cache that was filled ahead.
     restart: begin anew: removes what the run wrote there, and nothing else.
     names: what the bases and data are called; noted for readers, never compared.
-    Raises UserError that names the first difference and the remedies.
+    Raises UserError that names the first difference and the remedies, and where another process is
+    at work on the run.
     """
     # One process looks and writes: the others would see what it has just written.
-    return from_first(
+    run = from_first(
         lambda: _begin(output, command, made_of, product, also_writes, shared, restart, names)
     )
+    if run.result is None and main_process():
+        return replace(run, hold=Hold.of(output / FILE))
+    return run
 
 
 def _begin(
@@ -95,6 +154,8 @@ def _begin(
     there = _found(output, (product, *also_writes))
     file = output / FILE
     before = read_json(file) if file.is_file() else None
+    if before is not None:
+        Hold.of(file)  # for a moment: before anything of another process is removed
     if restart and before is not None:
         _check_command(output, command, before)
         for name in _found(output, before["writes"]):
