@@ -100,7 +100,8 @@ class CachedStates(Dataset[dict[str, Tensor]]):
         place = item if isinstance(item, Item) else Item(0, item)
         turn = (place.epoch + place.index) if isinstance(item, Item) else 0
         example = self._items[place.index]
-        variant = self._variants[turn % len(self._variants)]
+        variants = self._variants if example.recordings else (CLEAN,)
+        variant = variants[turn % len(variants)]
         states = self._store[state_key(self._contents[place.index], variant)].float()
         states = self._tokens.beside(states, example)
         return {"states": states, "units": torch.tensor(units_of(example))}
@@ -134,6 +135,7 @@ def cache_states(
 ) -> tuple[RaggedStore, tuple[int, ...]]:
     """The states that predict each response, for every variant: clean, augmented, and written.
 
+    Where no question of the dialogue is spoken, there is one alone.
     The model comes to lie on the loop's device; its LLM computes in the loop's type.
     """
     made_of = {
@@ -163,7 +165,11 @@ def cache_states(
     contents = [state_content(item) for item in dialogues.items]
     work = {state_key(contents[i], CLEAN): (i, CLEAN) for i in order}
     for variant in variants[1:]:
-        work |= {state_key(contents[i], variant): (i, variant) for i in order if i < last}
+        work |= {
+            state_key(contents[i], variant): (i, variant)
+            for i in order
+            if i < last and dialogues.items[i].recordings
+        }
     keys = list(work)
     pad = Collate(processor, ears)
 

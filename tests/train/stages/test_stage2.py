@@ -118,6 +118,26 @@ def test_cached_states_are_those_of_a_forward_now(
             assert len(read) == int((batch["labels"] != -100).sum())
 
 
+def test_questions_in_writing_alone_will_do_and_their_states_are_kept_once(
+    stage1: Path, manifest: Manifest, tmp_path: Path
+) -> None:
+    unheard = [
+        replace(
+            record,
+            turns=tuple(
+                replace(turn, speech=None) if turn.role == "user" else turn for turn in record.turns
+            ),
+        )
+        for record in manifest.records
+    ]
+    written = Manifest(records=unheard, root=manifest.root)
+    train_stage2(stage1, written, recipe=RECIPE, output=tmp_path)
+    kept = (tmp_path / "states" / "index.jsonl").read_text().splitlines()[1:]
+    contents = {state_content(item) for item in examples(written, "train", "validation")}
+    assert len(kept) == len(contents) > 3
+    assert load(tmp_path / "checkpoint")[0].unit_decoder is not None
+
+
 def test_a_recipe_may_take_some_of_the_answers_after_clean_questions_alone(
     stage1: Path, trained: Path, manifest: Manifest, tmp_path: Path
 ) -> None:
