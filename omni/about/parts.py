@@ -10,6 +10,7 @@ from omni.config import OmniConfig
 from omni.files import CheckpointError, fetch, read_header, read_json
 from omni.vocoder import SETTING
 
+LETTERS = "spelling.codes"  # of the unit decoder: a table, nothing that is trained
 LORA_BASE = "base"  # the folder beside LoRA weights that holds the LLM below them
 
 
@@ -114,7 +115,9 @@ def _stored(folder: Path, name: str) -> _Stored | None:
     files = [single] if single.is_file() else sorted((folder / name).glob("*.safetensors"))
     if not files:
         return None
-    headers = [entry for file in files for entry in read_header(file).values()]
+    headers = [
+        entry for file in files for key, entry in read_header(file).items() if key != LETTERS
+    ]
     return _Stored(
         parameters=sum(prod(entry.shape) for entry in headers),
         types=tuple(sorted({entry.dtype for entry in headers})),

@@ -1,15 +1,17 @@
 """The unit decoder's letters: how tokens are spelled, and words that no answer had."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from omni.about import describe
 from omni.ctc import best_units
 from omni.spelling import spelled
 from omni.unit_decoder import UnitDecoder, UnitDecoderConfig
 from omni.values import Frames
-from tests.tiny import tiny_tokenizer
+from tests.tiny import tiny_model, tiny_processor, tiny_tokenizer
 from train.stages.stage2 import LearnsToSpeak
 
 LETTERS = "abcdef"
@@ -112,3 +114,12 @@ def test_letters_without_a_vocabulary_are_refused_and_so_is_the_other_way_round(
     for spelling, vocabulary in ((3, 0), (0, 9), (-1, -1)):
         with pytest.raises(ValueError, match=f"spelling={spelling}, vocabulary={vocabulary}: both"):
             replace(SPELLS, spelling=spelling, vocabulary=vocabulary)
+
+
+def test_the_table_of_letters_is_told_as_letters_and_not_as_parameters(tmp_path: Path) -> None:
+    model = tiny_model(gate_fusion=True, spelling=3)
+    model.save_pretrained(tmp_path, processor=tiny_processor())
+    (part,) = [part for part in describe(tmp_path).parts if part.name == "unit_decoder"]
+    assert model.unit_decoder is not None
+    assert part.parameters == sum(weight.numel() for weight in model.unit_decoder.parameters())
+    assert part.shape.endswith("gate fusion, 3 letters of a token")

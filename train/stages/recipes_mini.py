@@ -72,7 +72,7 @@ def mini_vocoder() -> VocoderRecipe:
 
 
 def mini_stage2() -> Stage2:
-    """The nano's unit decoder, above states that are twice as wide, and the tokens beside them.
+    """The nano's unit decoder, above states twice as wide, with tokens and their letters beside.
 
     Of a third of the answers: to run the LLM over each once takes as long as to learn from them.
     """
@@ -83,6 +83,7 @@ def mini_stage2() -> Stage2:
         units=mini_units().clusters,
         loop=replace(nano.loop, epochs=9, max_steps=2200, learning_rate=1.5e-3),
         gate_fusion=True,
+        spelling=16,  # of SmolLM2's tokens 99.7 % have no more
         answers=8_700,
         clean_alone=True,
     )
