@@ -24,7 +24,7 @@ def load_units(
 
     encoder: None loads a HuBERT by the name and revision that the folder states: a folder in it,
         or whatever `load_hubert` takes; for units of a speech encoder, that of the checkpoint whose
-        folder they lie in, or else the one that they name. layer: instead of the one that it states.
+        folder they lie in, or else the one that they name. layer: instead of the stated one.
     Raises UserError if a file is missing or not as written, or if no encoder is given where the
     kind needs one.
     """
