@@ -9,7 +9,7 @@ from torch import nn
 from omni.auto import MODEL_TYPE
 from omni.checkpoint.bases import load_hubert, load_speech_encoder
 from omni.checkpoint.encoder_lora_files import lora_base
-from omni.checkpoint.named import require_bases
+from omni.checkpoint.named import is_here, require_bases
 from omni.checkpoint.pretrained import read_config
 from omni.files import UserError, read_json
 from omni.units import UnitExtractor, UnitsConfig, read_units_config
@@ -53,9 +53,9 @@ def _own(folder: Path, config: UnitsConfig) -> nn.Module:
         found = lora_base(carried) or (carried if carried.is_dir() else None)
         base = str(found or whole.bases.get(INSIDE) or carried)
         return load_speech_encoder(base, local_files_only=True)
-    if config.name == INSIDE:
+    if config.name == INSIDE or not is_here(config.name):
         raise UserError(
-            f"{folder}: its units are features of a speech encoder, and it lies in no checkpoint "
-            "that has one; give it: --speech-encoder of omni-data units, encoder= of load_units"
+            f"{folder}: its units are features of {config.name!r}, which is neither beside it nor "
+            "on this machine; give it: --speech-encoder of omni-data units, encoder= of load_units"
         )
-    return load_speech_encoder(config.name)
+    return load_speech_encoder(config.name, local_files_only=True)

@@ -174,7 +174,7 @@ def test_units_in_a_checkpoint_are_of_the_encoder_that_it_names(
     heard = question(1.5)
     assert np.array_equal(load_units(named / "units").extract(heard), fitted.extract(heard))
     fitted.save(tmp_path / "alone")
-    with pytest.raises(UserError, match="lies in no checkpoint that has one; give it: --speech"):
+    with pytest.raises(UserError, match="neither beside it nor on this machine; give it: --sp"):
         load_units(tmp_path / "alone")
 
 
