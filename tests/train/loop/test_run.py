@@ -3,12 +3,8 @@
 import json
 import logging
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,7 +21,6 @@ from omni.speech_adapter import SpeechAdapterConfig
 from omni.speech_encoder import save_speech_encoder
 from omni.units.config import UnitsConfig
 from omni.vocoder import NsfConfig
-from tests.paths import ROOT
 from tests.tiny import UNITS, question, tiny_bases, tiny_records
 from train.bases.lm import SmallLlama, train_lm
 from train.data.batches import examples
@@ -181,61 +176,6 @@ def test_another_commands_folder_is_refused_and_never_emptied(tmp_path: Path) ->
         with pytest.raises(UserError, match="holds a run of `lm`, this is `encoder`; give another"):
             begin_run(tmp_path, "encoder", {}, product="encoder", restart=restart)
     assert (tmp_path / "language_model").is_dir()
-
-
-def test_a_run_that_another_process_is_at_work_on_is_refused_and_kept(tmp_path: Path) -> None:
-    code = """
-import sys
-from pathlib import Path
-from train.loop import begin_run
-run = begin_run(Path(sys.argv[1]), "lm", {}, product="language_model")
-print("began", flush=True)
-sys.stdin.readline()
-run.finish({"loss": 1.0})
-print("ended", flush=True)
-sys.stdin.readline()
-"""
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    begin = partial(begin_run, tmp_path, "lm", {}, product="language_model")
-    with subprocess.Popen(
-        command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdin is not None and other.stdout is not None
-        assert other.stdout.readline() == "began\n"
-        (tmp_path / "language_model").mkdir()
-        for restart in (False, True):
-            with pytest.raises(UserError, match="another process is at work on this run; wait"):
-                begin(restart=restart)
-        assert (tmp_path / "language_model").is_dir()
-        other.stdin.write("\n")
-        other.stdin.flush()
-        assert other.stdout.readline() == "ended\n"
-        assert begin().result == {"loss": 1.0}  # it ended, if its process did not
-        anew = begin(restart=True)
-        other.kill()
-    assert anew.result is None
-
-
-def test_a_run_whose_process_was_killed_goes_on_and_one_that_failed_does_here(
-    tmp_path: Path,
-) -> None:
-    code = """
-import os, signal, sys
-from pathlib import Path
-from train.loop import begin_run
-run = begin_run(Path(sys.argv[1]), "lm", {}, product="language_model")
-if os.fork() == 0:  # a worker that outlives it
-    sys.stdin.readline()
-    os._exit(0)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE
-    ) as other:
-        assert other.wait() == -signal.SIGKILL
-        first = begin_run(tmp_path, "lm", {}, product="language_model")
-        again = begin_run(tmp_path, "lm", {}, product="language_model")
-    assert first.hold is again.hold is not None
 
 
 def test_a_cache_that_was_filled_ahead_survives_a_restart(tmp_path: Path) -> None:

@@ -121,16 +121,11 @@ def test_cached_states_are_those_of_a_forward_now(
 def test_questions_in_writing_alone_will_do_and_their_states_are_kept_once(
     stage1: Path, manifest: Manifest, tmp_path: Path
 ) -> None:
-    unheard = [
-        replace(
-            record,
-            turns=tuple(
-                replace(turn, speech=None) if turn.role == "user" else turn for turn in record.turns
-            ),
-        )
-        for record in manifest.records
-    ]
-    written = Manifest(records=unheard, root=manifest.root)
+    def unheard(record: Record) -> Record:
+        turns = (replace(t, speech=None) if t.role == "user" else t for t in record.turns)
+        return replace(record, turns=tuple(turns))
+
+    written = Manifest(records=[unheard(record) for record in manifest.records], root=manifest.root)
     train_stage2(stage1, written, recipe=RECIPE, output=tmp_path)
     kept = (tmp_path / "states" / "index.jsonl").read_text().splitlines()[1:]
     contents = {state_content(item) for item in examples(written, "train", "validation")}
