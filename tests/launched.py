@@ -21,7 +21,8 @@ from tests.paths import ROOT
 
 TABLE = re.compile(r"^ +step +of +loss", re.MULTILINE)  # the head of a training's table
 TOLERANCE = 1e-4
-HALF = 2**-10  # what lm and encoder write is rounded to float16, to either side
+HALF = 2**-10  # what lm, encoder and vocoders write is rounded to float16, to either side
+VOICES = ("vocoder", "adversarial")
 
 
 def alone(folder: Path, stages: list[str]) -> Path:
@@ -85,7 +86,7 @@ def product(stage: Path) -> dict[str, Tensor]:
         model = LlamaForCausalLM.from_pretrained(stage / "language_model")
     elif stage.name == "encoder":
         model = load_speech_encoder(str(stage / "encoder"))
-    elif stage.name == "vocoder":
+    elif stage.name in VOICES:
         model = load_vocoder(stage / "vocoder")
     else:
         model, _ = load(stage / "checkpoint")
@@ -96,5 +97,5 @@ def assert_same(folder: Path, name: str, stage: str) -> None:
     """Two processes ended with the weights of one, in the training and in what came of it."""
     one, two = folder / "one" / stage, folder / name / stage
     torch.testing.assert_close(weights(two), weights(one), rtol=0, atol=TOLERANCE)
-    rounded = HALF if stage in ("lm", "encoder", "vocoder") else 0  # what ships is halved
+    rounded = HALF if stage in ("lm", "encoder", *VOICES) else 0  # what ships is halved
     torch.testing.assert_close(product(two), product(one), rtol=rounded, atol=TOLERANCE)

@@ -31,7 +31,9 @@ from train.stages.beginning import join_bases
 from train.stages.stage1 import LearnsToListen, Lora, Stage1, train_stage1
 from train.stages.stage2 import Stage2, train_stage2
 from train.voice import make_units
-from train.voice.vocoder import CropConfig, UnitClip, train_vocoder
+from train.voice.crops import CropConfig, UnitClip
+from train.voice.discriminators import DiscriminatorConfig
+from train.voice.vocoder import train_vocoder
 
 # Seven examples: the second step of an epoch takes three, which two processes can't halve.
 LOOP = LoopConfig(
@@ -73,7 +75,9 @@ def encoder(data: Path, output: Path, loop: LoopConfig) -> None:
     )
 
 
-def vocoder(data: Path, output: Path, loop: LoopConfig) -> None:
+def vocoder(
+    data: Path, output: Path, loop: LoopConfig, against: DiscriminatorConfig | None = None
+) -> None:
     paths = sorted((data / "audio").glob("answer-*.wav"))[:7]
     rng = np.random.default_rng(0)
     clips = [UnitClip(path, rng.integers(0, 4, 25)) for path in paths]
@@ -84,7 +88,13 @@ def vocoder(data: Path, output: Path, loop: LoopConfig) -> None:
             duration_width=8, duration_dropout=0.0,
         ),
         loop=loop, output=output, crop=CropConfig(frames=10, edge_frames=2),
+        discriminators=against,
     )  # fmt: skip
+
+
+def adversarial(data: Path, output: Path, loop: LoopConfig) -> None:
+    """The vocoder, against discriminators."""
+    vocoder(data, output, loop, DiscriminatorConfig(channels=128))
 
 
 def units(data: Path, output: Path, loop: LoopConfig) -> None:
@@ -125,7 +135,8 @@ def stage2(data: Path, output: Path, loop: LoopConfig) -> None:
     train_stage2(data / "checkpoint", manifest(data), recipe=recipe, output=output)
 
 
-STAGES = {f.__name__: f for f in (lm, encoder, vocoder, units, stage1, lora, taught, stage2)}
+PARTS = (lm, encoder, vocoder, adversarial, units, stage1, lora, taught, stage2)
+STAGES = {part.__name__: part for part in PARTS}
 
 
 def manifest(data: Path) -> Manifest:

@@ -30,7 +30,7 @@ from train.evaluation.answers import generate, speak_answers
 from train.evaluation.evaluate import Evaluation, EvaluationConfig
 from train.stages.stage2 import LearnsToSpeak
 from train.voice.kmeans import label_corpus
-from train.voice.vocoder import LossWeights, VocoderForReconstruction
+from train.voice.learning import LearnsToSound, LossWeights
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -117,7 +117,7 @@ def test_the_loss_of_the_unit_decoder(device: torch.device) -> None:
 
 @pytest.mark.parametrize("kind", ["nsf", "hifigan"])
 def test_the_losses_of_a_vocoder(kind: str, device: torch.device) -> None:
-    learner = VocoderForReconstruction(tiny_vocoder(kind), LossWeights())
+    learner = LearnsToSound(tiny_vocoder(kind), LossWeights())
     frames, merged = 40, 9
     rows = {
         "units": torch.randint(UNITS, (2, frames)),

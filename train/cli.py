@@ -10,17 +10,15 @@ from typing import Annotated
 import typer
 
 from omni.commands import Device, Dtype, StoredDtype, command_line
-from omni.files import UserError, friendly, need
+from omni.files import UserError, friendly
 from train.commands import (
     DryRun,
-    Encoder,
     Jobs,
     Output,
     Restart,
     Seed,
     Threads,
     make_in_parts,
-    named,
     print_report,
     set_up,
 )
@@ -29,7 +27,7 @@ from train.commands import bases as cli_bases
 from train.commands import block_wise as cli_block_wise
 from train.commands import keeping as cli_keeping
 from train.commands import stages as cli_stages
-from train.commands import unit_layers as cli_unit_layers
+from train.commands import units as cli_units
 
 app = command_line(
     "omni-train",
@@ -38,83 +36,7 @@ app = command_line(
     "--output, or --restart. Curves: tensorboard --logdir OUTPUT/runs",
 )
 cli_bases.register(app)
-cli_unit_layers.register(app)
-
-
-@app.command()
-@friendly
-def units(
-    manifests: Annotated[
-        list[Path], typer.Argument(metavar="MANIFEST...", help="Dialogues with spoken answers.")
-    ],
-    speech_encoder: Encoder,
-    output: Output,
-    recipe: Annotated[
-        str | None, typer.Option(help="nano; else give --layer and --clusters.")
-    ] = None,
-    clusters: Annotated[
-        int | None, typer.Option(min=2, help="How many units; default: the recipe's.")
-    ] = None,
-    layer: Annotated[
-        int | None, typer.Option(min=0, help="Of the features, from 1; default: the recipe's.")
-    ] = None,
-    smooth_frames: Annotated[
-        int | None, typer.Option(min=1, help="Features are averaged over so many; odd.")
-    ] = None,
-    threads: Threads = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    seed: Seed = None,
-    restart: Restart = False,
-    dry_run: DryRun = False,
-) -> None:
-    """Fit the k-means on the recorded answers, and write the manifests anew with their units.
-
-    DIR/units is the extractor, DIR/MANIFEST the manifest that stage 2 trains on.
-    """
-    set_up(threads)
-    import torch
-
-    from data_tools.manifest import read_manifest
-    from omni.checkpoint import load_speech_encoder
-    from omni.devices import choose_device, choose_dtype
-    from omni.units import UnitsConfig
-    from train.stages import UNITS
-    from train.voice import answers, make_units
-
-    if len({path.name for path in manifests}) < len(manifests):
-        raise UserError("manifests: two have the same file name; rename one")
-    need("sklearn", "train", "k-means")  # before the encoder is loaded, perhaps from the hub
-    chosen = None if recipe is None else named(UNITS, recipe)()
-    layer = layer if layer is not None or chosen is None else chosen.layer
-    clusters = clusters or (chosen and chosen.clusters)
-    if layer is None or clusters is None:
-        raise UserError("units: how many and of what is missing; give --layer and --clusters")
-    config = UnitsConfig(
-        kind="speech_encoder",
-        name="speech_encoder",  # the checkpoint's own
-        layer=layer,
-        smooth_frames=smooth_frames or (chosen.smooth_frames if chosen else 1),
-    )
-    read = {path.name: read_manifest(path) for path in manifests}
-    if dry_run:
-        count = len(answers(list(read.values())))
-        typer.echo(f"{clusters} units of layer {layer}, fitted on at most 3 h of {count} answers")
-        typer.echo(f"{output}: nothing was fitted or written (--dry-run)")
-        return
-    where = choose_device(device)
-    kind = torch.float32 if dtype == "auto" else choose_dtype(dtype, where)
-    written = make_units(
-        read,
-        load_speech_encoder(speech_encoder).eval().to(where, kind),
-        config,
-        clusters=clusters,
-        output=output,
-        seed=1 if seed is None else seed,
-        restart=restart,
-    )
-    for path in written:
-        typer.echo(path)
+cli_units.register(app)
 
 
 cli_alignment.register(app)

@@ -13,7 +13,7 @@ from data_tools.manifest import Record, check_roles
 from data_tools.steps import LeftOut, workers_on
 from omni.audio import load_audio
 from omni.devices import check_names, choose_device, choose_dtype
-from omni.files import shipped
+from omni.files import part_folder
 from omni.frame_cache import weights_digest
 from omni.units import UnitExtractor, merge_repeats
 
@@ -142,11 +142,8 @@ def load_units_step(
     from omni.checkpoint import load_speech_encoder, load_units
 
     check_names(device, dtype)  # before anything is loaded
-    folder = shipped(str(units)) or Path(units)
-    if (folder / "units").is_dir():
-        folder = folder / "units"
     loaded = None if encoder is None else load_speech_encoder(str(encoder))
-    extractor = load_units(folder, encoder=loaded)
+    extractor = load_units(part_folder(units, "units"), encoder=loaded)
     return UnitsStep(
         extractor=extractor, roles=roles, device=device, dtype=dtype, batch_size=batch_size
     )

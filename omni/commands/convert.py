@@ -179,9 +179,10 @@ def units(
     """Speech to units, repeats merged: one JSON line per file."""
     from omni.audio import load_audio
     from omni.devices import choose_device, choose_dtype
+    from omni.files import part_folder
 
     place = choose_device(device)
-    loaded = _load_extractor(_folder_of("units", extractor), layer)
+    loaded = _load_extractor(part_folder(extractor, "units"), layer)
     loaded.to(place, choose_dtype(dtype, place))
     for recording in recordings:
         merged = loaded.extract_merged(load_audio(recording)).tolist()
@@ -212,10 +213,11 @@ def vocode(
 
     from omni.audio import SAMPLE_RATE, save_wav
     from omni.devices import choose_device, exact_device
+    from omni.files import part_folder
     from omni.vocoder import load_vocoder
     from omni.vocoder import vocode as speak
 
-    voice = load_vocoder(_folder_of("vocoder", vocoder)).to(exact_device(choose_device(device)))
+    voice = load_vocoder(part_folder(vocoder, "vocoder")).to(exact_device(choose_device(device)))
     waveform = speak(voice, torch.tensor(sequence), use_durations=durations)
     save_wav(output, waveform.cpu().numpy())
     typer.echo(f"{output}: {len(waveform) / SAMPLE_RATE:.2f} s of speech")
@@ -230,14 +232,6 @@ def _parse_units(text: str) -> list[int]:
     if not spoken:
         raise UserError(f"units {text[:40]!r}: at least one unit of 0 or more is needed")
     return spoken
-
-
-def _folder_of(part: str, given: Path) -> Path:
-    """A part's folder, in a checkpoint that carries it or by itself; nano and mini by name."""
-    from omni.files import shipped
-
-    folder = shipped(str(given)) or given
-    return folder / part if (folder / part).is_dir() else folder
 
 
 def _load_extractor(folder: Path, layer: int | None) -> "UnitExtractor":

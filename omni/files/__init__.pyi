@@ -21,6 +21,7 @@ from .hub import hub_name as hub_name
 from .hub import is_hub_id as is_hub_id
 from .hub import local_path as local_path
 from .hub import on_this_machine as on_this_machine
+from .hub import part_folder as part_folder
 from .hub import shipped as shipped
 from .lines import appending as appending
 from .lines import line_of as line_of

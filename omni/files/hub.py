@@ -103,3 +103,10 @@ def bases_folder() -> Path:
 def hub_name(source: str) -> str:
     """openai-whisper's short name -> its hub id; anything else as it is."""
     return f"openai/whisper-{source}" if source in OPENAI_NAMES else source
+
+
+def part_folder(source: str | Path, part: str) -> Path:
+    """Where a part lies, such as "units" or "vocoder": in a checkpoint that carries it, nano and
+    mini by name, or `source` itself."""
+    folder = shipped(str(source)) or Path(source)
+    return folder / part if (folder / part).is_dir() else folder

@@ -2,7 +2,7 @@ from . import alignment as alignment
 from . import bases as bases
 from . import block_wise as block_wise
 from . import stages as stages
-from . import unit_layers as unit_layers
+from . import units as units
 from .in_parts import Jobs as Jobs
 from .in_parts import make_in_parts as make_in_parts
 from .options import DryRun as DryRun

@@ -130,35 +130,60 @@ def vocoder(
     ],
     output: Output,
     recipe: Recipe,
+    vocoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Begin with this one, of its own sizes: a vocoder of the same units, or a "
+            "checkpoint that carries one.",
+        ),
+    ] = None,
+    discriminators: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="CHANNELS",
+            help="Train against discriminators as wide as this (1024 as published, 128 is the "
+            "least); 0: by reconstruction alone; default: the recipe's.",
+        ),
+    ] = None,
     *,
     options: TrainingOptions,
 ) -> None:
     """A voice: units to waveform, from the labelled answers, into DIR/vocoder.
 
-    Recipes: nsf (light, for CPUs) and hifigan (the published size). Answers of the manifest's
-    split validation are what it is measured on.
+    Recipes: nsf (light, for CPUs, by reconstruction alone) and hifigan (the published size, against
+    discriminators). Answers of the manifest's split validation are what it is measured on.
     """
     set_up(options.threads)
     from train.commands.plan import plan_vocoder
     from train.stages import VOCODER
-    from train.voice import clips, train_vocoder, unit_count
+    from train.voice import DiscriminatorConfig, clips, load_beginning, train_vocoder, unit_count
 
     make = named(VOCODER, recipe)
     units = unit_count(units_folder / "units")
     if units is None:
         raise UserError(f"{units_folder}: has no units/; give what `omni-train units` left")
     chosen = make(units)
-    loop = changed(chosen.loop, options)
+    beginning = None if vocoder is None else load_beginning(vocoder, units_folder / "units")
+    if beginning is not None:
+        chosen = replace(chosen, architecture=beginning.config)
+    if discriminators is not None:
+        against = DiscriminatorConfig(channels=discriminators) if discriminators else None
+        chosen = replace(chosen, discriminators=against)
+    chosen = replace(chosen, loop=changed(chosen.loop, options))
     training, validation = clips(units_folder)
     if options.dry_run:
-        tell_plan(plan_vocoder(training, validation, replace(chosen, loop=loop)), output)
+        tell_plan(plan_vocoder(training, validation, chosen), output)
         return
     result = train_vocoder(
         training,
         validation,
         architecture=chosen.architecture,
-        loop=loop,
+        loop=chosen.loop,
         output=output,
+        discriminators=chosen.discriminators,
+        begin_with=beginning,
         restart=options.restart,
     )
     tell(result, output / "vocoder")

@@ -48,7 +48,7 @@ from train.stages import (
     check_beginning,
     spoken,
 )
-from train.voice import UnitClip
+from train.voice import Discriminators, UnitClip
 
 SPLITS = ("train", "validation")
 WEIGHT, GRADIENT, OPTIMISER = 4, 4, 8  # bytes per parameter: float32, and Adam's two moments
@@ -110,8 +110,8 @@ class Plan:
         )
         sizes = ", ".join(f"{name} {_size(size)}" for name, size in self.memory.items())
         beside = "" if self.activations is not None else "; activations come on top"
-        total = _size(sum(self.memory.values()))
-        told.append(f"memory: about {total} per process ({sizes}){beside}")
+        in_all = f"memory: about {_size(sum(self.memory.values()))} per process"
+        told.append(f"{in_all} ({sizes}){beside}")
         return told
 
 
@@ -159,8 +159,9 @@ def plan_vocoder(
     """Of `omni-train vocoder`."""
     with torch.device("meta"):
         vocoder = VOCODERS[recipe.architecture.kind](recipe.architecture)
+        discriminators = recipe.discriminators and Discriminators(recipe.discriminators)
     return Plan(
-        parts=_parts(vocoder=vocoder),
+        parts=_parts(vocoder=vocoder, discriminators=discriminators),
         examples=len(training),
         validation=len(validation),
         loop=recipe.loop,
@@ -286,13 +287,13 @@ def encoder_config(source: str) -> SpeechEncoderConfig:
     return SpeechEncoderConfig.from_whisper(base_config(name).to_dict())
 
 
-def _parts(**children: nn.Module) -> list[Part]:
-    return [Part(name, count(child), _trained(child)) for name, child in children.items()]
+def _parts(**children: nn.Module | None) -> list[Part]:
+    return [Part(name, count(c), _trained(c)) for name, c in children.items() if c is not None]
 
 
 def _model_parts(model: OmniForConditionalGeneration) -> list[Part]:
     names = ("speech_encoder", "speech_adapter", "language_model", "unit_decoder")
-    return _parts(**{name: part for name in names if (part := getattr(model, name)) is not None})
+    return _parts(**{name: getattr(model, name) for name in names})
 
 
 def _trained(module: nn.Module) -> int:

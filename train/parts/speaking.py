@@ -52,7 +52,7 @@ def make_own_voice(at: Setting, recipe: VocoderRecipe) -> dict[str, float]:
     return train_vocoder(
         [clip for clip, share in zip(training, shares, strict=True) for _ in range(share)],
         validation, architecture=recipe.architecture, loop=at.loop(recipe.loop),
-        output=folder / "vocoder",
+        output=folder / "vocoder", discriminators=recipe.discriminators,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from train.stages.align import Align
 from train.stages.block_wise import Blocks
 from train.stages.stage1 import Lora, Stage1
 from train.stages.stage2 import Stage2
+from train.voice import DiscriminatorConfig
 
 NANO_WORD_DROPOUT = 0.2  # loss on held-out wordings after 1,500 steps: 0.56 without (decisions.md)
 
@@ -93,11 +94,13 @@ class UnitsRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class VocoderRecipe:
-    """An own voice. answer_share: how many times an epoch takes each answer; a reading once."""
+    """An own voice. answer_share: how many times an epoch takes each answer; a reading once.
+    discriminators: that it is trained against; None: by reconstruction alone."""
 
     architecture: HifiGanConfig | NsfConfig
     loop: LoopConfig
     answer_share: int = 1
+    discriminators: DiscriminatorConfig | None = None
 
 
 def nano_units() -> UnitsRecipe:
@@ -122,11 +125,12 @@ def nsf_vocoder(units: int) -> VocoderRecipe:
 
 
 def hifigan_vocoder(units: int) -> VocoderRecipe:
-    """The published size, at the published rate (Kong et al. 2020)."""
+    """The published size, at the published rate, against discriminators (Kong et al. 2020)."""
     light = nsf_vocoder(units)
     return VocoderRecipe(
         architecture=HifiGanConfig(num_embeddings=units),
         loop=replace(light.loop, learning_rate=2e-4),
+        discriminators=DiscriminatorConfig(),
     )
 
 

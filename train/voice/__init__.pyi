@@ -1,9 +1,13 @@
+from .crops import UnitClip as UnitClip
+from .discriminators import DiscriminatorConfig as DiscriminatorConfig
+from .discriminators import Discriminators as Discriminators
+from .joining import check_voice as check_voice
+from .joining import join_voice as join_voice
+from .joining import load_beginning as load_beginning
+from .joining import unit_count as unit_count
 from .labels import answers as answers
-from .labels import check_voice as check_voice
 from .labels import clips as clips
-from .labels import join_voice as join_voice
+from .labels import label_answers as label_answers
 from .labels import make_units as make_units
-from .labels import unit_count as unit_count
 from .probing import measure_layers as measure_layers
-from .vocoder import UnitClip as UnitClip
 from .vocoder import train_vocoder as train_vocoder

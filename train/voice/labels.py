@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from data_tools.manifest import Manifest, Record, RecordTurn, read_manifest, write_manifest
-from omni.files import UserError, read_tensors, replace_folder
+from omni.files import UserError, replace_folder
 from omni.frame_cache import weights_digest
 from omni.units import UnitExtractor, UnitsConfig, merge_repeats
 from train.data import data_of, plain
 from train.loop import begin_run, from_first, main_process, share
+from train.voice.crops import UnitClip
 from train.voice.kmeans import fit_units, label_corpus, read_frame_units
-from train.voice.vocoder import UnitClip
 
 FRAME_UNITS = "frame_units.jsonl"
 
@@ -59,6 +59,56 @@ def make_units(
     of other data, another encoder, layer, number or seed.
     """
     recordings = answers(list(manifests.values()))
+
+    def fit() -> None:
+        fit_units(recordings, encoder, config, clusters=clusters, output=output, seed=seed)
+
+    made_of = {
+        "recipe": {"features": plain(config), "clusters": clusters, "seed": seed},
+        "bases": {"speech_encoder": weights_digest(encoder)},
+    }
+    return _label(manifests, recordings, made_of, encoder, fit, output=output, restart=restart)
+
+
+def label_answers(
+    manifests: dict[str, Manifest],
+    extractor: UnitExtractor,
+    source: Path,
+    *,
+    output: Path,
+    restart: bool = False,
+) -> list[Path]:
+    """As `make_units`, with the units of an extractor that is there.
+
+    source: its folder, of which `output` gets a copy. Raises UserError if `output` holds units of
+    other data or another extractor.
+    """
+
+    def take() -> None:
+        with replace_folder(output / "units") as aside:
+            shutil.copytree(source, aside, dirs_exist_ok=True)
+
+    made_of = {
+        "recipe": {"extractor": extractor.fingerprint},
+        "bases": {"encoder": weights_digest(extractor.encoder)},
+    }
+    recordings = answers(list(manifests.values()))
+    return _label(
+        manifests, recordings, made_of, extractor.encoder, take, output=output, restart=restart
+    )
+
+
+def _label(
+    manifests: dict[str, Manifest],
+    recordings: Sequence[Path],
+    made_of: Mapping[str, Any],
+    encoder: nn.Module,
+    put_extractor: Callable[[], None],
+    *,
+    output: Path,
+    restart: bool,
+) -> list[Path]:
+    """put_extractor: leaves `output/units`."""
     run = begin_run(
         output,
         "units",
@@ -67,8 +117,7 @@ def make_units(
                 name: data_of(manifest, heard=("assistant",))
                 for name, manifest in manifests.items()
             },
-            "recipe": {"features": plain(config), "clusters": clusters, "seed": seed},
-            "bases": {"speech_encoder": weights_digest(encoder)},
+            **made_of,
         },
         product=FRAME_UNITS,
         also_writes=("units", "kmeans_report.json", f"{FRAME_UNITS}.part*", *manifests),
@@ -78,11 +127,11 @@ def make_units(
     if run.result is not None and all((output / name).is_file() for name in manifests):
         return [output / name for name in manifests]
 
-    def fit() -> None:
+    def once() -> None:
         if not (output / "units" / "config.json").is_file():
-            fit_units(recordings, encoder, config, clusters=clusters, output=output, seed=seed)
+            put_extractor()
 
-    from_first(fit)  # k-means is one process's work; the labelling is shared
+    from_first(once)  # k-means is one process's work; the labelling is shared
     extractor = UnitExtractor.load(output / "units", encoder=encoder)
     named = [(os.path.relpath(path, output), path) for path in recordings]
     frame_units = label_corpus(named, extractor, output / FRAME_UNITS, share=share())
@@ -134,45 +183,3 @@ def clips(units_folder: Path) -> tuple[list[UnitClip], list[UnitClip]]:
     if not parts["train"]:
         raise UserError(f"{units_folder}: no recorded answer is in split train; mark some as that")
     return parts["train"], parts["validation"]
-
-
-def unit_count(extractor: Path) -> int | None:
-    """K of an extractor's folder; None if there is no such folder."""
-    if not extractor.is_dir():
-        return None
-    return len(_centroids(extractor))
-
-
-def check_voice(checkpoint: Path, *, units: Path, vocoder: Path | None, warm_start: bool) -> None:
-    """Refuse units by number alone: a vocoder and a unit decoder know their own ones only.
-
-    units: an extractor's folder, if it is there, whose units will be learnt; vocoder: who will
-    speak them, else the checkpoint's own. Raises UserError if that vocoder, or the decoder that
-    training begins with, was trained on units of another extractor.
-    """
-    own = checkpoint / "units"
-    stays = [
-        *(["vocoder"] if vocoder is None and (checkpoint / "vocoder").is_dir() else []),
-        *(["unit decoder"] if warm_start else []),
-    ]
-    if not stays or not own.is_dir() or not units.is_dir():
-        return
-    given, known = _centroids(units).half(), _centroids(own).half()  # checkpoints are packed so
-    if given.shape != known.shape or not torch.equal(given, known):
-        raise UserError(
-            f"{units}: not the units of {own}, which the checkpoint's {' and '.join(stays)} knows; "
-            f"extract them by omni-data units --extractor {checkpoint}, or train a vocoder on "
-            "these, give it by --voice, and leave out --warm-start"
-        )
-
-
-def _centroids(extractor: Path) -> Tensor:
-    return read_tensors(extractor / "centroids.safetensors")["centroids"]
-
-
-def join_voice(checkpoint: Path, *, units: Path, vocoder: Path | None) -> None:
-    """Copy the units' extractor (where there is one) and the vocoder into a checkpoint."""
-    for name, source in (("units", units), ("vocoder", vocoder)):
-        if source is not None and source.is_dir():
-            with replace_folder(checkpoint / name) as aside:
-                shutil.copytree(source, aside, dirs_exist_ok=True)

@@ -10,18 +10,11 @@ from omni.audio import SAMPLE_RATE, save_wav
 from omni.vocoder import HifiGanConfig, NsfConfig, NsfVocoder, load_vocoder
 from train.loop import LoopConfig
 from train.loop.order import Item
+from train.voice.crops import CropConfig, Crops, UnitClip, collate
+from train.voice.learning import LearnsToSound, LossWeights
 from train.voice.losses import SpectralLoss
 from train.voice.pitch import track_f0
-from train.voice.vocoder import (
-    CropConfig,
-    Crops,
-    LossWeights,
-    UnitClip,
-    VocoderForReconstruction,
-    collate,
-    in_tune,
-    train_vocoder,
-)
+from train.voice.vocoder import in_tune, train_vocoder
 
 TINY_NSF = NsfConfig(
     num_units=4, width=16, prosody_width=12, mid_width=8, fine_width=8, duration_width=8,
@@ -126,7 +119,7 @@ def test_a_clip_shorter_than_a_crop_is_padded_outside_of_the_loss(clips):
 
 def test_what_lies_outside_of_the_loss_gives_no_gradient(clips):
     crops = Crops(clips, num_units=4, crop=CropConfig(frames=40), seed=1)
-    module = VocoderForReconstruction(NsfVocoder(TINY_NSF), LossWeights()).eval()
+    module = LearnsToSound(NsfVocoder(TINY_NSF), LossWeights()).eval()
     batch = collate([crops[0], crops[1]])
     batch["counts"] = torch.zeros_like(batch["counts"])
     parts = module(**batch)["parts"]
@@ -134,7 +127,7 @@ def test_what_lies_outside_of_the_loss_gives_no_gradient(clips):
 
 
 def test_padding_changes_no_duration_loss(clips):
-    module = VocoderForReconstruction(NsfVocoder(TINY_NSF), LossWeights()).eval()
+    module = LearnsToSound(NsfVocoder(TINY_NSF), LossWeights()).eval()
     merged = torch.tensor([[0, 1, 2], [2, 1, 0]])
     alone = module.vocoder.log_durations(merged, torch.ones(2, 3, dtype=torch.bool))
     padded = nn.functional.pad(merged, (0, 2))
