@@ -13,6 +13,7 @@ from data_tools.manifest import jsonl_rows
 from omni.files import UserError, open_text
 
 SUFFIXES = (".json", ".jsonl", ".parquet", ".csv", ".tsv")
+WRAPPERS = ("data", "rows", "examples", "items", "records", "train")  # fields that hold the rows
 SAVED = ("state.json", "dataset_dict.json")  # one of them is in what `save_to_disk` wrote
 
 
@@ -31,6 +32,8 @@ def file_rows(path: Path) -> Iterator[tuple[str, Any]]:
         yield from table_rows(path)
     elif starts_with(path, "["):  # many call a list .jsonl, or lines .json
         yield from list_rows(path)
+    elif path.suffix == ".json" and (wrapped := wrapped_rows(path)) is not None:
+        yield from wrapped
     else:
         yield from jsonl_rows(path)
 
@@ -69,6 +72,27 @@ def list_rows(path: Path) -> Iterator[tuple[str, Any]]:
         yield f"{path}:{line}", row
         if text.startswith(",", at):
             at = skip_space(at + 1)
+
+
+def wrapped_rows(path: Path) -> Iterator[tuple[str, Any]] | None:
+    """("PATH[FIELD]:NUMBER", row) of a file that is one object around a list of rows; None if it is
+    something else."""
+    try:
+        with open_text(path) as file:
+            whole = json.load(file)
+    except json.JSONDecodeError:  # lines, or no JSON at all
+        return None
+    if not isinstance(whole, dict):
+        return None
+    lists = {
+        name: rows
+        for name in WRAPPERS
+        if isinstance(rows := whole.get(name), list) and any(isinstance(row, dict) for row in rows)
+    }
+    if len(lists) != 1:
+        return None
+    ((field, rows),) = lists.items()
+    return ((f"{path}[{field}]:{number}", row) for number, row in enumerate(rows, start=1))
 
 
 def table_rows(path: Path) -> Iterator[tuple[str, Any]]:

@@ -157,8 +157,10 @@ def export(
 ) -> None:
     """Write a checkpoint in LLaMA-Omni's own format."""
     _check_new(target)
+    from omni.files import shipped
     from omni.foreign import ENCODER_FILE, read_export
 
+    checkpoint = shipped(str(checkpoint)) or checkpoint
     named = ENCODER_FILE if encoder_file is None else encoder_file
     _write(read_export(checkpoint, encoder_file=named, encoder_inside=encoder_inside), target)
 

@@ -35,7 +35,7 @@ from train.bases import (
     llama_config,
 )
 from train.commands.choose import config_of, count, meta_language_model
-from train.data import Example, examples, recordings_of
+from train.data import Example, examples, recordings_of, spread
 from train.loop import Freeze, LoopConfig, process_count
 from train.stages import (
     Align,
@@ -272,7 +272,7 @@ def plan_stage2(checkpoint: str | Path, manifest: Manifest, recipe: Stage2) -> P
     per_position = ACTIVATION * recipe.width * recipe.layers + LOGIT * (recipe.units + 1)
     return Plan(
         parts=_model_parts(model),
-        examples=len(training),
+        examples=len(spread(training, recipe.answers)),
         validation=len(validation),
         loop=recipe.loop,
         activations=positions * per_position,

@@ -170,6 +170,14 @@ def stage2(
             "0: none; default: the recipe's.",
         ),
     ] = None,
+    answers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Learn from so many of them, evenly out of all: the LLM runs over each; 0: all; "
+            "default: the recipe's.",
+        ),
+    ] = None,
     warm_start: Annotated[
         bool,
         typer.Option(
@@ -209,6 +217,7 @@ def stage2(
         upsample=upsample or chosen.upsample,
         gate_fusion=chosen.gate_fusion if gate_fusion is None else gate_fusion,
         spelling=chosen.spelling if spelling is None else spelling,
+        answers=chosen.answers if answers is None else answers or None,
         units=unit_count(extractor) or chosen.units,
         warm_start=warm_start,
     )

@@ -106,3 +106,21 @@ def test_a_torn_table_is_named_by_its_line(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("question,answer\nWhat?,That.\nWhat, now?,Yes.\n")
     with pytest.raises(ValueError, match=r"x\.csv:3: more fields than columns; put .* quotation"):
         read(str(tmp_path / "x.csv"))
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_rows_may_lie_in_one_object(tmp_path: Path, indent: int | None) -> None:
+    rows = [{"id": "a", "conversations": SHARED}, {"id": "b", "conversations": "x"}]
+    source = tmp_path / "x.json"
+    source.write_text(json.dumps({"version": "1", "data": rows}, indent=indent))
+    found = import_records(str(source), ImportConfig(skip_bad=True))
+    assert [record.id for record in found.records] == ["a"]
+    assert found.bad[0].startswith(f"{source}[data]:2: ")
+
+
+@pytest.mark.parametrize(
+    "row", [{"id": "a", "data": ["x", "y"]}, {"id": "a", "messages": [{"role": "user"}]}]
+)
+def test_one_row_alone_is_a_row(tmp_path: Path, row: dict[str, Any]) -> None:
+    (tmp_path / "x.json").write_text(json.dumps(row))
+    assert list(file_rows(tmp_path / "x.json")) == [(f"{tmp_path / 'x.json'}:1", row)]
