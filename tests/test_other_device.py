@@ -29,6 +29,7 @@ from train.data.features import LiveEars
 from train.evaluation.answers import generate, speak_answers
 from train.evaluation.evaluate import Evaluation, EvaluationConfig
 from train.stages.stage2 import LearnsToSpeak
+from train.voice.discriminators import DiscriminatorConfig, Discriminators
 from train.voice.kmeans import label_corpus
 from train.voice.learning import LearnsToSound, LossWeights
 
@@ -115,9 +116,13 @@ def test_the_loss_of_the_unit_decoder(device: torch.device) -> None:
             agree(value, expected[name], device)
 
 
+@pytest.mark.parametrize("against", [None, DiscriminatorConfig(channels=128)], ids=["", "against"])
 @pytest.mark.parametrize("kind", ["nsf", "hifigan"])
-def test_the_losses_of_a_vocoder(kind: str, device: torch.device) -> None:
-    learner = LearnsToSound(tiny_vocoder(kind), LossWeights())
+def test_the_losses_of_a_vocoder(
+    kind: str, against: DiscriminatorConfig | None, device: torch.device
+) -> None:
+    discriminators = None if against is None else Discriminators(against)
+    learner = LearnsToSound(tiny_vocoder(kind), LossWeights(), discriminators, edge_frames=4)
     frames, merged = 40, 9
     rows = {
         "units": torch.randint(UNITS, (2, frames)),

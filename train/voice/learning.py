@@ -114,9 +114,10 @@ class LearnsToSound(nn.Module):
             told = self.discriminators.judge((made * heard)[:, inner], (labels * heard)[:, inner])
             parts += [told.adversarial, told.features, told.discriminators]
         table = torch.stack(parts, dim=1)
-        weights = table.new_tensor([getattr(self.weights, name) for name in self.part_names])
+        weights = [getattr(self.weights, name) for name in self.part_names]
         number = len(table) if num_items_in_batch is None else num_items_in_batch
-        return {"loss": (table * weights).sum() / number, "parts": table.detach()}
+        loss = (table * torch.tensor(weights, device=table.device)).sum() / number
+        return {"loss": loss, "parts": table.detach()}
 
 
 def mean_parts(names: Sequence[str], prediction: EvalPrediction) -> dict[str, float]:
