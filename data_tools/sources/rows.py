@@ -13,7 +13,7 @@ from data_tools.manifest import jsonl_rows
 from omni.files import UserError, open_text
 
 SUFFIXES = (".json", ".jsonl", ".parquet", ".csv", ".tsv")
-WRAPPERS = ("data", "rows", "examples", "items", "records", "train")  # fields that hold the rows
+WRAPPERS = ("data", "rows", "examples", "items", "records")  # fields that hold the rows
 SAVED = ("state.json", "dataset_dict.json")  # one of them is in what `save_to_disk` wrote
 
 
@@ -79,8 +79,12 @@ def wrapped_rows(path: Path) -> Iterator[tuple[str, Any]] | None:
     something else."""
     try:
         with open_text(path) as file:
-            whole = json.load(file)
-    except json.JSONDecodeError:  # lines, or no JSON at all
+            written = (line for line in file if line.strip())
+            first, second = next(written, ""), next(written, "")
+            if second and first.rstrip().endswith("}"):
+                return None  # lines, of which there may be many
+            whole = json.loads(first + second + file.read())
+    except json.JSONDecodeError:  # lines after all, or no JSON
         return None
     if not isinstance(whole, dict):
         return None

@@ -82,6 +82,7 @@ def units(
         "clusters": clusters,
         "layer": layer,
         "smooth-frames": smooth_frames,
+        "seed": seed,
     }
     if extractor is not None:
         if given := [name for name, value in fitted.items() if value is not None]:

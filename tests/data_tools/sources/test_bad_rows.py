@@ -124,3 +124,12 @@ def test_rows_may_lie_in_one_object(tmp_path: Path, indent: int | None) -> None:
 def test_one_row_alone_is_a_row(tmp_path: Path, row: dict[str, Any]) -> None:
     (tmp_path / "x.json").write_text(json.dumps(row))
     assert list(file_rows(tmp_path / "x.json")) == [(f"{tmp_path / 'x.json'}:1", row)]
+
+
+def test_of_several_lists_none_is_taken_silently(tmp_path: Path) -> None:
+    row = {"id": "a", "conversations": SHARED}
+    for names in (("train", "test"), ("data", "rows")):
+        source = tmp_path / "x.json"
+        source.write_text(json.dumps({name: [row] for name in names}))
+        with pytest.raises(ValueError, match=r"x\.json:1"):
+            read(str(source))

@@ -66,8 +66,9 @@ def test_an_extractor_that_is_there_leaves_nothing_to_choose(
     fitted: Path, encoder: str, manifest: Path, tmp_path: Path
 ) -> None:
     own = ["units", manifest, "--speech-encoder", encoder, "--output", tmp_path / "again"]
-    refused = run(*own, "--extractor", fitted / "units", "--layer", "1")
-    assert refused.exit_code == 2 and "--layer: --extractor has that fixed" in refused.stderr
+    for name in ("--layer", "--seed"):
+        refused = run(*own, "--extractor", fitted / "units", name, "1")
+        assert refused.exit_code == 2 and f"{name}: --extractor has that fixed" in refused.stderr
     told = run(*own, "--extractor", fitted / "units", "--dry-run")
     assert told.exit_code == 0 and "the units of" in told.output
     neither = run("units", manifest, "--output", tmp_path / "again", "--layer", "1")
